@@ -1,0 +1,1 @@
+//! The light node for JavaScript: the wasm-bindgen edge that is built into the npm package.

@@ -1,0 +1,1 @@
+//! The light node: trains locally, splits its update into sealed shares, uploads them once.
