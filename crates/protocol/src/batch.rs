@@ -1,0 +1,258 @@
+//! The batch a committee signs: which reports, how many, and how many were refused for what.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Context, Digest, NodeKey, ReportId, RoundNumber, SignatureError, SignedText, TaskId,
+    VerifiedManifest,
+};
+
+/// What every member of the committee signs when a round closes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSummary {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// Merkle root over the accepted report ids in ascending order.
+    pub root: Digest,
+    /// How many reports were accepted.
+    pub accepted: u64,
+    /// How many were refused, by [`crate::Reason::slug`].
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// Why a batch is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Not readable.
+    #[error("the batch summary cannot be read: {0}")]
+    Malformed(String),
+    /// A signature is missing or broken.
+    #[error("the batch is not signed by its committee: {0}")]
+    Signature(#[from] SignatureError),
+    /// Not as many signatures as members, or over different texts.
+    #[error("the batch needs the signature of every member over one text")]
+    Incomplete,
+    /// For something else.
+    #[error("the batch belongs to task {task}, round {round}, which is not asked for")]
+    Elsewhere {
+        /// Its task.
+        task: TaskId,
+        /// Its round.
+        round: RoundNumber,
+    },
+    /// Too few reports: releasing it would show too much of each.
+    #[error("the batch has {have} reports; below {need} it is never released")]
+    BelowMinBatch {
+        /// Accepted reports.
+        have: u64,
+        /// The task's least.
+        need: u64,
+    },
+    /// The ids are not those of the root.
+    #[error("the batch's report ids are not those of its root")]
+    WrongIds,
+}
+
+impl BatchSummary {
+    /// The summary of these accepted reports. Order of `ids` does not matter; an id twice is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError::WrongIds`] if an id comes twice: its report would be counted twice.
+    pub fn new(
+        task: TaskId,
+        round: RoundNumber,
+        ids: &[ReportId],
+        rejected: BTreeMap<String, u64>,
+    ) -> Result<Self, BatchError> {
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() != ids.len() {
+            return Err(BatchError::WrongIds);
+        }
+        Ok(Self {
+            task,
+            round,
+            root: merkle_root(&sorted),
+            accepted: ids.len() as u64,
+            rejected,
+        })
+    }
+
+    /// Sign the summary as a member.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError::Malformed`] if it cannot be written as JSON.
+    pub fn sign(&self, key: &NodeKey) -> Result<SignedText, BatchError> {
+        let text = serde_json::to_string(self).map_err(|e| BatchError::Malformed(e.to_string()))?;
+        Ok(SignedText::sign(Context::Batch, text, key))
+    }
+
+    /// Read a summary's text.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError::Malformed`].
+    pub fn read(text: &str) -> Result<Self, BatchError> {
+        serde_json::from_str(text).map_err(|e| BatchError::Malformed(e.to_string()))
+    }
+}
+
+/// A summary that every member signed, over one text, with at least the task's `min_batch` reports.
+///
+/// There is no other way to make one, and only with one can an aggregate be released or opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgreedBatch {
+    summary: BatchSummary,
+    signatures: Vec<SignedText>,
+}
+
+impl AgreedBatch {
+    /// Check the members' signatures, leader first, and the batch's size.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`] with the first rule that is broken.
+    pub fn verify(
+        manifest: &VerifiedManifest,
+        round: RoundNumber,
+        signatures: Vec<SignedText>,
+    ) -> Result<Self, BatchError> {
+        let text = signatures
+            .first()
+            .map(|s| s.payload.clone())
+            .ok_or(BatchError::Incomplete)?;
+        if signatures.len() != manifest.members.len()
+            || signatures.iter().any(|s| s.payload != text)
+        {
+            return Err(BatchError::Incomplete);
+        }
+        for (member, signature) in manifest.members.iter().zip(&signatures) {
+            signature.verify(Context::Batch, &member.node)?;
+        }
+        let summary = BatchSummary::read(&text)?;
+        if summary.task != manifest.task() || summary.round != round {
+            return Err(BatchError::Elsewhere {
+                task: summary.task,
+                round: summary.round,
+            });
+        }
+        let need = u64::from(manifest.schedule.min_batch);
+        if summary.accepted < need {
+            return Err(BatchError::BelowMinBatch {
+                have: summary.accepted,
+                need,
+            });
+        }
+        Ok(Self {
+            summary,
+            signatures,
+        })
+    }
+
+    /// What was agreed.
+    pub fn summary(&self) -> &BatchSummary {
+        &self.summary
+    }
+
+    /// Every member's signature, leader first.
+    pub fn signatures(&self) -> &[SignedText] {
+        &self.signatures
+    }
+}
+
+/// Merkle root over sorted report ids, hashed as in RFC 6962 (a leaf can never pass for a node).
+/// The root of no reports is the digest of nothing.
+pub fn merkle_root(sorted: &[ReportId]) -> Digest {
+    match sorted {
+        [] => Digest::of(&[]),
+        [id] => {
+            let mut hash = Sha256::new_with_prefix([0]);
+            hash.update(id.0);
+            Digest(hash.finalize().into())
+        }
+        _ => {
+            let (left, right) = sorted.split_at(sorted.len().next_power_of_two() / 2);
+            let mut hash = Sha256::new_with_prefix([1]);
+            hash.update(merkle_root(left).0);
+            hash.update(merkle_root(right).0);
+            Digest(hash.finalize().into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::tests::manifest;
+
+    fn ids(n: u8) -> Vec<ReportId> {
+        (0..n).map(|i| ReportId([i; 16])).collect()
+    }
+
+    #[test]
+    fn nothing_below_min_batch_and_nothing_half_signed_is_agreed() {
+        let key = NodeKey::from_seed([9; 32]);
+        let task = VerifiedManifest::verify(manifest(&key).sign(&key).unwrap(), None).unwrap();
+        let keys = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
+        let signed = |n: u8| {
+            let summary = BatchSummary::new(task.task(), 1, &ids(n), BTreeMap::new()).unwrap();
+            keys.iter()
+                .map(|k| summary.sign(k).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert!(AgreedBatch::verify(&task, 1, signed(2)).is_ok());
+        assert_eq!(
+            AgreedBatch::verify(&task, 1, signed(1)),
+            Err(BatchError::BelowMinBatch { have: 1, need: 2 })
+        );
+        assert!(matches!(
+            AgreedBatch::verify(&task, 2, signed(2)),
+            Err(BatchError::Elsewhere { .. })
+        ));
+        assert_eq!(
+            AgreedBatch::verify(&task, 1, signed(2)[..1].to_vec()),
+            Err(BatchError::Incomplete)
+        );
+        let twice = vec![signed(2)[0].clone(), signed(2)[0].clone()];
+        assert!(matches!(
+            AgreedBatch::verify(&task, 1, twice),
+            Err(BatchError::Signature(_))
+        ));
+        let differing = vec![signed(2)[0].clone(), signed(3)[1].clone()];
+        assert_eq!(
+            AgreedBatch::verify(&task, 1, differing),
+            Err(BatchError::Incomplete)
+        );
+    }
+
+    #[test]
+    fn a_report_cannot_be_listed_twice_and_the_root_names_each() {
+        let task = TaskId([0; 32]);
+        let twice = [ReportId([1; 16]), ReportId([1; 16])];
+        assert_eq!(
+            BatchSummary::new(task, 1, &twice, BTreeMap::new()),
+            Err(BatchError::WrongIds)
+        );
+        let mut roots: Vec<_> = (0..20).map(|n| merkle_root(&ids(n))).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        assert_eq!(roots.len(), 20);
+        let mut reversed = ids(7);
+        reversed.reverse();
+        assert_eq!(
+            BatchSummary::new(task, 1, &reversed, BTreeMap::new())
+                .unwrap()
+                .root,
+            merkle_root(&ids(7))
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! The task manifest: what is learnt, by whom it is verified, and under which limits.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    Context, NodeId, SignatureError, SignedText, TaskId, limits,
+    report::HpkeConfig,
+    vdaf::{VdafError, VdafSpec},
+};
+
+/// A committee member: a full node and the key to which shares for it are sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The full node.
+    pub node: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// The sealing key.
+    pub hpke: HpkeConfig,
+}
+
+/// When a round closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Fewest verified reports a batch may be released with.
+    pub min_batch: u32,
+    /// Most reports of a batch; with this many verified, the round closes at once.
+    pub max_batch: u32,
+    /// How long a round waits for more once it has `min_batch`, in milliseconds.
+    pub settle_ms: u64,
+    /// How long a round is open at most, in milliseconds. One that is short by then is voided.
+    pub round_ms: u64,
+    /// How many rounds the task runs; the last model is the result.
+    pub rounds: u64,
+}
+
+/// A task, as its aggregation node signed it. The digest of the exact text is the task id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Short name, unique on its mesh: `digits`.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// What the task is for and what it does with contributions, in plain words.
+    pub summary: String,
+    /// The node that adds the aggregate shares and signs this manifest.
+    pub aggregation: NodeId,
+    /// The committee, leader first.
+    pub members: Vec<Member>,
+    /// How updates are shared and proven.
+    pub vdaf: VdafSpec,
+    /// When rounds close.
+    pub schedule: Schedule,
+    /// When the task was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// The learning specification (schema, model, local training, server step), read by the
+    /// roles that train or update; opaque to those that only see shares.
+    pub learning: Box<RawValue>,
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than [`limits::MANIFEST_BYTES`].
+    #[error("the task manifest has {0} bytes, more than the {max} allowed", max = limits::MANIFEST_BYTES)]
+    TooLong(usize),
+    /// The text is another task's.
+    #[error(
+        "the manifest belongs to task {found}, not to task {expected}; load the task list again"
+    )]
+    WrongTask {
+        /// The task that was asked for.
+        expected: TaskId,
+        /// The task the text describes.
+        found: TaskId,
+    },
+    /// Not a manifest.
+    #[error("the task manifest cannot be read: {0}")]
+    Malformed(String),
+    /// Not signed by its aggregation node.
+    #[error("the task manifest is not to be trusted: {0}")]
+    Signature(#[from] SignatureError),
+    /// A value is out of its range.
+    #[error("the task manifest is unusable: {0}")]
+    Unusable(String),
+    /// The VDAF's parameters are refused.
+    #[error("the task manifest is unusable: {0}")]
+    Vdaf(#[from] VdafError),
+}
+
+impl Manifest {
+    /// Check every value against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError::Unusable`] or [`ManifestError::Vdaf`] with what is wrong.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        let unusable = |what: String| Err(ManifestError::Unusable(what));
+        let name_ok = !self.name.is_empty()
+            && self.name.len() <= limits::NAME_CHARS
+            && self
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !name_ok {
+            return unusable(format!(
+                "the name \"{}\" must be 1 to {} characters out of a-z, 0-9 and '-'",
+                self.name,
+                limits::NAME_CHARS
+            ));
+        }
+        if self.members.len() != 2 {
+            return unusable(format!(
+                "a committee has 2 members, leader and helper; this one has {}",
+                self.members.len()
+            ));
+        }
+        for (index, member) in self.members.iter().enumerate() {
+            // One company in both seats would hold both shares of every contribution.
+            if self
+                .members
+                .iter()
+                .skip(index + 1)
+                .any(|other| other.node == member.node)
+            {
+                return unusable(format!("node {} sits twice on the committee", member.node));
+            }
+        }
+        let Schedule {
+            min_batch,
+            max_batch,
+            round_ms,
+            rounds,
+            ..
+        } = self.schedule;
+        // A batch of one is that one person's update.
+        if min_batch < 2 {
+            return unusable(format!(
+                "min_batch is {min_batch}; below 2 a total would show a single contribution"
+            ));
+        }
+        if max_batch < min_batch || max_batch as usize > limits::BATCH_REPORTS {
+            return unusable(format!(
+                "max_batch is {max_batch}; it must be from min_batch ({min_batch}) to {}",
+                limits::BATCH_REPORTS
+            ));
+        }
+        if round_ms == 0 || rounds == 0 {
+            return unusable("round_ms and rounds must be at least 1".into());
+        }
+        self.vdaf.instance().map(drop)?;
+        Ok(())
+    }
+
+    /// Sign this manifest. The result's text decides the task id.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] if a value is out of its range.
+    pub fn sign(&self, key: &crate::NodeKey) -> Result<SignedText, ManifestError> {
+        self.validate()?;
+        let text =
+            serde_json::to_string(self).map_err(|e| ManifestError::Malformed(e.to_string()))?;
+        Ok(SignedText::sign(Context::Manifest, text, key))
+    }
+}
+
+/// A manifest whose text has the expected digest, whose signature holds and whose values are in range.
+#[derive(Debug, Clone)]
+pub struct VerifiedManifest {
+    task: TaskId,
+    signed: SignedText,
+    manifest: Manifest,
+}
+
+impl VerifiedManifest {
+    /// Check a signed manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] with the first thing that is wrong: length, digest, form, signature, values.
+    pub fn verify(signed: SignedText, expected: Option<TaskId>) -> Result<Self, ManifestError> {
+        if signed.payload.len() > limits::MANIFEST_BYTES {
+            return Err(ManifestError::TooLong(signed.payload.len()));
+        }
+        let task = TaskId::of_manifest(&signed.payload);
+        if let Some(expected) = expected.filter(|expected| *expected != task) {
+            return Err(ManifestError::WrongTask {
+                expected,
+                found: task,
+            });
+        }
+        let manifest: Manifest = serde_json::from_str(&signed.payload)
+            .map_err(|e| ManifestError::Malformed(e.to_string()))?;
+        signed.verify(Context::Manifest, &manifest.aggregation)?;
+        manifest.validate()?;
+        Ok(Self {
+            task,
+            signed,
+            manifest,
+        })
+    }
+
+    /// The task id.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// The text and signature that were verified.
+    pub fn signed(&self) -> &SignedText {
+        &self.signed
+    }
+
+    /// The committee's leader.
+    pub fn leader(&self) -> &Member {
+        // Safe: `validate` has counted the members.
+        #[expect(clippy::indexing_slicing)]
+        &self.manifest.members[0]
+    }
+
+    /// The committee's helper.
+    pub fn helper(&self) -> &Member {
+        // Safe: `validate` has counted the members.
+        #[expect(clippy::indexing_slicing)]
+        &self.manifest.members[1]
+    }
+}
+
+impl std::ops::Deref for VerifiedManifest {
+    type Target = Manifest;
+
+    fn deref(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{NodeKey, seal::SealingKey};
+
+    pub(crate) fn manifest(key: &NodeKey) -> Manifest {
+        let member = |n: u8| Member {
+            node: NodeKey::from_seed([n; 32]).id(),
+            name: format!("full-{n}"),
+            hpke: SealingKey::from_seed(n, [n; 32]).config(),
+        };
+        Manifest {
+            name: "digits".into(),
+            title: "Read digits".into(),
+            summary: "A test.".into(),
+            aggregation: key.id(),
+            members: vec![member(1), member(2)],
+            vdaf: VdafSpec::FixedPointL2 { dimension: 4 },
+            schedule: Schedule {
+                min_batch: 2,
+                max_batch: 10,
+                settle_ms: 0,
+                round_ms: 1000,
+                rounds: 3,
+            },
+            created_ms: 0,
+            learning: RawValue::from_string("{}".into()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_task_id_is_bound_to_the_exact_text() {
+        let key = NodeKey::from_seed([9; 32]);
+        let signed = manifest(&key).sign(&key).unwrap();
+        let verified = VerifiedManifest::verify(signed.clone(), None).unwrap();
+        assert_eq!(verified.task(), TaskId::of_manifest(&signed.payload));
+        let error = VerifiedManifest::verify(signed.clone(), Some(TaskId([0; 32]))).unwrap_err();
+        assert!(matches!(error, ManifestError::WrongTask { .. }));
+        let mut changed = signed;
+        changed.payload = changed
+            .payload
+            .replace("\"min_batch\":2", "\"min_batch\":3");
+        assert!(matches!(
+            VerifiedManifest::verify(changed, None).unwrap_err(),
+            ManifestError::Signature(_)
+        ));
+    }
+
+    #[test]
+    fn unsafe_values_are_refused() {
+        let key = NodeKey::from_seed([9; 32]);
+        let refused = |change: &dyn Fn(&mut Manifest)| {
+            let mut m = manifest(&key);
+            change(&mut m);
+            m.sign(&key).unwrap_err().to_string()
+        };
+        assert!(refused(&|m| m.schedule.min_batch = 1).contains("single contribution"));
+        assert!(refused(&|m| m.members[1] = m.members[0].clone()).contains("twice"));
+        assert!(refused(&|m| m.name = "No Spaces".into()).contains("a-z"));
+        assert!(refused(&|m| m.members.truncate(1)).contains("2 members"));
+        assert!(
+            refused(&|m| m.vdaf = VdafSpec::FixedPointL2 { dimension: 0 }).contains("dimension")
+        );
+    }
+}

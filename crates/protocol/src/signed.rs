@@ -1,0 +1,158 @@
+//! Signed public statements: the exact text, who signed it and the signature.
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+
+/// What a signature is about. It is part of what is signed, so that a statement of one kind can
+/// never be passed off as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// A task manifest, signed by the task's aggregation node.
+    Manifest,
+    /// A [`crate::RoundOpened`], signed by the task's aggregation node.
+    Round,
+    /// A [`crate::batch::BatchSummary`], signed by every committee member.
+    Batch,
+}
+
+impl Context {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Manifest => b"defim v1 manifest\0",
+            Self::Round => b"defim v1 round\0",
+            Self::Batch => b"defim v1 batch\0",
+        }
+    }
+}
+
+/// A node's ed25519 signing key.
+pub struct NodeKey(SigningKey);
+
+impl NodeKey {
+    /// The key that this secret seed gives.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The public key, which names the node.
+    pub fn id(&self) -> NodeId {
+        NodeId(self.0.verifying_key().to_bytes())
+    }
+}
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NodeKey({}, secret redacted)", self.id())
+    }
+}
+
+/// Why a signed text is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// Signed by somebody else.
+    #[error("signed by node {found}, but node {expected} must sign it")]
+    WrongSigner {
+        /// Who had to sign.
+        expected: NodeId,
+        /// Who signed.
+        found: NodeId,
+    },
+    /// The signature does not fit the text.
+    #[error("the signature of node {0} does not fit the text: it was changed after it was signed")]
+    Broken(NodeId),
+}
+
+/// A text exactly as it was signed; it is never encoded again, so its digest is stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedText {
+    /// The signed text, JSON.
+    pub payload: String,
+    /// Who signed.
+    pub signer: NodeId,
+    /// Ed25519 signature over context label and text.
+    #[serde(with = "signature_bytes")]
+    pub signature: [u8; 64],
+}
+
+impl SignedText {
+    /// Sign `payload` as a statement of this kind.
+    pub fn sign(context: Context, payload: String, key: &NodeKey) -> Self {
+        let signature = key.0.sign(&message(context, &payload)).to_bytes();
+        Self {
+            payload,
+            signer: key.id(),
+            signature,
+        }
+    }
+
+    /// Check that `expected` signed this text as a statement of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`] if somebody else signed, or the text, the kind or the signature was changed.
+    pub fn verify(&self, context: Context, expected: &NodeId) -> Result<(), SignatureError> {
+        if self.signer != *expected {
+            return Err(SignatureError::WrongSigner {
+                expected: *expected,
+                found: self.signer,
+            });
+        }
+        // `verify_strict` also refuses small-order keys, under which one signature fits many texts.
+        VerifyingKey::from_bytes(self.signer.as_bytes())
+            .and_then(|key| {
+                key.verify_strict(
+                    &message(context, &self.payload),
+                    &Signature::from_bytes(&self.signature),
+                )
+            })
+            .map_err(|_| SignatureError::Broken(self.signer))
+    }
+}
+
+fn message(context: Context, payload: &str) -> Vec<u8> {
+    [context.label(), payload.as_bytes()].concat()
+}
+
+mod signature_bytes {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8; 64], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 64], D::Error> {
+        let text = String::deserialize(d)?;
+        URL_SAFE_NO_PAD
+            .decode(&text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| D::Error::custom("a signature is 86 characters of base64url"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_text_signer_or_kind_is_refused() {
+        let key = NodeKey::from_seed([1; 32]);
+        let other = NodeKey::from_seed([2; 32]);
+        let signed = SignedText::sign(Context::Manifest, "{}".into(), &key);
+        assert_eq!(signed.verify(Context::Manifest, &key.id()), Ok(()));
+        assert!(matches!(
+            signed.verify(Context::Manifest, &other.id()),
+            Err(SignatureError::WrongSigner { .. })
+        ));
+        assert!(signed.verify(Context::Batch, &key.id()).is_err());
+        let mut changed = signed.clone();
+        changed.payload.push(' ');
+        assert!(changed.verify(Context::Manifest, &key.id()).is_err());
+        let json = serde_json::to_string(&signed).unwrap();
+        assert_eq!(serde_json::from_str::<SignedText>(&json).unwrap(), signed);
+        assert!(!format!("{key:?}").contains("1, 1"));
+    }
+}

@@ -1,0 +1,246 @@
+//! Messages between servers. Each travels as one frame: its kind, then `postcard` bytes, which are
+//! the same for equal values.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Millis, Reason, ReportId, RoundNumber, RoundPhase, SignedText, TaskId, limits};
+
+/// A stream protocol, named as libp2p names them.
+pub mod protocol {
+    /// Light node to leader: one resumable upload.
+    pub const UPLOAD: &str = "/defim/upload/1";
+    /// Server to server: one request, one answer.
+    pub const SERVER: &str = "/defim/server/1";
+}
+
+/// A message does not decode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Not the bytes of this message.
+    #[error("the message is not a {0}")]
+    Malformed(&'static str),
+    /// Longer than allowed.
+    #[error("the message has {0} bytes, more than the {max} allowed", max = limits::SERVER_MESSAGE_BYTES)]
+    TooLong(usize),
+}
+
+/// What one server asks another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Aggregation node to member: serve this task.
+    ServeTask(SignedText),
+    /// Aggregation node to member: this round is open (any earlier one is over).
+    OpenRound {
+        /// The task.
+        task: TaskId,
+        /// The signed [`crate::RoundOpened`].
+        round: SignedText,
+    },
+    /// Aggregation node to member: the task takes no reports for now, or takes them again.
+    Pause {
+        /// The task.
+        task: TaskId,
+        /// Whether it is paused.
+        paused: bool,
+    },
+    /// Leader to helper: prepare these reports.
+    Prepare(PrepareRequest),
+    /// Leader to helper: agree on this batch.
+    Close {
+        /// The leader's signed [`crate::batch::BatchSummary`].
+        summary: SignedText,
+        /// The accepted ids, ascending.
+        ids: Vec<ReportId>,
+    },
+    /// Member to aggregation node: a released aggregate share.
+    Submit(Submission),
+    /// Leader to aggregation node: where the round stands.
+    Progress(Progress),
+}
+
+/// What the other server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// Done, or already done before.
+    Done,
+    /// Prepared, one answer a report, in the order of the request.
+    Prepared(Vec<PrepareAnswer>),
+    /// The helper agrees: its signature over the same text.
+    Agreed(SignedText),
+    /// Refused for good.
+    Refused(String),
+    /// Not now; ask again.
+    Later(String),
+}
+
+/// Reports that a leader asks its helper to prepare.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareRequest {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// The committee's key for the proofs' challenges; secret from clients. The helper takes the
+    /// first one it is told for a task and refuses any other.
+    pub verify_key: [u8; crate::vdaf::VERIFY_KEY_BYTES],
+    /// The reports.
+    pub reports: Vec<PrepareInit>,
+}
+
+/// One report for the helper.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareInit {
+    /// Its id.
+    pub id: ReportId,
+    /// When it was made, seconds since 1970.
+    pub time_s: u64,
+    /// The public share.
+    #[serde(with = "serde_bytes")]
+    pub public_share: Vec<u8>,
+    /// The helper's sealed share, encoded.
+    #[serde(with = "serde_bytes")]
+    pub sealed: Vec<u8>,
+    /// The leader's first preparation message, encoded.
+    #[serde(with = "serde_bytes")]
+    pub message: Vec<u8>,
+}
+
+impl std::fmt::Debug for PrepareRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "PrepareRequest({}, round {}, {} reports)",
+            self.task,
+            self.round,
+            self.reports.len()
+        )
+    }
+}
+
+impl std::fmt::Debug for PrepareInit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PrepareInit({})", self.id)
+    }
+}
+
+/// The helper's answer for one report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PrepareAnswer {
+    /// Verified: the preparation message with which the leader finishes.
+    Verified(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Refused.
+    Rejected(Reason),
+}
+
+/// A member's aggregate share of a batch that the whole committee signed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// Every member's signature over one summary, leader first.
+    pub signatures: Vec<SignedText>,
+    /// The encoded aggregate share.
+    #[serde(with = "serde_bytes")]
+    pub share: Vec<u8>,
+}
+
+impl std::fmt::Debug for Submission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Submission({}, round {}, {} bytes)",
+            self.task,
+            self.round,
+            self.share.len()
+        )
+    }
+}
+
+/// Where a round stands at its leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// The phase, as JSON (its form is tagged, which `postcard` cannot carry).
+    #[serde(with = "as_json")]
+    pub phase: RoundPhase,
+    /// Reports stored and not yet prepared.
+    pub pending: u64,
+    /// Reports verified by both members.
+    pub verified: u64,
+    /// Reports refused, by [`Reason::code`].
+    pub rejected: Vec<(u16, u64)>,
+    /// When this was so.
+    pub at_ms: Millis,
+}
+
+/// Encode a message.
+///
+/// # Errors
+///
+/// [`WireError::TooLong`] over [`limits::SERVER_MESSAGE_BYTES`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let bytes = postcard::to_allocvec(message)
+        .map_err(|_| WireError::Malformed(std::any::type_name::<T>()))?;
+    if bytes.len() > limits::SERVER_MESSAGE_BYTES {
+        return Err(WireError::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Decode a message; bytes left over are an error.
+///
+/// # Errors
+///
+/// [`WireError::Malformed`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    let malformed = || WireError::Malformed(std::any::type_name::<T>());
+    let (message, rest) = postcard::take_from_bytes(bytes).map_err(|_| malformed())?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(malformed())
+    }
+}
+
+mod as_json {
+    use serde::{Deserialize as _, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&serde_json::to_string(value).map_err(serde::ser::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_round_trip_and_refuse_what_is_cut_or_longer() {
+        let message = Request::Progress(Progress {
+            task: TaskId([3; 32]),
+            round: 7,
+            phase: RoundPhase::WaitingForReports { have: 1, need: 2 },
+            pending: 4,
+            verified: 1,
+            rejected: vec![(6, 2)],
+            at_ms: 99,
+        });
+        let bytes = encode(&message).unwrap();
+        assert_eq!(decode::<Request>(&bytes).unwrap(), message);
+        for cut in 0..bytes.len() {
+            assert!(decode::<Request>(&bytes[..cut]).is_err());
+        }
+        assert!(decode::<Request>(&[bytes.as_slice(), &[0]].concat()).is_err());
+    }
+}
