@@ -1,0 +1,137 @@
+//! `test`: native, wasm and browser tests, and one line that sums them.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::places::Places;
+use crate::process;
+use crate::setup;
+use crate::tally::Tally;
+use crate::up;
+use crate::web;
+
+/// A group of tests that can be run alone.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Suite {
+    /// Rust unit, integration and documentation tests.
+    Native,
+    /// The npm package's tests over the light node's wasm, in Node.
+    Wasm,
+    /// Real processes, real browsers, real peers.
+    E2e,
+}
+
+/// Runs the suites. A suite that cannot run counts as failed; the others still run.
+pub fn run(places: &Places, only: Option<Suite>) -> Result<ExitCode> {
+    setup::run(places, setup::For::Tests)?;
+    let mut sum = Tally::default();
+    let mut failed = Vec::new();
+    for (suite, name) in [
+        (Suite::Native, "native"),
+        (Suite::Wasm, "wasm"),
+        (Suite::E2e, "e2e"),
+    ] {
+        if only.is_some_and(|only| only != suite) {
+            continue;
+        }
+        println!("test: {name}");
+        let outcome = match suite {
+            Suite::Native => native(places),
+            Suite::Wasm => wasm(places),
+            Suite::E2e => e2e(places),
+        };
+        let tally = outcome.unwrap_or_else(|error| {
+            eprintln!("error: {name}: {error:#}");
+            Tally::default().with_verdict(false)
+        });
+        println!("test: {name}: {tally}");
+        if tally.failed > 0 {
+            failed.push(name);
+        }
+        sum += tally;
+    }
+    if !failed.is_empty() {
+        println!("test: failed: {}", failed.join(", "));
+    }
+    println!("{sum}");
+    Ok(if sum.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn native(places: &Places) -> Result<Tally> {
+    let mut nextest = places.cargo();
+    nextest.args(["nextest", "run", "--release", "--workspace"]);
+    nextest.args(["--no-fail-fast", "--no-tests=pass", "--hide-progress-bar"]);
+    let watched = process::watch(&mut nextest)?;
+    let mut tally = Tally::of_nextest(&watched.text).with_verdict(watched.success);
+    // nextest does not run the examples in the documentation.
+    let mut doc = places.cargo();
+    doc.args([
+        "test",
+        "--release",
+        "--workspace",
+        "--doc",
+        "--no-fail-fast",
+    ]);
+    let watched = process::watch(&mut doc)?;
+    tally += Tally::of_cargo_test(&watched.text).with_verdict(watched.success);
+    Ok(tally)
+}
+
+fn wasm(places: &Places) -> Result<Tally> {
+    web::build(places, None)?;
+    npm_test(places, "pkg", |_| Ok(()))
+}
+
+fn e2e(places: &Places) -> Result<Tally> {
+    web::build(places, None)?;
+    up::build_server(places)?;
+    npm_test(places, "e2e", |npm| {
+        let chromium = setup::chromium().context(setup::NO_BROWSER)?;
+        npm.env("CHROMIUM", chromium)
+            .env("DEFIM_BIN", places.defim())
+            .env("DEFIM_SITE", places.site());
+        Ok(())
+    })
+}
+
+/// Runs a folder's `npm test`, if it has one, and counts what node reports.
+fn npm_test(
+    places: &Places,
+    folder: &str,
+    prepare: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<Tally> {
+    let dir = places.root.join(folder);
+    let manifest = std::fs::read_to_string(dir.join("package.json")).unwrap_or_default();
+    if !has_test_script(&manifest) {
+        println!("test: {folder}/ has no test script");
+        return Ok(Tally::default());
+    }
+    let mut npm = setup::npm(places, &dir);
+    npm.args(["test", "--silent"]);
+    prepare(&mut npm)?;
+    let watched = process::watch(&mut npm)?;
+    Ok(Tally::of_node(&watched.text).with_verdict(watched.success))
+}
+
+fn has_test_script(manifest: &str) -> bool {
+    serde_json::from_str::<Value>(manifest)
+        .is_ok_and(|manifest| manifest["scripts"]["test"].is_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_script_is_what_package_json_names_so() {
+        assert!(has_test_script(r#"{"scripts": {"test": "node --test"}}"#));
+        assert!(!has_test_script(r#"{"scripts": {"build": "tsc"}}"#));
+        assert!(!has_test_script(""));
+    }
+}
