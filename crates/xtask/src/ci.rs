@@ -15,10 +15,13 @@ use crate::size;
 use crate::tally::Tally;
 use crate::web;
 
+/// A check of the whole clone.
+type Gate = fn(&Places) -> Result<()>;
+
 /// Runs all gates even when one fails: one CI run should name every fault.
 pub fn run(places: &Places) -> Result<ExitCode> {
     setup::run(places, setup::For::Tests)?;
-    let gates: [(&str, fn(&Places) -> Result<()>); 7] = [
+    let gates: [(&str, Gate); 7] = [
         ("format", format),
         ("layers", layers::run),
         ("lints", lints),

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::json;
 use crate::places::{Places, WASM_TARGET};
 use crate::process;
 
@@ -169,19 +170,16 @@ pub fn run(places: &Places) -> Result<()> {
 
 /// Folder to package name of every workspace member.
 fn members(metadata: &Value, root: &Path) -> BTreeMap<String, String> {
-    packages(metadata)
+    json::list(metadata, "packages")
+        .iter()
         .filter_map(|package| {
             let folder = folder(
-                Path::new(package["manifest_path"].as_str()?).parent()?,
+                Path::new(json::text(package, "manifest_path")?).parent()?,
                 root,
             )?;
-            Some((folder, package["name"].as_str()?.to_owned()))
+            Some((folder, json::text(package, "name")?.to_owned()))
         })
         .collect()
-}
-
-fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
-    metadata["packages"].as_array().into_iter().flatten()
 }
 
 fn folder(path: &Path, root: &Path) -> Option<String> {
@@ -190,22 +188,19 @@ fn folder(path: &Path, root: &Path) -> Option<String> {
 
 fn edges(metadata: &Value, root: &Path, members: &BTreeMap<String, String>) -> BTreeSet<Edge> {
     let mut edges = BTreeSet::new();
-    for package in packages(metadata) {
-        let from = package["manifest_path"]
-            .as_str()
+    for package in json::list(metadata, "packages") {
+        let from = json::text(package, "manifest_path")
             .and_then(|path| folder(Path::new(path).parent()?, root));
-        for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            let to = dependency["path"]
-                .as_str()
-                .and_then(|path| folder(Path::new(path), root));
-            if let (Some(from), Some(to)) = (&from, to) {
-                if members.contains_key(&to) {
-                    edges.insert(Edge {
-                        from: from.clone(),
-                        to,
-                        dev: dependency["kind"] == "dev",
-                    });
-                }
+        for dependency in json::list(package, "dependencies") {
+            let to = json::text(dependency, "path").and_then(|path| folder(Path::new(path), root));
+            if let (Some(from), Some(to)) = (&from, to)
+                && members.contains_key(&to)
+            {
+                edges.insert(Edge {
+                    from: from.clone(),
+                    to,
+                    dev: json::text(dependency, "kind") == Some("dev"),
+                });
             }
         }
     }

@@ -9,6 +9,7 @@
 )]
 
 mod ci;
+mod json;
 mod layers;
 mod places;
 mod process;

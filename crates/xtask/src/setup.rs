@@ -25,12 +25,13 @@ pub enum For {
 
 /// Installs what is missing. Says that all is there when it is.
 pub fn run(places: &Places, purpose: For) -> Result<()> {
-    let mut here = Vec::new();
-    here.push(node(places)?);
-    here.push(wasm_target(places)?);
-    here.push(wasm_bindgen(places)?);
-    here.push(wasm_opt(places)?);
-    here.push(packages(places, "pkg")?);
+    let mut here = vec![
+        node(places)?,
+        wasm_target(places)?,
+        wasm_bindgen(places)?,
+        wasm_opt(places)?,
+        packages(places, "pkg")?,
+    ];
     if purpose == For::Tests {
         here.push(nextest(places)?);
         here.push(packages(places, "e2e")?);

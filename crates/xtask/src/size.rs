@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::json;
 use crate::places::Places;
 use crate::process;
 use crate::stamp::files_below;
@@ -84,7 +85,7 @@ pub fn run(places: &Places) -> Result<()> {
             .strip_prefix(&site)?
             .to_string_lossy()
             .replace('\\', "/");
-        for import in figures["env"].as_array().into_iter().flatten() {
+        for import in json::list(figures, "env") {
             // C code left a function open that no browser has; the module would not start.
             faults.push(format!("{name} imports {import} from \"env\""));
         }
@@ -131,7 +132,7 @@ fn over(budget: &Budget, files: &[(String, Sizes)]) -> Option<String> {
 
 impl Sizes {
     fn of(figures: &Value) -> Self {
-        let read = |name: &str| figures[name].as_u64().unwrap_or(0);
+        let read = |name: &str| figures.get(name).and_then(Value::as_u64).unwrap_or(0);
         Self {
             raw: read("raw"),
             gzip: read("gzip"),

@@ -66,7 +66,7 @@ pub fn run(places: &Places, only: Option<Suite>) -> Result<ExitCode> {
 fn native(places: &Places) -> Result<Tally> {
     let mut nextest = places.cargo();
     nextest.args(["nextest", "run", "--release", "--workspace"]);
-    nextest.args(["--no-fail-fast", "--no-tests=pass", "--hide-progress-bar"]);
+    nextest.args(["--no-fail-fast", "--no-tests=pass"]);
     let watched = process::watch(&mut nextest)?;
     let mut tally = Tally::of_nextest(&watched.text).with_verdict(watched.success);
     // nextest does not run the examples in the documentation.
@@ -120,8 +120,11 @@ fn npm_test(
 }
 
 fn has_test_script(manifest: &str) -> bool {
-    serde_json::from_str::<Value>(manifest)
-        .is_ok_and(|manifest| manifest["scripts"]["test"].is_string())
+    serde_json::from_str::<Value>(manifest).is_ok_and(|manifest| {
+        manifest
+            .pointer("/scripts/test")
+            .is_some_and(Value::is_string)
+    })
 }
 
 #[cfg(test)]

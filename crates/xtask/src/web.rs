@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::json;
 use crate::places::{Places, WASM_TARGET};
 use crate::process;
 use crate::setup;
@@ -131,9 +132,9 @@ fn wasm_of(messages: &str, folder: &Path) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact")
-        .filter(|message| message["manifest_path"].as_str().map(Path::new) == Some(&manifest))
-        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter(|message| json::text(message, "reason") == Some("compiler-artifact"))
+        .filter(|message| json::text(message, "manifest_path").map(Path::new) == Some(&manifest))
+        .flat_map(|message| json::list(&message, "filenames").to_vec())
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .find(|file| file.extension().is_some_and(|ext| ext == "wasm"))
 }
