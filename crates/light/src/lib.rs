@@ -1,1 +1,46 @@
 //! The light node: trains locally, splits its update into sealed shares, uploads them once.
+//!
+//! # Where in the flow
+//!
+//! Steps 2 to 5 of a round, in the browser, in an edge worker and natively. Each step consumes the
+//! one before it, so none can be skipped:
+//! [`JoinedTask`] (manifest verified) → [`OpenRound`] (opening verified) → [`Training`] (model's
+//! digest verified) → `Samples` → `Features` → `LocalUpdate` → [`Quantised`] → [`Split`] →
+//! [`SealedReport`]. [`delivery::Delivery`] then decides how the report reaches its leader.
+//!
+//! # Invariants
+//!
+//! - It trains only on a model whose digest the task's aggregation node signed.
+//! - Data and update leave this crate only as a [`SealedReport`].
+//! - Nothing here reads a clock, opens a socket or touches a disk. The shares' randomness is drawn
+//!   by the VDAF library from the system's or the browser's generator.
+//!
+//! # Example
+//!
+//! ```
+//! use defim_light::delivery::{Delivery, Input, Output, Path};
+//!
+//! let mut delivery = Delivery::new("full-1", true);
+//! delivery.handle(0, Input::Tick);
+//! assert_eq!(delivery.poll(), Some(Output::Try { path: Path::Webrtc, because: None }));
+//! ```
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod delivery;
+mod error;
+mod join;
+mod split;
+mod training;
+
+pub use error::LightError;
+pub use join::{JoinedTask, OpenRound};
+pub use split::{SealedReport, Split};
+pub use training::{Quantised, Training};

@@ -1,0 +1,465 @@
+//! The leader's machine for one round: what to load, ask, store and sign next.
+//!
+//! Feed it one [`Input`], then drain [`Leader::poll`] until it gives nothing. Outputs are carried out
+//! in order, each to its end, before the next input; what an output must outlive is stored first.
+//! After a crash a new machine starts from [`Output::LoadState`].
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use defim_protocol::{
+    Millis, Reason, ReportId, RoundPhase, SignedText, VerifiedManifest, VerifiedRound,
+    batch::{AgreedBatch, BatchSummary},
+    report::Report,
+    seal::Seat,
+    wire::{PrepareAnswer, PrepareInit, PrepareRequest, Request, Response},
+};
+use prio::codec::{Decode as _, Encode as _};
+
+use crate::{LeaderPending, OpenedShare, Secrets};
+
+/// Most reports in one message to the helper.
+pub const PREPARE_REPORTS: usize = 64;
+/// Most report bytes in one message to the helper.
+pub const PREPARE_BYTES: usize = 32 * 1024 * 1024;
+const RETRY_MS: Millis = 1_000;
+
+/// What the store holds of the round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stored, not yet prepared.
+    pub pending: u64,
+    /// Verified by both members.
+    pub verified: u64,
+    /// Refused, by reason code.
+    pub rejected: BTreeMap<u16, u64>,
+}
+
+/// A batch that was proposed to the helper and stored before it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// This node's signed summary.
+    pub summary: SignedText,
+    /// The reports, ascending.
+    pub ids: Vec<ReportId>,
+}
+
+/// One report's outcome at this node.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Verified; the share is this node's own.
+    Verified(Vec<u8>),
+    /// Refused.
+    Rejected(Reason),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed, or a report was stored.
+    Tick,
+    /// What the store holds, after [`Output::LoadState`] and [`Output::Record`].
+    State {
+        /// The counts.
+        counts: Counts,
+        /// A stored proposal.
+        proposal: Option<Proposal>,
+    },
+    /// Reports to prepare, after [`Output::LoadPending`].
+    Pending(Vec<(ReportId, Vec<u8>)>),
+    /// The helper's answer to the last [`Output::Ask`]; `None` if it cannot be reached.
+    Answer(Option<Response>),
+    /// The verified reports, ascending, after [`Output::LoadVerified`].
+    Verified(Vec<ReportId>),
+    /// The batch is stored, after [`Output::Release`].
+    Released,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Read the counts and any proposal.
+    LoadState,
+    /// Read up to this many pending reports.
+    LoadPending {
+        /// Most reports.
+        reports: usize,
+        /// Most bytes, but at least one report.
+        bytes: usize,
+    },
+    /// Ask the helper.
+    Ask(Request),
+    /// Store outcomes, then answer with [`Input::State`].
+    Record(Vec<(ReportId, Outcome)>),
+    /// Read the ids of all verified reports.
+    LoadVerified,
+    /// Store the proposal durably.
+    Propose(Proposal),
+    /// Add the shares of these reports, store the batch, deliver it.
+    Release {
+        /// What was agreed.
+        batch: AgreedBatch,
+        /// The reports, ascending.
+        ids: Vec<ReportId>,
+    },
+    /// The round ends without a result: drop its reports.
+    Void(String),
+    /// Tell the aggregation node and whoever asks.
+    Phase(RoundPhase, Counts),
+}
+
+#[derive(Debug)]
+enum Step {
+    Idle,
+    Loading,
+    Preparing(Vec<LeaderPending>),
+    Recording,
+    Selecting,
+    Agreeing(Proposal),
+    Releasing,
+    Done,
+}
+
+/// One round at its leader.
+#[derive(Debug)]
+pub struct Leader {
+    task: VerifiedManifest,
+    round: VerifiedRound,
+    secrets: Arc<Secrets>,
+    counts: Counts,
+    loaded: bool,
+    proposal: Option<Proposal>,
+    /// When the batch had enough reports.
+    enough_at: Option<Millis>,
+    /// The round takes no more reports and prepares what it has.
+    draining: bool,
+    helper_down: bool,
+    retry_at: Millis,
+    step: Step,
+    phase: Option<RoundPhase>,
+    out: VecDeque<Output>,
+}
+
+impl Leader {
+    /// Lead this round.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] if this node does not lead the task or the round is another task's.
+    pub fn new(
+        task: VerifiedManifest,
+        round: VerifiedRound,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self, Reason> {
+        if task.leader().node != secrets.node.id() || round.task != task.task() {
+            return Err(Reason::UnknownTask);
+        }
+        Ok(Self {
+            task,
+            round,
+            secrets,
+            counts: Counts::default(),
+            loaded: false,
+            proposal: None,
+            enough_at: None,
+            draining: false,
+            helper_down: false,
+            retry_at: 0,
+            step: Step::Idle,
+            phase: None,
+            out: VecDeque::new(),
+        })
+    }
+
+    /// The round.
+    pub fn round(&self) -> &VerifiedRound {
+        &self.round
+    }
+
+    /// Whether a report that comes now can still be counted.
+    pub fn accepts_reports(&self, now: Millis) -> Result<(), Reason> {
+        if now > self.round.deadline_ms {
+            Err(Reason::TooLate)
+        } else if self.draining || self.proposal.is_some() || matches!(self.step, Step::Done) {
+            Err(Reason::RoundClosed)
+        } else if self.counts.verified + self.counts.pending >= self.max_batch() {
+            Err(Reason::BatchFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the round is over at this node.
+    pub fn is_done(&self) -> bool {
+        matches!(self.step, Step::Done)
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Take in one event at time `now`.
+    pub fn handle(&mut self, now: Millis, input: Input) {
+        match (input, std::mem::replace(&mut self.step, Step::Idle)) {
+            (_, Step::Done) => self.step = Step::Done,
+            (Input::State { counts, proposal }, Step::Loading | Step::Recording | Step::Idle) => {
+                self.counts = counts;
+                self.proposal = proposal;
+                self.loaded = true;
+                self.decide(now);
+            }
+            (Input::Pending(reports), Step::Loading) => self.prepare(reports),
+            (Input::Answer(answer), Step::Preparing(pending)) => self.finish(now, pending, answer),
+            (Input::Verified(ids), Step::Selecting) => self.propose(now, ids),
+            (Input::Answer(answer), Step::Agreeing(proposal)) => self.agreed(now, proposal, answer),
+            (Input::Released, Step::Releasing) => {
+                self.step = Step::Done;
+                self.show(RoundPhase::Aggregating {
+                    have: 0,
+                    need: self.task.members.len() as u64,
+                });
+            }
+            (Input::Tick, Step::Idle) => self.decide(now),
+            // An answer to a question that was given up changes nothing.
+            (_, step) => self.step = step,
+        }
+    }
+
+    fn max_batch(&self) -> u64 {
+        u64::from(self.task.schedule.max_batch)
+    }
+
+    fn decide(&mut self, now: Millis) {
+        if !self.loaded {
+            self.step = Step::Loading;
+            self.out.push_back(Output::LoadState);
+            return;
+        }
+        if now < self.retry_at {
+            return;
+        }
+        if let Some(proposal) = self.proposal.clone() {
+            self.ask_agreement(proposal);
+            return;
+        }
+        let need = u64::from(self.task.schedule.min_batch);
+        let have = self.counts.verified;
+        if have >= need && self.enough_at.is_none() {
+            self.enough_at = Some(now);
+        }
+        let late = now > self.round.deadline_ms;
+        let settled = self
+            .enough_at
+            .is_some_and(|at| now >= at.saturating_add(self.task.schedule.settle_ms));
+        self.draining = late || settled || have >= self.max_batch();
+        let full = have >= self.max_batch();
+        if self.counts.pending > 0 && !full {
+            self.show_waiting(have, need);
+            self.step = Step::Loading;
+            self.out.push_back(Output::LoadPending {
+                reports: PREPARE_REPORTS,
+                bytes: PREPARE_BYTES,
+            });
+        } else if self.draining && have >= need {
+            self.show(RoundPhase::Closing);
+            self.step = Step::Selecting;
+            self.out.push_back(Output::LoadVerified);
+        } else if late {
+            self.void(format!(
+                "{have} contributions by the deadline, {need} are needed"
+            ));
+        } else {
+            self.helper_down = false;
+            self.show_waiting(have, need);
+        }
+    }
+
+    fn show_waiting(&mut self, have: u64, need: u64) {
+        let phase = if self.helper_down {
+            RoundPhase::WaitingForMember {
+                member: self.task.helper().name.clone(),
+            }
+        } else if self.draining {
+            RoundPhase::Closing
+        } else if have >= need {
+            RoundPhase::Settling { have }
+        } else {
+            RoundPhase::WaitingForReports { have, need }
+        };
+        self.show(phase);
+    }
+
+    fn void(&mut self, reason: String) {
+        self.out.push_back(Output::Void(reason.clone()));
+        self.step = Step::Done;
+        self.show(RoundPhase::Voided { reason });
+    }
+
+    fn show(&mut self, phase: RoundPhase) {
+        self.phase = Some(phase.clone());
+        self.out
+            .push_back(Output::Phase(phase, self.counts.clone()));
+    }
+
+    /// Where the round stands, once it is known.
+    pub fn phase(&self) -> Option<&RoundPhase> {
+        self.phase.as_ref()
+    }
+
+    /// The counts the machine last saw.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn prepare(&mut self, reports: Vec<(ReportId, Vec<u8>)>) {
+        let verify_key = self.secrets.verify_key(&self.task.task());
+        let (mut pending, mut inits, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, bytes) in reports {
+            match self.begin(&verify_key, &bytes) {
+                Ok((state, init)) => {
+                    pending.push(state);
+                    inits.push(init);
+                }
+                Err(reason) => refused.push((id, Outcome::Rejected(reason))),
+            }
+        }
+        if inits.is_empty() {
+            self.record(refused);
+            return;
+        }
+        // What is refused here stays pending in the store until the next load; one step at a time.
+        self.step = Step::Preparing(pending);
+        self.out
+            .push_back(Output::Ask(Request::Prepare(PrepareRequest {
+                task: self.task.task(),
+                round: self.round.round,
+                verify_key,
+                reports: inits,
+            })));
+    }
+
+    fn begin(
+        &self,
+        verify_key: &[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES],
+        bytes: &[u8],
+    ) -> Result<(LeaderPending, PrepareInit), Reason> {
+        let report = Report::get_decoded(bytes).map_err(|_| Reason::Malformed)?;
+        let share = OpenedShare::open(
+            &self.task,
+            self.round.round,
+            Seat::Leader,
+            &self.secrets.sealing,
+            &report.metadata,
+            &report.public_share,
+            &report.leader,
+        )?;
+        let (pending, message) = share.begin(verify_key)?;
+        let init = PrepareInit {
+            id: report.metadata.id,
+            time_s: report.metadata.time_s,
+            sealed: report.helper.get_encoded().map_err(|_| Reason::Malformed)?,
+            public_share: report.public_share,
+            message,
+        };
+        Ok((pending, init))
+    }
+
+    fn record(&mut self, outcomes: Vec<(ReportId, Outcome)>) {
+        self.step = Step::Recording;
+        self.out.push_back(Output::Record(outcomes));
+    }
+
+    fn finish(&mut self, now: Millis, pending: Vec<LeaderPending>, answer: Option<Response>) {
+        let answers = match answer {
+            Some(Response::Prepared(answers)) if answers.len() == pending.len() => answers,
+            _ => return self.helper_failed(now),
+        };
+        self.helper_down = false;
+        let outcomes = pending
+            .into_iter()
+            .zip(answers)
+            .map(|(state, answer)| {
+                let id = state.id();
+                let share = match answer {
+                    PrepareAnswer::Verified(message) => state.finish(&message),
+                    PrepareAnswer::Rejected(reason) => Err(reason),
+                };
+                let outcome = match share.and_then(|share| share.to_bytes()) {
+                    Ok(bytes) => Outcome::Verified(bytes),
+                    Err(reason) => Outcome::Rejected(reason),
+                };
+                (id, outcome)
+            })
+            .collect();
+        self.record(outcomes);
+    }
+
+    fn helper_failed(&mut self, now: Millis) {
+        self.helper_down = true;
+        self.retry_at = now + RETRY_MS;
+        self.step = Step::Idle;
+        self.show(RoundPhase::WaitingForMember {
+            member: self.task.helper().name.clone(),
+        });
+    }
+
+    fn propose(&mut self, now: Millis, mut ids: Vec<ReportId>) {
+        ids.truncate(self.task.schedule.max_batch as usize);
+        let mut rejected = BTreeMap::new();
+        for (code, count) in &self.counts.rejected {
+            let slug =
+                Reason::from_code(*code).map_or_else(|| code.to_string(), |r| r.slug().to_owned());
+            rejected.insert(slug, *count);
+        }
+        let signed = BatchSummary::new(self.task.task(), self.round.round, &ids, rejected)
+            .and_then(|summary| summary.sign(&self.secrets.node));
+        match signed {
+            Ok(summary) => {
+                let proposal = Proposal { summary, ids };
+                // Stored first: after a crash the helper must be asked about the very same batch.
+                self.out.push_back(Output::Propose(proposal.clone()));
+                self.proposal = Some(proposal.clone());
+                self.ask_agreement(proposal);
+            }
+            Err(_) => {
+                self.retry_at = now + RETRY_MS;
+                self.step = Step::Idle;
+            }
+        }
+    }
+
+    fn ask_agreement(&mut self, proposal: Proposal) {
+        self.out.push_back(Output::Ask(Request::Close {
+            summary: proposal.summary.clone(),
+            ids: proposal.ids.clone(),
+        }));
+        self.step = Step::Agreeing(proposal);
+    }
+
+    fn agreed(&mut self, now: Millis, proposal: Proposal, answer: Option<Response>) {
+        match answer {
+            Some(Response::Agreed(signature)) => {
+                let signatures = vec![proposal.summary, signature];
+                match AgreedBatch::verify(&self.task, self.round.round, signatures) {
+                    Ok(batch) => {
+                        self.helper_down = false;
+                        self.step = Step::Releasing;
+                        self.out.push_back(Output::Release {
+                            batch,
+                            ids: proposal.ids,
+                        });
+                    }
+                    Err(_) => self.helper_failed(now),
+                }
+            }
+            Some(Response::Refused(why)) => {
+                let helper = self.task.helper().name.clone();
+                self.void(format!("{helper} does not agree on the batch: {why}"));
+            }
+            _ => self.helper_failed(now),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Opening one's own share of a report, and checking the proof together: one message each way.
+
+use defim_protocol::{
+    Reason, ReportId, RoundNumber, VerifiedManifest,
+    report::{Ciphertext, Metadata, ROUND_EXTENSION},
+    seal::{SealingKey, Seat},
+    vdaf::{InputShare, NONCE_BYTES, OutputShare, PublicShare, UpdateVdaf, VERIFY_KEY_BYTES},
+};
+use prio::{
+    codec::{Decode as _, Encode as _, ParameterizedDecode as _},
+    topology::ping_pong::{
+        PingPongContinuedValue, PingPongMessage, PingPongState, PingPongTopology as _,
+    },
+};
+
+type State = PingPongState<VERIFY_KEY_BYTES, NONCE_BYTES, UpdateVdaf>;
+
+/// This member's share of one report: its seal opened, bound to the right round, well formed.
+pub struct OpenedShare {
+    id: ReportId,
+    vdaf: UpdateVdaf,
+    public_share: PublicShare,
+    input_share: InputShare,
+}
+
+impl std::fmt::Debug for OpenedShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenedShare({}, redacted)", self.id)
+    }
+}
+
+impl OpenedShare {
+    /// Open the share that was sealed for this member.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] for which the report is refused.
+    pub fn open(
+        task: &VerifiedManifest,
+        round: RoundNumber,
+        seat: Seat,
+        key: &SealingKey,
+        metadata: &Metadata,
+        public_share: &[u8],
+        sealed: &Ciphertext,
+    ) -> Result<Self, Reason> {
+        let plain = key.open(seat, &task.task(), metadata, public_share, sealed)?;
+        let mut bound = None;
+        for extension in &plain.extensions {
+            // A second round extension could name another round to the other member.
+            if extension.kind != ROUND_EXTENSION || bound.is_some() {
+                return Err(Reason::UnknownExtension);
+            }
+            bound = Some(
+                <[u8; 8]>::try_from(extension.data.as_slice()).map_err(|_| Reason::Malformed)?,
+            );
+        }
+        if bound.map(u64::from_be_bytes) != Some(round) {
+            return Err(Reason::WrongRound);
+        }
+        let vdaf = task.vdaf.instance().map_err(|_| Reason::UnknownTask)?;
+        let public_share = PublicShare::get_decoded_with_param(&vdaf, public_share)
+            .map_err(|_| Reason::InvalidShare)?;
+        let input_share =
+            InputShare::get_decoded_with_param(&(&vdaf, seat.aggregator_id()), &plain.payload)
+                .map_err(|_| Reason::InvalidShare)?;
+        Ok(Self {
+            id: metadata.id,
+            vdaf,
+            public_share,
+            input_share,
+        })
+    }
+
+    /// Leader: begin preparation. The bytes go to the helper.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidShare`] or [`Reason::InvalidProof`].
+    pub fn begin(
+        self,
+        verify_key: &[u8; VERIFY_KEY_BYTES],
+    ) -> Result<(LeaderPending, Vec<u8>), Reason> {
+        let (state, message) = self
+            .vdaf
+            .leader_initialized(
+                verify_key,
+                &(),
+                self.id.as_bytes(),
+                &self.public_share,
+                &self.input_share,
+            )
+            .map_err(|_| Reason::InvalidProof)?;
+        let message = message.get_encoded().map_err(|_| Reason::InvalidShare)?;
+        Ok((
+            LeaderPending {
+                id: self.id,
+                vdaf: self.vdaf,
+                state,
+            },
+            message,
+        ))
+    }
+
+    /// Helper: finish preparation with the leader's message. The bytes go back to the leader.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidProof`] if the proof does not hold, [`Reason::Malformed`] for a message
+    /// that is none.
+    pub fn answer(
+        self,
+        verify_key: &[u8; VERIFY_KEY_BYTES],
+        message: &[u8],
+    ) -> Result<(VerifiedShare, Vec<u8>), Reason> {
+        let message = PingPongMessage::get_decoded(message).map_err(|_| Reason::Malformed)?;
+        let (state, answer) = self
+            .vdaf
+            .helper_initialized(
+                verify_key,
+                &(),
+                self.id.as_bytes(),
+                &self.public_share,
+                &self.input_share,
+                &message,
+            )
+            .and_then(|transition| transition.evaluate(&self.vdaf))
+            .map_err(|_| Reason::InvalidProof)?;
+        let PingPongState::Finished(output) = state else {
+            return Err(Reason::InvalidProof);
+        };
+        let answer = answer.get_encoded().map_err(|_| Reason::InvalidShare)?;
+        Ok((
+            VerifiedShare {
+                id: self.id,
+                output,
+            },
+            answer,
+        ))
+    }
+}
+
+/// What a leader keeps of a report while the helper works on it.
+pub struct LeaderPending {
+    id: ReportId,
+    vdaf: UpdateVdaf,
+    state: State,
+}
+
+impl std::fmt::Debug for LeaderPending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LeaderPending({}, redacted)", self.id)
+    }
+}
+
+impl LeaderPending {
+    /// The report's id.
+    pub fn id(&self) -> ReportId {
+        self.id
+    }
+
+    /// Finish with the helper's answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidProof`] if the proof does not hold, [`Reason::Malformed`] for an answer
+    /// that is none.
+    pub fn finish(self, answer: &[u8]) -> Result<VerifiedShare, Reason> {
+        let answer = PingPongMessage::get_decoded(answer).map_err(|_| Reason::Malformed)?;
+        match self.vdaf.leader_continued(self.state, &(), &answer) {
+            Ok(PingPongContinuedValue::FinishedNoMessage { output_share }) => Ok(VerifiedShare {
+                id: self.id,
+                output: output_share,
+            }),
+            Ok(PingPongContinuedValue::WithMessage { .. }) | Err(_) => Err(Reason::InvalidProof),
+        }
+    }
+}
+
+/// This member's share of a report whose proof held at both members.
+pub struct VerifiedShare {
+    id: ReportId,
+    output: OutputShare,
+}
+
+impl std::fmt::Debug for VerifiedShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VerifiedShare({}, redacted)", self.id)
+    }
+}
+
+impl VerifiedShare {
+    /// The report's id.
+    pub fn id(&self) -> ReportId {
+        self.id
+    }
+
+    /// The share for this node's own store, `[d]` field elements; random by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidShare`] if it cannot be encoded.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Reason> {
+        self.output.get_encoded().map_err(|_| Reason::InvalidShare)
+    }
+}

@@ -1,0 +1,141 @@
+//! Adding verified shares, and the only door through which a sum leaves a full node.
+
+use defim_protocol::{
+    ReportId, VerifiedManifest,
+    batch::{AgreedBatch, merkle_root},
+    vdaf::{AggregateShare, OutputShare, UpdateVdaf},
+    wire::Submission,
+};
+use prio::{
+    codec::{Encode as _, ParameterizedDecode as _},
+    vdaf::Aggregatable as _,
+};
+
+/// Why a sum is not released.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// The added shares are not those of the agreed batch.
+    #[error(
+        "the shares that were added are not those of the agreed batch: {added} added, {agreed} agreed"
+    )]
+    OtherReports {
+        /// How many were added.
+        added: usize,
+        /// How many were agreed on.
+        agreed: u64,
+    },
+    /// Ids must come in ascending order, each once.
+    #[error("report {0} was added out of order or twice")]
+    OutOfOrder(ReportId),
+    /// A stored share does not decode.
+    #[error(
+        "the stored share of report {0} is damaged; restore this node's store from its last good state"
+    )]
+    DamagedShare(ReportId),
+    /// The VDAF refuses.
+    #[error("the sum cannot be made: {0}")]
+    Vdaf(String),
+}
+
+/// A sum in the making.
+#[derive(Debug)]
+pub struct AggregateBuilder {
+    vdaf: UpdateVdaf,
+    ids: Vec<ReportId>,
+    sum: Option<AggregateShare>,
+}
+
+impl AggregateBuilder {
+    /// An empty sum for this task.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::Vdaf`] if the task's VDAF cannot be made.
+    pub fn new(task: &VerifiedManifest) -> Result<Self, ReleaseError> {
+        let vdaf = task
+            .vdaf
+            .instance()
+            .map_err(|e| ReleaseError::Vdaf(e.to_string()))?;
+        Ok(Self {
+            vdaf,
+            ids: Vec::new(),
+            sum: None,
+        })
+    }
+
+    /// Add one verified share, ids ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::OutOfOrder`] for an id twice, [`ReleaseError::DamagedShare`].
+    pub fn add(&mut self, id: ReportId, share: &[u8]) -> Result<(), ReleaseError> {
+        if self.ids.last().is_some_and(|last| *last >= id) {
+            return Err(ReleaseError::OutOfOrder(id));
+        }
+        let share = OutputShare::get_decoded_with_param(&(&self.vdaf, &()), share)
+            .map_err(|_| ReleaseError::DamagedShare(id))?;
+        match &mut self.sum {
+            None => self.sum = Some(AggregateShare::from(share)),
+            Some(sum) => sum
+                .accumulate(&share)
+                .map_err(|e| ReleaseError::Vdaf(e.to_string()))?,
+        }
+        self.ids.push(id);
+        Ok(())
+    }
+
+    /// Release the sum of exactly the reports that the whole committee has agreed on.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::OtherReports`] if one is missing or too many.
+    pub fn release(self, batch: AgreedBatch) -> Result<ReleasableAggregate, ReleaseError> {
+        let summary = batch.summary();
+        let other = ReleaseError::OtherReports {
+            added: self.ids.len(),
+            agreed: summary.accepted,
+        };
+        if self.ids.len() as u64 != summary.accepted || merkle_root(&self.ids) != summary.root {
+            return Err(other);
+        }
+        let share = self.sum.ok_or(other)?;
+        Ok(ReleasableAggregate { batch, share })
+    }
+}
+
+/// A member's aggregate share of an agreed batch. Weighing, noise and encryption act on this type.
+pub struct ReleasableAggregate {
+    batch: AgreedBatch,
+    share: AggregateShare,
+}
+
+impl std::fmt::Debug for ReleasableAggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "ReleasableAggregate({:?}, share redacted)",
+            self.batch.summary()
+        )
+    }
+}
+
+impl ReleasableAggregate {
+    /// What goes to the aggregation node.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::Vdaf`] if it cannot be encoded.
+    pub fn into_submission(self) -> Result<Submission, ReleaseError> {
+        let share = self
+            .share
+            .get_encoded()
+            .map_err(|e| ReleaseError::Vdaf(e.to_string()))?;
+        let summary = self.batch.summary();
+        Ok(Submission {
+            task: summary.task,
+            round: summary.round,
+            signatures: self.batch.signatures().to_vec(),
+            share,
+        })
+    }
+}

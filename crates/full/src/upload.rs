@@ -1,0 +1,68 @@
+//! What a leader checks before it says that a report is stored.
+
+use defim_protocol::{
+    Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
+    report::Report,
+    seal::{SealingKey, Seat},
+};
+use prio::codec::Decode as _;
+
+use crate::OpenedShare;
+
+/// A report whose form, time, round and leader share are in order; its proof is still to be checked.
+#[derive(Debug, Clone)]
+pub struct AcceptedReport {
+    /// Its id.
+    pub id: ReportId,
+    /// Digest of its bytes, by which a repeated upload is told from a replayed id.
+    pub digest: Digest,
+    /// When it was made, seconds since 1970.
+    pub time_s: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Check an uploaded report against the open round.
+///
+/// # Errors
+///
+/// The [`Reason`] for which it is refused, at once, while the person is still there.
+pub fn accept_upload(
+    task: &VerifiedManifest,
+    round: &VerifiedRound,
+    key: &SealingKey,
+    now: Millis,
+    bytes: Vec<u8>,
+) -> Result<AcceptedReport, Reason> {
+    if bytes.len() > limits::REPORT_BYTES {
+        return Err(Reason::TooLarge);
+    }
+    if now > round.deadline_ms {
+        return Err(Reason::TooLate);
+    }
+    let report = Report::get_decoded(&bytes).map_err(|_| Reason::Malformed)?;
+    if report.metadata.time_s.saturating_mul(1000) > now.saturating_add(limits::CLOCK_SKEW_MS) {
+        return Err(Reason::TooEarly);
+    }
+    let Report {
+        metadata,
+        public_share,
+        leader,
+        ..
+    } = &report;
+    OpenedShare::open(
+        task,
+        round.round,
+        Seat::Leader,
+        key,
+        metadata,
+        public_share,
+        leader,
+    )?;
+    Ok(AcceptedReport {
+        id: metadata.id,
+        digest: Digest::of(&bytes),
+        time_s: metadata.time_s,
+        bytes,
+    })
+}

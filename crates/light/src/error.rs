@@ -1,0 +1,87 @@
+//! What can go wrong before a report is on its way.
+
+use defim_learn::{DataErrors, ModelError, SpecError, TrainError, UpdateError};
+use defim_protocol::{Digest, ManifestError, RoundError, seal::SealError, vdaf::VdafError};
+
+/// A light node stopped before it had a report to send; nothing left the device.
+#[derive(Debug, thiserror::Error)]
+pub enum LightError {
+    /// The manifest is refused.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The learning specification is refused.
+    #[error("the task's learning specification is unusable: {0}")]
+    Spec(String),
+    /// The round is refused.
+    #[error(transparent)]
+    Round(#[from] RoundError),
+    /// The deadline has passed.
+    #[error(
+        "round {round} closed {late_ms} ms ago; load the task again and take part in the next one"
+    )]
+    TooLate {
+        /// The round.
+        round: u64,
+        /// How long ago, in milliseconds.
+        late_ms: u64,
+    },
+    /// The model is not the one that was signed.
+    #[error(
+        "the model that was downloaded is not the one round {round} starts from (digest {found}, signed {expected}); it was not used"
+    )]
+    WrongModel {
+        /// The round.
+        round: u64,
+        /// What was signed.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The data has errors.
+    #[error(transparent)]
+    Data(#[from] DataErrors),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The update cannot be encoded.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The update does not fit the VDAF.
+    #[error(transparent)]
+    Vdaf(#[from] VdafError),
+    /// Splitting failed.
+    #[error("the update could not be split and proven: {0}")]
+    Split(String),
+    /// Sealing failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl From<SpecError> for LightError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(error.to_string())
+    }
+}
+
+impl LightError {
+    /// A stable word for the kind of error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Manifest(ManifestError::WrongTask { .. }) => "wrong-task",
+            Self::Manifest(_) => "bad-manifest",
+            Self::Spec(_) => "bad-specification",
+            Self::Round(_) => "bad-round",
+            Self::TooLate { .. } => "too-late",
+            Self::WrongModel { .. } => "wrong-model",
+            Self::Model(_) => "bad-model",
+            Self::Data(_) => "bad-data",
+            Self::Train(_) => "training-failed",
+            Self::Update(_) => "bad-update",
+            Self::Vdaf(_) | Self::Split(_) => "split-failed",
+            Self::Seal(_) => "seal-failed",
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Believing a task and a round: only what the task's own aggregation node signed.
+
+use defim_learn::LearningSpec;
+use defim_protocol::{
+    Millis, RoundOpened, SignedText, TaskId, VerifiedManifest, VerifiedRound, vdaf,
+};
+
+use crate::LightError;
+
+/// A task whose manifest was verified and whose learning specification fits its VDAF.
+#[derive(Debug, Clone)]
+pub struct JoinedTask {
+    manifest: VerifiedManifest,
+    spec: LearningSpec,
+}
+
+impl JoinedTask {
+    /// Verify a task.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Manifest`] if digest, signature or values are wrong, [`LightError::Spec`] if
+    /// the model does not fit what is shared.
+    pub fn join(signed: SignedText, expected: Option<TaskId>) -> Result<Self, LightError> {
+        let manifest = VerifiedManifest::verify(signed, expected)?;
+        let spec: LearningSpec = serde_json::from_str(manifest.learning.get())
+            .map_err(|e| LightError::Spec(e.to_string()))?;
+        spec.validate()?;
+        let (model, shared) = (spec.dimension(), manifest.vdaf.dimension());
+        if model != shared {
+            return Err(LightError::Spec(format!(
+                "the model has {model} parameters, but updates of {shared} are shared"
+            )));
+        }
+        if spec.frac_bits != vdaf::FRAC_BITS {
+            return Err(LightError::Spec(format!(
+                "updates have {} fractional bits, but {} are shared",
+                spec.frac_bits,
+                vdaf::FRAC_BITS
+            )));
+        }
+        Ok(Self { manifest, spec })
+    }
+
+    /// The task id.
+    pub fn task(&self) -> TaskId {
+        self.manifest.task()
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &VerifiedManifest {
+        &self.manifest
+    }
+
+    /// The learning specification.
+    pub fn spec(&self) -> &LearningSpec {
+        &self.spec
+    }
+
+    /// Verify that a round of this task is open.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Round`] if it is not this task's, [`LightError::TooLate`] after its deadline.
+    pub fn open_round(&self, signed: SignedText, now: Millis) -> Result<OpenRound, LightError> {
+        let round = VerifiedRound::verify(signed, &self.manifest)?;
+        if now > round.deadline_ms {
+            return Err(LightError::TooLate {
+                round: round.round,
+                late_ms: now.saturating_sub(round.deadline_ms),
+            });
+        }
+        Ok(OpenRound(round))
+    }
+}
+
+/// A round that the task's aggregation node opened and whose deadline has not passed.
+#[derive(Debug, Clone)]
+pub struct OpenRound(VerifiedRound);
+
+impl std::ops::Deref for OpenRound {
+    type Target = RoundOpened;
+
+    fn deref(&self) -> &RoundOpened {
+        &self.0
+    }
+}

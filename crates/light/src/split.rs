@@ -1,0 +1,123 @@
+//! Splitting an update into shares with a proof, and sealing each share for its member.
+
+use defim_protocol::{
+    ReportId, RoundNumber, TaskId, VerifiedManifest,
+    report::{Extension, Metadata, PlaintextShare, Report},
+    seal::{Seat, seal},
+    vdaf,
+};
+use prio::{codec::Encode as _, vdaf::Client as _};
+use rand::{CryptoRng, RngCore};
+
+use crate::{JoinedTask, LightError};
+
+/// An update as shares, one for each member, proof included. Each share alone is random.
+pub struct Split {
+    manifest: VerifiedManifest,
+    round: RoundNumber,
+    metadata: Metadata,
+    public_share: Vec<u8>,
+    leader: Vec<u8>,
+    helper: Vec<u8>,
+}
+
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Split({}, {} bytes, redacted)",
+            self.metadata.id,
+            self.bytes()
+        )
+    }
+}
+
+/// A report that only its committee can open, each member its own share.
+#[derive(Debug, Clone)]
+pub struct SealedReport {
+    /// The task.
+    pub task: TaskId,
+    /// The round it counts in.
+    pub round: RoundNumber,
+    /// Its id.
+    pub id: ReportId,
+    /// The report, encoded as in DAP-09.
+    pub bytes: Vec<u8>,
+}
+
+impl Split {
+    pub(crate) fn new(
+        task: &JoinedTask,
+        round: RoundNumber,
+        values: &[i32],
+        id: ReportId,
+        time_s: u64,
+    ) -> Result<Self, LightError> {
+        let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
+        let instance = task.manifest().vdaf.instance()?;
+        let measurement = vdaf::measurement(values)?;
+        let (public, shares) = instance
+            .shard(&measurement, id.as_bytes())
+            .map_err(|e| failed(&e))?;
+        let [leader, helper] = shares.as_slice() else {
+            return Err(LightError::Split(format!(
+                "{} shares for 2 members",
+                shares.len()
+            )));
+        };
+        Ok(Self {
+            manifest: task.manifest().clone(),
+            round,
+            metadata: Metadata { id, time_s },
+            public_share: public.get_encoded().map_err(|e| failed(&e))?,
+            leader: leader.get_encoded().map_err(|e| failed(&e))?,
+            helper: helper.get_encoded().map_err(|e| failed(&e))?,
+        })
+    }
+
+    /// Length of all shares, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.public_share.len() + self.leader.len() + self.helper.len()
+    }
+
+    /// Seal each share for its member and put the report together.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Seal`] if a member's key cannot be used.
+    pub fn seal<R: RngCore + CryptoRng>(self, rng: &mut R) -> Result<SealedReport, LightError> {
+        let task = self.manifest.task();
+        let mut sealed = |member: &defim_protocol::Member, seat, payload: Vec<u8>| {
+            let plain = PlaintextShare {
+                extensions: vec![Extension::round(self.round)],
+                payload,
+            };
+            seal(
+                &member.hpke,
+                seat,
+                &task,
+                &self.metadata,
+                &self.public_share,
+                &plain,
+                rng,
+            )
+        };
+        let leader = sealed(self.manifest.leader(), Seat::Leader, self.leader)?;
+        let helper = sealed(self.manifest.helper(), Seat::Helper, self.helper)?;
+        let report = Report {
+            metadata: self.metadata,
+            public_share: self.public_share,
+            leader,
+            helper,
+        };
+        let bytes = report
+            .get_encoded()
+            .map_err(|e| LightError::Split(e.to_string()))?;
+        Ok(SealedReport {
+            task,
+            round: self.round,
+            id: self.metadata.id,
+            bytes,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! Training on a model that was verified, and the update that comes of it.
+
+use defim_learn::{
+    DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
+    train,
+};
+use defim_protocol::{Digest, ReportId, RoundNumber};
+
+use crate::{JoinedTask, LightError, OpenRound, Split};
+
+/// A round joined with the very model that was signed for it.
+#[derive(Debug)]
+pub struct Training {
+    task: JoinedTask,
+    round: RoundNumber,
+    model: Model,
+}
+
+/// An update within the norm bound, in fixed point, and what clipping did to it.
+#[derive(Debug)]
+pub struct Quantised {
+    /// The encoded update, `[d]`.
+    pub fixed: FixedUpdate,
+    /// The update's L2 norm before clipping.
+    pub norm: f32,
+    /// Whether it was over the bound.
+    pub clipped: bool,
+}
+
+impl Training {
+    /// Join a round with its model.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::WrongModel`] for bytes with another digest, [`LightError::Model`] for bytes
+    /// that are no model of this task.
+    pub fn start(task: &JoinedTask, round: &OpenRound, model: &[u8]) -> Result<Self, LightError> {
+        let found = Digest::of(model);
+        // A model made for one person would come back carrying that person's data.
+        if found != round.base_model {
+            return Err(LightError::WrongModel {
+                round: round.round,
+                expected: round.base_model,
+                found,
+            });
+        }
+        let model = Model::from_safetensors(model, task.spec())?;
+        Ok(Self {
+            task: task.clone(),
+            round: round.round,
+            model,
+        })
+    }
+
+    /// The task.
+    pub fn task(&self) -> &JoinedTask {
+        &self.task
+    }
+
+    /// The round.
+    pub fn round(&self) -> RoundNumber {
+        self.round
+    }
+
+    /// Read a person's rows.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Data`] naming every bad row and column.
+    pub fn read_csv(&self, csv: &[u8]) -> Result<Samples, LightError> {
+        Ok(self
+            .task
+            .spec()
+            .schema
+            .read_csv(csv, &DataLimits::default())?)
+    }
+
+    /// Preprocess rows by the task's schema.
+    pub fn features(&self, samples: &Samples) -> Features {
+        samples.features(&self.task.spec().schema)
+    }
+
+    /// Train on this device; the update is new model minus old, `[d]`.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Train`] if training gives numbers that are not finite.
+    pub fn train(
+        &self,
+        features: &Features,
+        seed: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<LocalUpdate, LightError> {
+        Ok(train(
+            &self.model,
+            features,
+            &self.task.spec().local,
+            seed,
+            progress,
+        )?)
+    }
+
+    /// Clip to the task's norm bound and encode in fixed point.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Update`] if a coordinate is not finite.
+    pub fn clip_and_quantise(&self, update: LocalUpdate) -> Result<Quantised, LightError> {
+        let spec = self.task.spec();
+        let clipped = update.clip(spec.clip_norm)?;
+        let (norm, was_clipped) = (clipped.original_norm(), clipped.was_clipped());
+        let fixed = clipped.quantise(spec.frac_bits)?;
+        Ok(Quantised {
+            fixed,
+            norm,
+            clipped: was_clipped,
+        })
+    }
+
+    /// Split an encoded update into one share for each member, with a proof of its norm.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Vdaf`] or [`LightError::Split`] if it does not fit the task.
+    pub fn split(
+        &self,
+        update: &FixedUpdate,
+        id: ReportId,
+        time_s: u64,
+    ) -> Result<Split, LightError> {
+        Split::new(&self.task, self.round, update.values(), id, time_s)
+    }
+
+    /// How good the round's model is on these rows.
+    pub fn evaluate(&self, features: &Features) -> Metrics {
+        evaluate(&self.model, features)
+    }
+}
