@@ -40,7 +40,7 @@ pub fn run(places: &Places, only: Option<Suite>) -> Result<ExitCode> {
         let outcome = match suite {
             Suite::Native => native(places),
             Suite::Wasm => wasm(places),
-            Suite::E2e => e2e(places),
+            Suite::E2e => e2e(places, only.is_none()),
         };
         let tally = outcome.unwrap_or_else(|error| {
             eprintln!("error: {name}: {error:#}");
@@ -88,9 +88,9 @@ fn wasm(places: &Places) -> Result<Tally> {
     npm_test(places, "pkg", |_| Ok(()))
 }
 
-fn e2e(places: &Places) -> Result<Tally> {
+fn e2e(places: &Places, after_native: bool) -> Result<Tally> {
     web::build(places, None)?;
-    up::build_server(places)?;
+    up::build_server(places, after_native)?;
     npm_test(places, "e2e", |npm| {
         let chromium = setup::chromium().context(setup::NO_BROWSER)?;
         npm.env("CHROMIUM", chromium)

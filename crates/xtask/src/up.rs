@@ -25,21 +25,22 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn run(places: &Places, headless: bool, args: &[String]) -> Result<()> {
     setup::run(places, setup::For::Pages)?;
     web::build(places, None)?;
-    build_server(places)?;
+    build_server(places, false)?;
     announce_later(address(args), !headless && has_display())?;
     let mut defim = places.command(places.defim());
     defim.arg("up").arg("--web").arg(places.site()).args(args);
     become_it(&mut defim)
 }
 
-/// Builds the server with the features the whole workspace asks for, so that the tests' build of its
-/// dependencies and this one are the same.
-pub fn build_server(places: &Places) -> Result<()> {
-    process::run(
-        places
-            .cargo()
-            .args(["build", "--release", "--workspace", "--bin", "defim"]),
-    )
+/// Builds the server with the features the whole workspace asks for; `with_tests` adds what its tests ask
+/// for. The same selection as another command's means that no dependency is built a second time.
+pub fn build_server(places: &Places, with_tests: bool) -> Result<()> {
+    let mut cargo = places.cargo();
+    cargo.args(["build", "--release", "--workspace", "--bin", "defim"]);
+    if with_tests {
+        cargo.arg("--tests");
+    }
+    process::run(&mut cargo)
 }
 
 /// Replaces this process, so that Ctrl-C and signals reach the mesh itself and nothing else.
