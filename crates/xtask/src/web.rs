@@ -97,8 +97,9 @@ fn present(places: &Places, only: Option<Part>) -> Vec<&'static Wasm> {
         .collect()
 }
 
+/// In the clone, as its stamp is: the target folder may be shared with other clones.
 fn page_folder(places: &Places) -> PathBuf {
-    places.target.join("page")
+    places.root.join("web/dist")
 }
 
 /// One cargo for both, so that what they share is built once and their links run side by side.
