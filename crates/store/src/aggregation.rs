@@ -1,0 +1,284 @@
+//! The aggregation node's side: aggregate shares, models, results.
+
+use sqlx::Row as _;
+
+use crate::{
+    DigestKey, NodeKey, StoreError, TaskKey, WorkStore,
+    row::{array, bytes, number, signed, text},
+};
+
+/// What became of [`WorkStore::put_aggregate_share`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharePut {
+    /// Stored, or the same bytes were there.
+    Stored,
+    /// The member has given other bytes before.
+    Conflict,
+}
+
+/// A member's submission.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredShare {
+    /// Who gave it.
+    pub member: NodeKey,
+    /// Its bytes.
+    pub submission: Vec<u8>,
+}
+
+/// A round that ended with a model.
+#[derive(Debug, Clone)]
+pub struct CompletedRound {
+    /// Its task.
+    pub task: TaskKey,
+    /// Its number.
+    pub round: u64,
+    /// Digest of the new model.
+    pub model: DigestKey,
+    /// The new model.
+    pub model_bytes: Vec<u8>,
+    /// The optimiser's state.
+    pub optimiser: Vec<u8>,
+    /// Metrics, JSON.
+    pub metrics: String,
+    /// Reports counted.
+    pub reports: u64,
+    /// Refused reports by reason, JSON.
+    pub rejected: String,
+    /// When, milliseconds.
+    pub finished: u64,
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundRecord {
+    /// Its number.
+    pub round: u64,
+    /// Digest of the model it gave; `None` if it was voided.
+    pub model: Option<DigestKey>,
+    /// Metrics, JSON.
+    pub metrics: Option<String>,
+    /// Reports counted.
+    pub reports: u64,
+    /// Refused reports by reason, JSON.
+    pub rejected: String,
+    /// Why it was voided.
+    pub void_reason: Option<String>,
+    /// When, milliseconds.
+    pub finished: u64,
+}
+
+impl WorkStore {
+    /// Store a member's submission, once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_aggregate_share(
+        &self,
+        task: TaskKey,
+        round: u64,
+        member: NodeKey,
+        submission: &[u8],
+    ) -> Result<SharePut, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query(
+            "SELECT submission FROM aggregate_share WHERE task = ? AND round = ? AND member = ?",
+        )
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .bind(member.as_slice())
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(row) = row {
+            let same = bytes(&row, "submission")? == submission;
+            return Ok(if same {
+                SharePut::Stored
+            } else {
+                SharePut::Conflict
+            });
+        }
+        sqlx::query("INSERT INTO aggregate_share VALUES (?, ?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(member.as_slice())
+            .bind(submission)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(SharePut::Stored)
+    }
+
+    /// The submissions of an unfinished round.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn aggregate_shares(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Vec<StoredShare>, StoreError> {
+        let rows = sqlx::query("SELECT member, submission FROM aggregate_share WHERE task = ? AND round = ? ORDER BY member")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(StoredShare {
+                    member: array(row, "member")?,
+                    submission: bytes(row, "submission")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Store a model; storing it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_model(&self, digest: DigestKey, model: &[u8]) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO model VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(digest.as_slice())
+            .bind(model)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The model with this digest.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn model(&self, digest: DigestKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT bytes FROM model WHERE digest = ?")
+            .bind(digest.as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| bytes(&row, "bytes")).transpose()
+    }
+
+    /// End a round with its model and drop the aggregate shares it was made of.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn complete_round(&self, round: CompletedRound) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("INSERT INTO model VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(round.model.as_slice())
+            .bind(round.model_bytes)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(round.task.as_slice())
+            .bind(signed(round.round)?)
+            .bind(round.model.as_slice())
+            .bind(round.optimiser)
+            .bind(round.metrics)
+            .bind(signed(round.reports)?)
+            .bind(round.rejected)
+            .bind(signed(round.finished)?)
+            .execute(&mut *tx)
+            .await?;
+        finish(&mut tx, &round.task, round.round, 1).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// End a round without a model and drop the aggregate shares.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn void_aggregation_round(
+        &self,
+        task: TaskKey,
+        round: u64,
+        reason: &str,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("INSERT INTO result (task, round, reports, rejected, void_reason, finished) VALUES (?, ?, 0, '{}', ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(reason)
+            .bind(signed(now)?)
+            .execute(&mut *tx)
+            .await?;
+        finish(&mut tx, &task, round, 2).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// How the task's rounds ended, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn history(&self, task: TaskKey) -> Result<Vec<RoundRecord>, StoreError> {
+        let rows = sqlx::query("SELECT round, model, metrics, reports, rejected, void_reason, finished FROM result WHERE task = ? ORDER BY round")
+            .bind(task.as_slice())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let model: Option<Vec<u8>> = row.try_get("model")?;
+                Ok(RoundRecord {
+                    round: number(row, "round")?,
+                    model: model
+                        .map(|bytes| {
+                            bytes
+                                .try_into()
+                                .map_err(|_| StoreError::Damaged("a digest has the wrong length"))
+                        })
+                        .transpose()?,
+                    metrics: row.try_get("metrics")?,
+                    reports: number(row, "reports")?,
+                    rejected: text(row, "rejected")?,
+                    void_reason: row.try_get("void_reason")?,
+                    finished: number(row, "finished")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The task's current model and optimiser state.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn latest_model(
+        &self,
+        task: TaskKey,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT bytes, optimiser FROM result JOIN model ON model = digest WHERE task = ? ORDER BY round DESC LIMIT 1",
+        )
+        .bind(task.as_slice())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| Ok((bytes(&row, "bytes")?, bytes(&row, "optimiser")?)))
+            .transpose()
+    }
+}
+
+async fn finish(
+    tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
+    task: &TaskKey,
+    round: u64,
+    state: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM aggregate_share WHERE task = ? AND round = ?")
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query("UPDATE round SET state = ? WHERE task = ? AND round = ?")
+        .bind(state)
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! What can go wrong with a store.
+
+/// The store could not do what it was asked; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refuses.
+    #[error("the store failed: {0}; check the disk's free space and the folder's rights")]
+    Database(#[from] sqlx::Error),
+    /// Made by a later version.
+    #[error(
+        "the store has layout {found}, this build knows {known}; start the version that made it"
+    )]
+    Newer {
+        /// The file's layout.
+        found: i64,
+        /// The newest layout this build knows.
+        known: i64,
+    },
+    /// A value that cannot be.
+    #[error("the store is damaged: {0}; restore the folder from a backup")]
+    Damaged(&'static str),
+    /// A number that does not fit.
+    #[error("the number {0} is too large for the store")]
+    TooLarge(u64),
+    /// Too many unfinished uploads.
+    #[error("this node holds as many unfinished uploads as it may; try again later")]
+    PartialsFull,
+    /// An upload goes on at another place than where it stopped.
+    #[error("the upload continues at byte {asked}, but {held} are held")]
+    WrongOffset {
+        /// Where the sender went on.
+        asked: u64,
+        /// How many bytes are held.
+        held: u64,
+    },
+    /// A report that should be there is not.
+    #[error("a verified share of the batch is missing")]
+    MissingShare,
+    /// The caller's own step failed.
+    #[error("{0}")]
+    Caller(String),
+}

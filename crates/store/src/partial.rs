@@ -1,0 +1,176 @@
+//! Unfinished uploads, so that one that broke goes on where it stopped.
+
+use crate::{
+    DigestKey, ReportKey, StoreError, TaskKey, WorkStore,
+    row::{array, bytes, number, signed},
+};
+
+impl WorkStore {
+    /// Begin or go on with an upload; gives how many bytes are held. Other length or digest under
+    /// the same id starts anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::PartialsFull`] past `max_bytes` or `max_count` over all unfinished uploads.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an upload's four values, the time and two limits"
+    )]
+    pub async fn partial_begin(
+        &self,
+        task: TaskKey,
+        id: ReportKey,
+        length: u64,
+        digest: DigestKey,
+        now: u64,
+        max_bytes: u64,
+        max_count: u64,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query("SELECT length, digest, held FROM partial WHERE task = ? AND id = ?")
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(row) = &row
+            && number(row, "length")? == length
+            && array::<32>(row, "digest")? == digest
+        {
+            return number(row, "held");
+        }
+        sqlx::query("DELETE FROM partial WHERE task = ? AND id = ?")
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        let all =
+            sqlx::query("SELECT count(*) AS count, coalesce(sum(length), 0) AS bytes FROM partial")
+                .fetch_one(&mut *tx)
+                .await?;
+        if number(&all, "count")? >= max_count
+            || number(&all, "bytes")?.saturating_add(length) > max_bytes
+        {
+            return Err(StoreError::PartialsFull);
+        }
+        sqlx::query(
+            "INSERT INTO partial (task, id, length, digest, touched) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(task.as_slice())
+        .bind(id.as_slice())
+        .bind(signed(length)?)
+        .bind(digest.as_slice())
+        .bind(signed(now)?)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(0)
+    }
+
+    /// Append to an upload; gives how many bytes are held now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongOffset`] if `offset` is not where the upload stopped or it grows over its length.
+    pub async fn partial_append(
+        &self,
+        task: TaskKey,
+        id: ReportKey,
+        offset: u64,
+        piece: &[u8],
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let grown = sqlx::query(
+            "UPDATE partial SET held = held + ?1 WHERE task = ?2 AND id = ?3 AND held = ?4 AND held + ?1 <= length",
+        )
+        .bind(signed(piece.len() as u64)?)
+        .bind(task.as_slice())
+        .bind(id.as_slice())
+        .bind(signed(offset)?)
+        .execute(&mut *tx)
+        .await?;
+        if grown.rows_affected() != 1 {
+            let row = sqlx::query("SELECT held FROM partial WHERE task = ? AND id = ?")
+                .bind(task.as_slice())
+                .bind(id.as_slice())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let held = row
+                .map(|row| number(&row, "held"))
+                .transpose()?
+                .unwrap_or(0);
+            return Err(StoreError::WrongOffset {
+                asked: offset,
+                held,
+            });
+        }
+        sqlx::query("INSERT INTO partial_piece VALUES (?, ?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .bind(signed(offset)?)
+            .bind(piece)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(offset + piece.len() as u64)
+    }
+
+    /// All bytes of an upload once it is complete. The caller checks the digest.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn partial_finish(
+        &self,
+        task: TaskKey,
+        id: ReportKey,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let complete =
+            sqlx::query("SELECT 1 FROM partial WHERE task = ? AND id = ? AND held = length")
+                .bind(task.as_slice())
+                .bind(id.as_slice())
+                .fetch_optional(&self.pool)
+                .await?;
+        if complete.is_none() {
+            return Ok(None);
+        }
+        let rows = sqlx::query(
+            "SELECT bytes FROM partial_piece WHERE task = ? AND id = ? ORDER BY offset",
+        )
+        .bind(task.as_slice())
+        .bind(id.as_slice())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut whole = Vec::new();
+        for row in &rows {
+            whole.extend_from_slice(&bytes(row, "bytes")?);
+        }
+        Ok(Some(whole))
+    }
+
+    /// Forget an upload.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn partial_drop(&self, task: TaskKey, id: ReportKey) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM partial WHERE task = ? AND id = ?")
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Forget uploads that began before this time; gives how many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn partial_expire(&self, before: u64) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM partial WHERE touched < ?")
+            .bind(signed(before)?)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}
