@@ -195,7 +195,7 @@ impl Coordinator {
         );
         let initial = holdout.as_ref().map(|rows| evaluate(&first, rows));
         let (model, optimiser) = match restored.model {
-            None => (first, OptimiserState::new(spec.dimension())),
+            None => (first, OptimiserState::new()),
             Some((model, state)) => (
                 Model::from_safetensors(&model, &spec).map_err(|e| damaged(e.to_string()))?,
                 OptimiserState::from_bytes(&state).map_err(|e| damaged(e.to_string()))?,

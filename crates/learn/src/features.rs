@@ -1,0 +1,144 @@
+//! Rows that passed the schema, and what the model sees of them.
+
+use rand::seq::SliceRandom as _;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
+
+use crate::{LabelKind, Schema, schema::unit};
+
+/// Rows that passed the schema: `rows: [n][inputs]`, one label each. Only a schema makes them.
+#[derive(Clone)]
+pub struct Samples {
+    inputs: usize,
+    rows: Vec<f64>,
+    labels: Vec<f64>,
+}
+
+impl std::fmt::Debug for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Samples({} rows, redacted)", self.len())
+    }
+}
+
+impl Samples {
+    pub(crate) fn new(inputs: usize, rows: Vec<f64>, labels: Vec<f64>) -> Self {
+        Self { inputs, rows, labels }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn pick(&self, order: &[usize]) -> Self {
+        let mut rows = Vec::with_capacity(order.len() * self.inputs);
+        let mut labels = Vec::with_capacity(order.len());
+        for &at in order {
+            rows.extend(self.rows.iter().skip(at * self.inputs).take(self.inputs));
+            labels.extend(self.labels.get(at));
+        }
+        Self { inputs: self.inputs, rows, labels }
+    }
+
+    fn shuffled(&self, seed: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        order
+    }
+
+    /// Hold out one row in `one_in`, chosen by seed: `(rest, held out)`.
+    pub fn split_holdout(&self, one_in: usize, seed: u64) -> (Self, Self) {
+        let order = self.shuffled(seed);
+        let (out, rest) = order.split_at(self.len() / one_in.max(1));
+        (self.pick(rest), self.pick(out))
+    }
+
+    /// Deal the rows to `n` parties by seed, as evenly as possible.
+    pub fn partition(&self, n: usize, seed: u64) -> Vec<Self> {
+        let order = self.shuffled(seed ^ 0x5EED);
+        (0..n)
+            .map(|party| self.pick(&order.iter().copied().skip(party).step_by(n.max(1)).collect::<Vec<_>>()))
+            .collect()
+    }
+
+    /// Up to `n` rows chosen by seed.
+    pub fn take_random(&self, n: usize, seed: u64) -> Self {
+        self.pick(&self.shuffled(seed).into_iter().take(n).collect::<Vec<_>>())
+    }
+
+    /// What the model sees: `(x - centre) / scale` with the schema's constants.
+    pub fn features(&self, schema: &Schema) -> Features {
+        let units: Vec<_> = schema.columns.iter().map(|c| unit(c.min, c.max, c.center, c.scale)).collect();
+        let x = self
+            .rows
+            .iter()
+            .zip(units.iter().cycle())
+            .map(|(value, (center, scale))| ((value - center) / scale) as f32)
+            .collect();
+        let targets = match &schema.label.kind {
+            LabelKind::Class { .. } => Targets::Class(self.labels.iter().map(|label| *label as u32).collect()),
+            LabelKind::Number { min, max, center, scale } => {
+                let (center, scale) = unit(*min, *max, *center, *scale);
+                Targets::Number(self.labels.iter().map(|label| ((label - center) / scale) as f32).collect())
+            }
+        };
+        Features { inputs: self.inputs, x, targets }
+    }
+}
+
+/// What is to be predicted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Class indices.
+    Class(Vec<u32>),
+    /// Numbers, preprocessed.
+    Number(Vec<f32>),
+}
+
+/// Preprocessed rows: `x: [n][inputs]`.
+#[derive(Clone)]
+pub struct Features {
+    inputs: usize,
+    x: Vec<f32>,
+    targets: Targets,
+}
+
+impl std::fmt::Debug for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Features({} rows, redacted)", self.len())
+    }
+}
+
+impl Features {
+    /// Inputs of a row.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// All inputs, row by row.
+    pub fn x(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// All targets.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match &self.targets {
+            Targets::Class(targets) => targets.len(),
+            Targets::Number(targets) => targets.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
