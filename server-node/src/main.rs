@@ -1,2 +1,57 @@
-//! Every developer command.
-fn main() {}
+//! The DeFim server node: one binary that plays every server role, and the command line.
+
+mod cli;
+mod clock;
+mod command;
+mod config;
+mod failure;
+mod http;
+mod node;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors; both go through clap.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let json = cli.json;
+    init_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime could not start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(command::run(cli));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if json {
+                println!("{}", serde_json::json!({ "error": failure.kind(), "message": failure.to_string() }));
+            }
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn init_log(cli: &cli::Cli) {
+    use tracing_subscriber::EnvFilter;
+    let default = if cli.is_server() { "info,webrtc=error,webrtc_ice=error,webrtc_mdns=off,webrtc_sctp=error,libp2p_webrtc=error" } else { "off" };
+    let filter = EnvFilter::try_from_env("DEFIM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}

@@ -1,0 +1,160 @@
+//! The HTTPS client of native nodes.
+
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
+use serde::{Serialize, de::DeserializeOwned};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const JSON_BYTES: usize = 16 * 1024 * 1024;
+
+/// A request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No answer.
+    #[error("{url} cannot be reached: {why}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why there is no answer.
+        why: String,
+    },
+    /// An answer that says no.
+    #[error("{url} answers {status}: {body}")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The first of the answer's body.
+        body: String,
+    },
+    /// Longer than allowed.
+    #[error("the answer of {0} is longer than allowed")]
+    TooLarge(String),
+    /// Not what was asked for.
+    #[error("the answer of {url} cannot be used: {why}")]
+    Malformed {
+        /// What was asked.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A full node's answer to an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The public reason, if it refuses.
+    pub code: Option<String>,
+}
+
+/// The client.
+#[derive(Debug, Clone)]
+pub struct HttpClient(Client);
+
+impl HttpClient {
+    /// A client with deadlines.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] if the system's TLS cannot be set up.
+    pub fn new() -> Result<Self, HttpError> {
+        Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map(Self)
+            .map_err(|e| HttpError::Unreachable { url: "the network".into(), why: e.to_string() })
+    }
+
+    async fn read(url: &str, mut response: Response, max: usize) -> Result<Vec<u8>, HttpError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(url, &e))? {
+            if body.len() + chunk.len() > max {
+                return Err(HttpError::TooLarge(url.to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    async fn good(url: &str, response: Response) -> Result<Response, HttpError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = Self::read(url, response, 64 * 1024).await.unwrap_or_default();
+        let body = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|value| value.get("message").and_then(|m| m.as_str()).map(str::to_owned))
+            .unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(300).collect());
+        Err(HttpError::Status { url: url.to_owned(), status: status.as_u16(), body })
+    }
+
+    /// Get bytes, at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`].
+    pub async fn get_bytes(&self, url: &str, max: usize) -> Result<Vec<u8>, HttpError> {
+        let response = self.0.get(url).send().await.map_err(|e| unreachable(url, &e))?;
+        Self::read(url, Self::good(url, response).await?, max).await
+    }
+
+    /// Get JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`].
+    pub async fn get_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, HttpError> {
+        let body = self.get_bytes(url, JSON_BYTES).await?;
+        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed { url: url.to_owned(), why: e.to_string() })
+    }
+
+    /// Post JSON with a bearer token.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`].
+    pub async fn post_json<B: Serialize, T: DeserializeOwned>(&self, url: &str, body: &B, token: &str) -> Result<T, HttpError> {
+        let request = self.0.post(url).bearer_auth(token).json(body);
+        let response = request.send().await.map_err(|e| unreachable(url, &e))?;
+        let body = Self::read(url, Self::good(url, response).await?, JSON_BYTES).await?;
+        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed { url: url.to_owned(), why: e.to_string() })
+    }
+
+    /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Unreachable`]; a refusal is an answer.
+    pub async fn put_report(&self, base: &str, task: &str, bytes: Vec<u8>) -> Result<PutAnswer, HttpError> {
+        let url = format!("{}/tasks/{task}/reports", base.trim_end_matches('/'));
+        let request = self.0.put(&url).header(CONTENT_TYPE, "application/dap-report").body(bytes);
+        let response = request.send().await.map_err(|e| unreachable(&url, &e))?;
+        let status = response.status();
+        let body = Self::read(&url, response, 64 * 1024).await?;
+        let code = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|value| value.get("code").and_then(|c| c.as_str()).map(str::to_owned));
+        if status.is_server_error() || (status != StatusCode::PAYLOAD_TOO_LARGE && !status.is_success() && code.is_none()) {
+            let body = String::from_utf8_lossy(&body).chars().take(300).collect();
+            return Err(HttpError::Status { url, status: status.as_u16(), body });
+        }
+        Ok(PutAnswer { status: status.as_u16(), code })
+    }
+}
+
+fn unreachable(url: &str, error: &reqwest::Error) -> HttpError {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        why = inner.to_string();
+        source = inner.source();
+    }
+    HttpError::Unreachable { url: url.to_owned(), why }
+}

@@ -1,0 +1,309 @@
+//! The command line. `--json` works everywhere; every command shows an example under `--help`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// DeFim: people and companies train one model together, and nobody sees anybody's data.
+#[derive(Debug, Parser)]
+#[command(name = "defim", version, propagate_version = true)]
+pub struct Cli {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Whether this call serves until it is stopped.
+    pub fn is_server(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Up(_) | Command::Node { command: NodeCommand::Run { .. } }
+        )
+    }
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole mesh on this machine: full nodes, aggregation node, pages and API.
+    #[command(after_help = "Example:\n  defim up --listen 127.0.0.1:8080 --data ./mesh")]
+    Up(Up),
+    /// Run or set up single nodes.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Run light nodes and a committee in this process, every real step, without sockets.
+    #[command(after_help = "Example:\n  defim simulate --task digits --light 20 --rounds 15 --json")]
+    Simulate(Simulate),
+    /// Contribute to a task from this machine.
+    #[command(after_help = "Example:\n  defim contribute --mesh http://127.0.0.1:8080 --task digits --data rows.csv")]
+    Contribute(Contribute),
+    /// Create, list, show or pause tasks.
+    Task {
+        /// What to do.
+        #[command(subcommand)]
+        command: TaskCommand,
+    },
+    /// Get a task's model.
+    Model {
+        /// What to do.
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+}
+
+/// `defim up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where pages and API are served.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Folder for keys and stores; made if it is not there.
+    #[arg(long, default_value = "defim-data")]
+    pub data: PathBuf,
+    /// Folder with the built pages.
+    #[arg(long, env = "DEFIM_SITE")]
+    pub web: Option<PathBuf>,
+    /// Built-in tasks to start with.
+    #[arg(long, value_delimiter = ',', default_value = "digits,breast-cancer,diabetes")]
+    pub tasks: Vec<String>,
+    /// When rounds close.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
+}
+
+/// When rounds of a new task close.
+#[derive(Debug, Clone, Args)]
+pub struct ScheduleArgs {
+    /// Fewest contributions a batch may be released with.
+    #[arg(long, default_value_t = 3)]
+    pub min_batch: u32,
+    /// Most contributions of a round; with this many it closes at once.
+    #[arg(long, default_value_t = 1000)]
+    pub max_batch: u32,
+    /// Seconds a round stays open for more once it has enough.
+    #[arg(long, default_value_t = 10.0)]
+    pub settle: f64,
+    /// Seconds a round stays open at most.
+    #[arg(long, default_value_t = 3600.0)]
+    pub deadline: f64,
+    /// Rounds of the task.
+    #[arg(long, default_value_t = 1000)]
+    pub rounds: u64,
+}
+
+/// `defim node`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run one role as its own process.
+    #[command(after_help = "Example:\n  defim node run --config mesh/full-1.toml")]
+    Run {
+        /// The node's configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Make keys and configuration files for a mesh of separate processes.
+    #[command(after_help = "Example:\n  defim node init --dir mesh --base-port 9000 --tasks digits")]
+    Init(Init),
+    /// List a mesh's nodes.
+    #[command(after_help = "Example:\n  defim node list --mesh http://127.0.0.1:8080")]
+    List {
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+    },
+}
+
+/// `defim node init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Folder for configurations, keys and stores.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Address the nodes listen on and are reached at.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+    /// First of the ports; the aggregation node serves pages there, each full node takes the next ten.
+    #[arg(long, default_value_t = 9000)]
+    pub base_port: u16,
+    /// Folder with the built pages.
+    #[arg(long, env = "DEFIM_SITE")]
+    pub web: Option<PathBuf>,
+    /// Built-in tasks to start with; `digits:mlp` picks a model.
+    #[arg(long, value_delimiter = ',', default_value = "digits")]
+    pub tasks: Vec<String>,
+    /// When rounds close.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
+}
+
+/// A model kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelArg {
+    /// Softmax regression.
+    Softmax,
+    /// A network with one hidden layer.
+    Mlp,
+    /// Linear regression.
+    Linear,
+}
+
+/// A run to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Baseline {
+    /// The same run without cryptography.
+    Plain,
+}
+
+/// `defim simulate`.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// A built-in task, or a file with a learning specification (JSON).
+    #[arg(long)]
+    pub task: String,
+    /// Rows (CSV); a fifth is held out by seed. A built-in task has its own.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Light nodes.
+    #[arg(long, default_value_t = 20)]
+    pub light: usize,
+    /// Rounds.
+    #[arg(long, default_value_t = 15)]
+    pub rounds: u64,
+    /// Decides split, initial model and local training.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Which model of a built-in task.
+    #[arg(long)]
+    pub model: Option<ModelArg>,
+    /// Run this as well, on the same rows and seed, and compare.
+    #[arg(long)]
+    pub baseline: Option<Baseline>,
+}
+
+/// `defim contribute`.
+#[derive(Debug, Args)]
+pub struct Contribute {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// Task name or id.
+    #[arg(long)]
+    pub task: String,
+    /// Rows (CSV).
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Send over this path only.
+    #[arg(long, value_enum, default_value_t = Via::Auto)]
+    pub via: Via,
+    /// Wait until the round that counts the contribution is finished.
+    #[arg(long)]
+    pub wait: bool,
+    /// Take part in this many rounds, one contribution each.
+    #[arg(long, default_value_t = 1)]
+    pub rounds: u64,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 120.0)]
+    pub timeout: f64,
+}
+
+/// A path for a contribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// Peer to peer, then HTTPS.
+    Auto,
+    /// HTTPS only.
+    Https,
+}
+
+/// `defim task`.
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Create a task on a mesh.
+    #[command(after_help = "Example:\n  defim task create --mesh http://127.0.0.1:8080 --task digits --model mlp --name digits-mlp --admin-token defim-data/admin.token")]
+    Create {
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+        /// A built-in task, or a file with a learning specification (JSON).
+        #[arg(long)]
+        task: String,
+        /// Its name on the mesh; by default the built-in task's.
+        #[arg(long)]
+        name: Option<String>,
+        /// Which model of a built-in task.
+        #[arg(long)]
+        model: Option<ModelArg>,
+        /// When rounds close.
+        #[command(flatten)]
+        schedule: ScheduleArgs,
+        /// The file with the mesh's admin token.
+        #[arg(long)]
+        admin_token: PathBuf,
+    },
+    /// List a mesh's tasks.
+    #[command(after_help = "Example:\n  defim task list --mesh http://127.0.0.1:8080")]
+    List {
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+    },
+    /// Show a task with its rounds.
+    #[command(after_help = "Example:\n  defim task show digits --mesh http://127.0.0.1:8080")]
+    Show {
+        /// Task name or id.
+        task: String,
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+    },
+    /// Pause a task, or let it go on.
+    #[command(after_help = "Example:\n  defim task pause digits --admin-token defim-data/admin.token")]
+    Pause {
+        /// Task name or id.
+        task: String,
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+        /// Let it go on.
+        #[arg(long)]
+        resume: bool,
+        /// The file with the mesh's admin token.
+        #[arg(long)]
+        admin_token: PathBuf,
+    },
+}
+
+/// `defim model`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Download a task's current model and check its digest.
+    #[command(after_help = "Example:\n  defim model export --task digits --format safetensors --out digits.safetensors")]
+    Export {
+        /// Task name or id.
+        #[arg(long)]
+        task: String,
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+        /// File format.
+        #[arg(long, value_enum, default_value_t = ModelFormat::Safetensors)]
+        format: ModelFormat,
+        /// File to write; by default the task's name with the format's ending.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// A model file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelFormat {
+    /// Named tensors, little-endian.
+    Safetensors,
+}

@@ -1,0 +1,173 @@
+//! Node configuration files and the secrets beside them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use defim_protocol::{NodeId, report::HpkeConfig};
+use rand::RngCore as _;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Outcome};
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Holds shares.
+    Full,
+    /// Adds sums.
+    Aggregation,
+}
+
+/// One node, run with `defim node run`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Folder for its key and store; relative to the configuration file.
+    pub data: PathBuf,
+    /// HTTP: pages and API, or DAP uploads.
+    pub http: SocketAddr,
+    /// QUIC between servers and from native light nodes (UDP).
+    pub quic: SocketAddr,
+    /// TCP where QUIC does not pass.
+    pub tcp: SocketAddr,
+    /// WebRTC-direct from browsers (UDP); full nodes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webrtc: Option<SocketAddr>,
+    /// Folder with the built pages; aggregation node only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web: Option<PathBuf>,
+    /// Tasks to create at the first start; aggregation node only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskConfig>,
+    /// The other nodes of the mesh. Only these may talk to this node as servers.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+/// Another node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Its key.
+    pub node: NodeId,
+    /// Its sealing key; full nodes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hpke: Option<HpkeConfig>,
+    /// Base address of its HTTP side.
+    pub http: String,
+    /// QUIC and TCP multiaddresses.
+    pub addresses: Vec<String>,
+}
+
+/// A task to create at the first start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskConfig {
+    /// A built-in task.
+    pub builtin: String,
+    /// Its name on this mesh; by default the built-in task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which model; by default the built-in task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// When rounds close.
+    pub schedule: defim_protocol::Schedule,
+}
+
+impl NodeConfig {
+    /// Read a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] with the line that is wrong.
+    pub fn read(path: &Path) -> Outcome<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::Input(format!("the configuration {} cannot be read: {e}", path.display())))?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|e| Failure::Input(format!("the configuration {} is wrong: {e}", path.display())))?;
+        if config.data.is_relative()
+            && let Some(folder) = path.parent()
+        {
+            config.data = folder.join(&config.data);
+        }
+        Ok(config)
+    }
+}
+
+/// Peers by key.
+pub type Directory = BTreeMap<NodeId, Peer>;
+
+/// A node's seed, made at the first start and kept in its folder, readable by its owner only.
+///
+/// # Errors
+///
+/// [`Failure`] if the folder cannot be used or the file is damaged.
+pub fn load_or_make_seed(folder: &Path) -> Outcome<[u8; 32]> {
+    let path = folder.join("node.key");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return hex::decode(text.trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| {
+                Failure::Input(format!(
+                    "{} is not a node key (64 hex digits); restore it from a backup, a new key is a new node",
+                    path.display()
+                ))
+            });
+    }
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    write_secret(&path, &hex::encode(seed))?;
+    Ok(seed)
+}
+
+/// A random token, made at the first start and kept in the folder.
+///
+/// # Errors
+///
+/// [`Failure`] if the folder cannot be used.
+pub fn load_or_make_token(folder: &Path) -> Outcome<String> {
+    let path = folder.join("admin.token");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(text.trim().to_owned());
+    }
+    let mut bytes = [0; 24];
+    rand::rng().fill_bytes(&mut bytes);
+    let token = hex::encode(bytes);
+    write_secret(&path, &token)?;
+    Ok(token)
+}
+
+/// Write a file that only its owner may read.
+///
+/// # Errors
+///
+/// [`Failure::Other`] naming the file.
+pub fn write_secret(path: &Path, text: &str) -> Outcome {
+    let failed = |e: std::io::Error| {
+        Failure::Other(format!("{} cannot be written: {e}; check the folder's rights and free space", path.display()))
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)
+}

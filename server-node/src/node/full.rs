@@ -1,0 +1,282 @@
+//! The full node's driver: tasks it serves, uploads it takes, batches it delivers.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use defim_full::{Secrets, leader::Counts};
+use defim_protocol::{
+    NodeId, Reason, RoundPhase, SignedText, TaskId, VerifiedManifest, VerifiedRound,
+    wire::{self, Request, Response, Submission},
+};
+use defim_store::WorkStore;
+use tokio::sync::Notify;
+
+use super::Link;
+use crate::{clock, config::Role, failure::Outcome};
+
+/// What a leader's machine last said of its round.
+#[derive(Debug, Clone)]
+pub struct LeaderStatus {
+    /// The round.
+    pub round: u64,
+    /// Whether it takes reports; the deadline is checked apart.
+    pub accepts: Result<(), Reason>,
+    /// Where it stands.
+    pub phase: Option<RoundPhase>,
+    /// Counts.
+    pub counts: Counts,
+}
+
+/// A task this node serves.
+pub struct Served {
+    /// Its manifest.
+    pub manifest: VerifiedManifest,
+    /// Whether an admin has paused it.
+    pub paused: AtomicBool,
+    /// The open round.
+    round: RwLock<Option<VerifiedRound>>,
+    /// For tasks this node leads.
+    status: RwLock<Option<LeaderStatus>>,
+    /// Something happened: a report, a round.
+    pub wake: Notify,
+    /// One preparation at a time: a repeated request must find the first one's answers.
+    pub preparing: tokio::sync::Mutex<()>,
+}
+
+impl Served {
+    /// The open round.
+    pub fn round(&self) -> Option<VerifiedRound> {
+        self.round.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the leader last said.
+    pub fn status(&self) -> Option<LeaderStatus> {
+        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_status(&self, status: LeaderStatus) {
+        *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+}
+
+/// A running full node.
+#[derive(Clone)]
+pub struct FullNode {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub name: String,
+    pub secrets: Arc<Secrets>,
+    pub store: WorkStore,
+    pub link: Link,
+    tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
+    pub deliver: Notify,
+}
+
+impl FullNode {
+    /// Start from what the store holds.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::failure::Failure`] if the store cannot be opened or is damaged.
+    pub async fn start(name: String, folder: &Path, secrets: Secrets, link: Link) -> Outcome<Self> {
+        let store = WorkStore::open(folder.join("work.db")).await?;
+        let node = Self {
+            inner: Arc::new(Inner {
+                name,
+                secrets: Arc::new(secrets),
+                store,
+                link,
+                tasks: Mutex::default(),
+                deliver: Notify::new(),
+            }),
+        };
+        for (task, text) in node.inner.store.tasks().await? {
+            let restored = serde_json::from_slice::<SignedText>(&text)
+                .map_err(|e| e.to_string())
+                .and_then(|signed| {
+                    VerifiedManifest::verify(signed, Some(TaskId(task))).map_err(|e| e.to_string())
+                });
+            match restored {
+                Ok(manifest) => node.serve(manifest).await?,
+                Err(why) => tracing::error!(task = %TaskId(task), why, "a stored task cannot be served"),
+            }
+        }
+        tokio::spawn(node.clone().deliver_batches());
+        Ok(node)
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The node's public sealing key.
+    pub fn hpke(&self) -> defim_protocol::report::HpkeConfig {
+        self.inner.secrets.sealing.config()
+    }
+
+    /// The store, for the HTTP side.
+    pub fn store(&self) -> &WorkStore {
+        &self.inner.store
+    }
+
+    /// A task this node serves.
+    pub fn served(&self, task: &TaskId) -> Option<Arc<Served>> {
+        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+    }
+
+    /// All tasks this node serves.
+    pub fn all_served(&self) -> Vec<Arc<Served>> {
+        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Whether this node leads the task.
+    pub fn leads(&self, served: &Served) -> bool {
+        served.manifest.leader().node == self.inner.secrets.node.id()
+    }
+
+    async fn serve(&self, manifest: VerifiedManifest) -> Outcome {
+        let task = manifest.task();
+        let round = match self.inner.store.current_round(task.0).await? {
+            None => None,
+            Some(stored) => serde_json::from_slice::<SignedText>(&stored.signed)
+                .ok()
+                .and_then(|signed| VerifiedRound::verify(signed, &manifest).ok()),
+        };
+        let paused = self.inner.store.is_task_paused(task.0).await?;
+        let served = Arc::new(Served {
+            manifest,
+            paused: AtomicBool::new(paused),
+            round: RwLock::new(round),
+            status: RwLock::new(None),
+            wake: Notify::new(),
+            preparing: tokio::sync::Mutex::new(()),
+        });
+        let known = {
+            let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            if tasks.contains_key(&task) {
+                true
+            } else {
+                tasks.insert(task, served.clone());
+                false
+            }
+        };
+        if !known && self.leads(&served) {
+            tokio::spawn(self.clone().lead(served));
+        }
+        Ok(())
+    }
+
+    /// Answer another server.
+    pub async fn answer(&self, from: NodeId, request: Request) -> Response {
+        match self.try_answer(from, request).await {
+            Ok(response) => response,
+            Err(failure) => {
+                tracing::error!(node = self.name(), %from, %failure, "a request could not be answered");
+                Response::Later(failure.to_string())
+            }
+        }
+    }
+
+    async fn try_answer(&self, from: NodeId, request: Request) -> Outcome<Response> {
+        let refused = |why: &str| Ok(Response::Refused(why.to_owned()));
+        let Some(peer) = self.inner.link.peer(&from) else {
+            return refused("this node does not know you; its operator must add you to its configuration");
+        };
+        let from_aggregation = peer.role == Role::Aggregation;
+        match request {
+            Request::ServeTask(signed) if from_aggregation => self.serve_task(from, signed).await,
+            Request::OpenRound { task, round } if from_aggregation => self.open_round(task, round).await,
+            Request::Pause { task, paused } if from_aggregation => {
+                let Some(served) = self.served(&task) else { return refused("unknown task") };
+                self.inner.store.set_task_paused(task.0, paused).await?;
+                served.paused.store(paused, Ordering::Relaxed);
+                Ok(Response::Done)
+            }
+            Request::Prepare(prepare) => self.prepare(from, prepare).await,
+            Request::Close { summary, ids } => self.close(from, summary, ids).await,
+            _ => refused("this node does not answer that to you"),
+        }
+    }
+
+    async fn serve_task(&self, from: NodeId, signed: SignedText) -> Outcome<Response> {
+        let manifest = match VerifiedManifest::verify(signed, None) {
+            Ok(manifest) => manifest,
+            Err(error) => return Ok(Response::Refused(error.to_string())),
+        };
+        let own = self.inner.secrets.node.id();
+        let Some(seat) = manifest.members.iter().find(|m| m.node == own) else {
+            return Ok(Response::Refused("this node is not on the task's committee".into()));
+        };
+        if manifest.aggregation != from || seat.hpke != self.hpke() {
+            return Ok(Response::Refused("the manifest names another aggregation node or another sealing key".into()));
+        }
+        let text = serde_json::to_vec(manifest.signed()).unwrap_or_default();
+        self.inner.store.put_task(manifest.task().0, &text, clock::now()).await?;
+        self.serve(manifest).await?;
+        Ok(Response::Done)
+    }
+
+    async fn open_round(&self, task: TaskId, signed: SignedText) -> Outcome<Response> {
+        let Some(served) = self.served(&task) else {
+            return Ok(Response::Refused("unknown task".into()));
+        };
+        let round = match VerifiedRound::verify(signed, &served.manifest) {
+            Ok(round) => round,
+            Err(error) => return Ok(Response::Refused(error.to_string())),
+        };
+        if let Some(current) = served.round() {
+            if current.round == round.round {
+                return Ok(Response::Done);
+            }
+            if current.round > round.round {
+                return Ok(Response::Refused(format!("round {} is already open", current.round)));
+            }
+            // The aggregation node has ended the earlier round; what was not released never will be.
+            if self.inner.store.batch(task.0, current.round).await?.is_none() {
+                self.inner.store.void_round(task.0, current.round, "a later round was opened").await?;
+            }
+        }
+        let text = serde_json::to_vec(round.signed()).unwrap_or_default();
+        self.inner.store.put_round(task.0, round.round, &text, clock::now()).await?;
+        tracing::info!(node = self.name(), task = served.manifest.name, round = round.round, "round open");
+        *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
+        served.wake.notify_waiters();
+        Ok(Response::Done)
+    }
+
+    async fn deliver_batches(self) {
+        loop {
+            if let Err(failure) = self.deliver_once().await {
+                tracing::warn!(node = self.name(), %failure, "aggregate shares wait to be delivered");
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.deliver.notified()).await;
+        }
+    }
+
+    async fn deliver_once(&self) -> Outcome {
+        for batch in self.inner.store.undelivered_batches().await? {
+            let task = TaskId(batch.task);
+            let Some(served) = self.served(&task) else { continue };
+            let Ok(signatures) = wire::decode::<Vec<SignedText>>(&batch.signatures) else { continue };
+            let submission = Submission { task, round: batch.round, signatures, share: batch.aggregate_share };
+            match self.inner.link.ask(&served.manifest.aggregation, &Request::Submit(submission)).await {
+                Ok(Response::Done) => self.inner.store.mark_delivered(task.0, batch.round).await?,
+                Ok(Response::Refused(why)) => {
+                    tracing::error!(node = self.name(), %task, round = batch.round, why, "aggregate share refused");
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Taking uploads: the one handler behind WebRTC, QUIC, TCP and HTTPS.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use defim_full::accept_upload;
+use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
+use defim_protocol::{Digest, Reason, ReportId, TaskId, limits};
+use defim_store::{NewReport, PutReport};
+
+use super::full::{FullNode, Served};
+use crate::clock;
+
+/// Bytes of unfinished uploads a node holds at most.
+pub const PARTIAL_BYTES: u64 = 1 << 30;
+/// Unfinished uploads a node holds at most.
+pub const PARTIAL_COUNT: u64 = 4096;
+
+/// A report could not be taken.
+#[derive(Debug)]
+pub enum ReceiveError {
+    /// Refused, for a public reason.
+    Refused(Reason),
+    /// This node failed; the sender keeps the report and tries again.
+    Broken(String),
+}
+
+impl From<Reason> for ReceiveError {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<defim_store::StoreError> for ReceiveError {
+    fn from(error: defim_store::StoreError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// What was done with a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Stored, durably.
+    Stored,
+    /// It was here already, byte for byte.
+    Again,
+}
+
+impl FullNode {
+    /// The task, if this node takes uploads for it.
+    pub(super) fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
+        let served = self.served(task).filter(|served| self.leads(served)).ok_or(Reason::UnknownTask)?;
+        if served.paused.load(Ordering::Relaxed) {
+            return Err(Reason::Paused);
+        }
+        Ok(served)
+    }
+
+    /// Take one whole report.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`]; nothing is stored then.
+    pub async fn receive(&self, task: TaskId, bytes: Vec<u8>) -> Result<Received, ReceiveError> {
+        let result = self.try_receive(task, bytes).await;
+        if let Err(ReceiveError::Refused(reason)) = &result
+            && let Some(served) = self.served(&task)
+            && let Some(round) = served.round()
+        {
+            self.inner.store.count_rejection(task.0, round.round, reason.code()).await?;
+            served.wake.notify_waiters();
+        }
+        result
+    }
+
+    async fn try_receive(&self, task: TaskId, bytes: Vec<u8>) -> Result<Received, ReceiveError> {
+        let served = self.led(&task)?;
+        let round = served.round().ok_or(Reason::RoundClosed)?;
+        let now = clock::now();
+        let report = tokio::task::block_in_place(|| {
+            accept_upload(&served.manifest, &round, &self.inner.secrets.sealing, now, bytes)
+        })?;
+        let status = served.status().filter(|status| status.round == round.round).ok_or(Reason::RoundClosed)?;
+        if let Err(reason) = status.accepts {
+            // The same report again, after its answer was lost, is answered as the first time.
+            return match self.inner.store.report_digest(task.0, report.id.0).await? {
+                Some(digest) if digest == report.digest.0 => Ok(Received::Again),
+                Some(_) => Err(Reason::Replayed.into()),
+                None => Err(reason.into()),
+            };
+        }
+        let put = self
+            .inner
+            .store
+            .put_report(NewReport {
+                task: task.0,
+                round: round.round,
+                id: report.id.0,
+                digest: report.digest.0,
+                bytes: report.bytes,
+                time: report.time_s,
+                received: now,
+            })
+            .await?;
+        match put {
+            PutReport::Stored => {
+                served.wake.notify_waiters();
+                Ok(Received::Stored)
+            }
+            PutReport::Same => Ok(Received::Again),
+            PutReport::Conflict => Err(Reason::Replayed.into()),
+        }
+    }
+
+    async fn begin_upload(&self, begin: &Begin) -> Result<u64, ReceiveError> {
+        let task = TaskId(begin.task);
+        let served = self.led(&task)?;
+        if begin.length > limits::REPORT_BYTES as u64 {
+            return Err(Reason::TooLarge.into());
+        }
+        if let Some(round) = served.round()
+            && clock::now() > round.deadline_ms
+        {
+            return Err(Reason::TooLate.into());
+        }
+        Ok(self
+            .inner
+            .store
+            .partial_begin(
+                begin.task,
+                begin.report_id,
+                begin.length,
+                begin.digest,
+                clock::now(),
+                PARTIAL_BYTES,
+                PARTIAL_COUNT,
+            )
+            .await?)
+    }
+
+    async fn finish_upload(&self, begin: &Begin) -> Result<Received, ReceiveError> {
+        let bytes = self
+            .inner
+            .store
+            .partial_finish(begin.task, begin.report_id)
+            .await?
+            .ok_or(Reason::Malformed)?;
+        let dropped = self.inner.store.partial_drop(begin.task, begin.report_id);
+        if Digest::of(&bytes).0 != begin.digest {
+            dropped.await?;
+            return Err(Reason::Malformed.into());
+        }
+        let received = self.receive(TaskId(begin.task), bytes).await;
+        // A failure of this node keeps the bytes; the sender only asks again.
+        if !matches!(received, Err(ReceiveError::Broken(_))) {
+            dropped.await?;
+        }
+        received
+    }
+
+    /// What became of a report, for its sender.
+    pub async fn report_state(&self, task: &TaskId, id: &ReportId) -> Result<ReportState, ReceiveError> {
+        use defim_store::ReportStatus as S;
+        Ok(match self.inner.store.report_status(task.0, id.0).await? {
+            None => ReportState::Unknown,
+            Some(S::Pending) => ReportState::Pending,
+            Some(S::Verified | S::Counted) => ReportState::Verified,
+            Some(S::Rejected(code)) => ReportState::Rejected(Reason::from_code(code).unwrap_or(Reason::Malformed)),
+            Some(S::Dropped) => ReportState::Rejected(Reason::RoundClosed),
+        })
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportState {
+    /// Never seen.
+    Unknown,
+    /// Stored, not yet checked by both members.
+    Pending,
+    /// Its proof held at both members.
+    Verified,
+    /// Refused.
+    Rejected(Reason),
+}
+
+fn verdict(result: Result<Received, ReceiveError>) -> Verdict {
+    match result {
+        Ok(_) => Verdict { code: 0, message: String::new() },
+        Err(ReceiveError::Refused(reason)) => Verdict { code: reason.code(), message: reason.text().to_owned() },
+        Err(ReceiveError::Broken(why)) => broken(&why),
+    }
+}
+
+/// Not a verdict on the report: the sender keeps it and comes again, as for a paused task.
+fn broken(why: &str) -> Verdict {
+    tracing::error!(why, "a report could not be stored");
+    Verdict { code: Reason::Paused.code(), message: "this node cannot store reports at the moment".into() }
+}
+
+impl UploadHandler for FullNode {
+    async fn begin(&self, begin: &Begin) -> BeginAnswer {
+        match self.begin_upload(begin).await {
+            Ok(offset) => BeginAnswer::Resume(offset),
+            Err(error) => BeginAnswer::Verdict(verdict(Err(error))),
+        }
+    }
+
+    async fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> Result<(), Verdict> {
+        self.inner
+            .store
+            .partial_append(begin.task, begin.report_id, offset, bytes)
+            .await
+            .map(drop)
+            .map_err(|e| broken(&e.to_string()))
+    }
+
+    async fn finish(&self, begin: &Begin) -> Verdict {
+        verdict(self.finish_upload(begin).await)
+    }
+}
