@@ -5,6 +5,8 @@ pub mod full;
 mod helper;
 mod lead;
 mod link;
-mod receive;
+pub mod receive;
+pub mod serve;
+pub mod start;
 
 pub use link::Link;
