@@ -182,7 +182,7 @@ pub struct Simulate {
     /// Which model of a built-in task.
     #[arg(long)]
     pub model: Option<ModelArg>,
-    /// Run this as well, on the same rows and seed, and compare.
+    /// Run this instead, on the same rows and seed, to compare with.
     #[arg(long)]
     pub baseline: Option<Baseline>,
 }

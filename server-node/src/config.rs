@@ -46,7 +46,7 @@ pub struct NodeConfig {
     pub web: Option<PathBuf>,
     /// Tasks to create at the first start; aggregation node only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskConfig>,
+    pub tasks: Vec<crate::node::task::TaskRequest>,
     /// The other nodes of the mesh. Only these may talk to this node as servers.
     #[serde(default)]
     pub peers: Vec<Peer>,
@@ -69,22 +69,6 @@ pub struct Peer {
     pub http: String,
     /// QUIC and TCP multiaddresses.
     pub addresses: Vec<String>,
-}
-
-/// A task to create at the first start.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TaskConfig {
-    /// A built-in task.
-    pub builtin: String,
-    /// Its name on this mesh; by default the built-in task's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Which model; by default the built-in task's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// When rounds close.
-    pub schedule: defim_protocol::Schedule,
 }
 
 impl NodeConfig {

@@ -70,6 +70,24 @@ impl Samples {
         self.pick(&self.shuffled(seed).into_iter().take(n).collect::<Vec<_>>())
     }
 
+    /// The rows as CSV, with a header; reading it back by the same schema gives the same rows.
+    pub fn to_csv(&self, schema: &Schema) -> String {
+        let names: Vec<_> = schema.columns.iter().map(|c| c.name.as_str()).chain([schema.label.name.as_str()]).collect();
+        let mut text = names.join(",") + "\n";
+        for (row, label) in self.rows.chunks_exact(self.inputs.max(1)).zip(&self.labels) {
+            for value in row {
+                text += &format!("{value},");
+            }
+            let class = match &schema.label.kind {
+                LabelKind::Class { classes } => classes.get(*label as usize).cloned(),
+                LabelKind::Number { .. } => None,
+            };
+            text += &class.unwrap_or_else(|| label.to_string());
+            text.push('\n');
+        }
+        text
+    }
+
     /// What the model sees: `(x - centre) / scale` with the schema's constants.
     pub fn features(&self, schema: &Schema) -> Features {
         let units: Vec<_> = schema.columns.iter().map(|c| unit(c.min, c.max, c.center, c.scale)).collect();

@@ -155,6 +155,21 @@ fn peer_id(key: &[u8; 32]) -> Option<PeerId> {
     Some(PublicKey::from(key).to_peer_id())
 }
 
+/// The addresses of a node with this seed that listens there with QUIC and TCP.
+///
+/// # Errors
+///
+/// [`NetError`] if the seed gives no key.
+pub fn address_of(seed: &[u8; 32], quic: SocketAddr, tcp: SocketAddr) -> Result<Vec<String>, NetError> {
+    let mut seed = *seed;
+    let keypair = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
+    let peer = Protocol::P2p(keypair.public().to_peer_id());
+    Ok(vec![
+        listen_address(quic, true, &[Protocol::QuicV1, peer.clone()]).to_string(),
+        listen_address(tcp, false, &[peer]).to_string(),
+    ])
+}
+
 fn listen_address(at: SocketAddr, udp: bool, rest: &[Protocol<'static>]) -> Multiaddr {
     let ip = match at.ip() {
         IpAddr::V4(ip) => Protocol::Ip4(ip),

@@ -56,6 +56,8 @@ pub enum Request {
     Submit(Submission),
     /// Leader to aggregation node: where the round stands.
     Progress(Progress),
+    /// Aggregation node to member: are you there, and where are you reached?
+    Hello,
 }
 
 /// What the other server answers.
@@ -71,6 +73,8 @@ pub enum Response {
     Refused(String),
     /// Not now; ask again.
     Later(String),
+    /// To [`Request::Hello`]: the node's multiaddresses.
+    Here(Vec<String>),
 }
 
 /// Reports that a leader asks its helper to prepare.

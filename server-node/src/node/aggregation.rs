@@ -8,7 +8,7 @@ use std::{
 };
 
 use defim_aggregation::coordinator::{Coordinator, Input, Output, Restored};
-use defim_learn::{Features, LearningSpec};
+use defim_learn::{BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv};
 use defim_protocol::{
     Digest, Manifest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
     VerifiedManifest,
@@ -22,13 +22,15 @@ use tokio::sync::broadcast;
 use super::Link;
 use crate::{
     clock,
-    config::Role,
+    config::{Peer, Role},
     failure::{Failure, Outcome},
 };
 
 /// Decides which rows of a built-in task are held out for evaluation; the rest serve as samples.
 pub const HOLDOUT_SEED: u64 = 1;
 const TICK: Duration = Duration::from_millis(500);
+const HELLO: Duration = Duration::from_secs(2);
+const HELLO_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A running aggregation node.
 #[derive(Clone)]
@@ -43,6 +45,16 @@ struct Inner {
     link: Link,
     tasks: Mutex<BTreeMap<TaskId, Arc<Run>>>,
     changes: broadcast::Sender<TaskId>,
+    members: Mutex<BTreeMap<NodeId, Health>>,
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it answered the last time it was asked.
+    pub reachable: bool,
+    /// Its multiaddresses, as it last told them.
+    pub addresses: Vec<String>,
 }
 
 /// One task.
@@ -83,8 +95,12 @@ impl AggregationNode {
                 link,
                 tasks: Mutex::default(),
                 changes: broadcast::channel(256).0,
+                members: Mutex::default(),
             }),
         };
+        for peer in node.inner.link.peers().cloned() {
+            tokio::spawn(node.clone().watch(peer));
+        }
         for (task, text) in node.inner.store.tasks().await? {
             let restored = serde_json::from_slice::<SignedText>(&text)
                 .map_err(|e| e.to_string())
@@ -95,6 +111,33 @@ impl AggregationNode {
             }
         }
         Ok(node)
+    }
+
+    /// Ask a member again and again whether it is there.
+    async fn watch(self, peer: Peer) {
+        loop {
+            let answer = self.inner.link.ask_within(&peer.node, &Request::Hello, HELLO_DEADLINE).await;
+            let health = match answer {
+                Ok(Response::Here(addresses)) => Health { reachable: true, addresses },
+                _ => Health { reachable: false, addresses: self.health(&peer.node).addresses },
+            };
+            let changed = {
+                let mut members = self.inner.members.lock().unwrap_or_else(PoisonError::into_inner);
+                members.insert(peer.node, health.clone()) != Some(health)
+            };
+            if changed {
+                for (task, _) in self.tasks() {
+                    let _ = self.inner.changes.send(task);
+                }
+            }
+            tokio::time::sleep(HELLO).await;
+        }
+    }
+
+    /// What is known of a member.
+    pub fn health(&self, node: &NodeId) -> Health {
+        let members = self.inner.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.get(node).cloned().unwrap_or_default()
     }
 
     /// The node's name.
@@ -363,19 +406,22 @@ impl AggregationNode {
 /// Rows to evaluate on: the held-out fifth of a built-in task with this very schema.
 fn holdout(manifest: &VerifiedManifest) -> Option<Features> {
     let spec: LearningSpec = serde_json::from_str(manifest.learning.get()).ok()?;
-    let (_, rows) = builtin_split(&spec)?;
+    let (_, rows) = builtin_rows(&spec)?;
     Some(rows.features(&spec.schema))
 }
 
-/// A built-in task's rows, if the schema is one of theirs: `(name, held out)`.
-pub fn builtin_split(spec: &LearningSpec) -> Option<(&'static str, defim_learn::Samples)> {
-    defim_learn::BUILTIN_NAMES.iter().find_map(|name| {
-        let builtin = defim_learn::builtin(name, None)?;
-        if builtin.spec.schema != spec.schema {
-            return None;
-        }
-        let csv = defim_learn::builtin_csv(name)?;
-        let samples = spec.schema.read_csv(csv, &defim_learn::DataLimits::default()).ok()?;
-        Some((*name, samples.split_holdout(5, HOLDOUT_SEED).1))
-    })
+fn builtin_of(spec: &LearningSpec) -> Option<&'static str> {
+    BUILTIN_NAMES.iter().copied().find(|name| builtin(name, None).is_some_and(|b| b.spec.schema == spec.schema))
+}
+
+/// Whether there are rows of a built-in task with this schema.
+pub fn has_builtin_rows(spec: &LearningSpec) -> bool {
+    builtin_of(spec).is_some()
+}
+
+/// The rows of the built-in task with this schema: `(to train on, held out)`.
+pub fn builtin_rows(spec: &LearningSpec) -> Option<(Samples, Samples)> {
+    let csv = builtin_csv(builtin_of(spec)?)?;
+    let samples = spec.schema.read_csv(csv, &DataLimits::default()).ok()?;
+    Some(samples.split_holdout(5, HOLDOUT_SEED))
 }

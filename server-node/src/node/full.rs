@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use defim_full::{Secrets, leader::Counts};
+use defim_full::Secrets;
 use defim_protocol::{
-    NodeId, Reason, RoundPhase, SignedText, TaskId, VerifiedManifest, VerifiedRound,
+    NodeId, Reason, SignedText, TaskId, VerifiedManifest, VerifiedRound,
     wire::{self, Request, Response, Submission},
 };
 use defim_store::WorkStore;
@@ -28,10 +28,6 @@ pub struct LeaderStatus {
     pub round: u64,
     /// Whether it takes reports; the deadline is checked apart.
     pub accepts: Result<(), Reason>,
-    /// Where it stands.
-    pub phase: Option<RoundPhase>,
-    /// Counts.
-    pub counts: Counts,
 }
 
 /// A task this node serves.
@@ -44,7 +40,7 @@ pub struct Served {
     round: RwLock<Option<VerifiedRound>>,
     /// For tasks this node leads.
     status: RwLock<Option<LeaderStatus>>,
-    /// Something happened: a report, a round.
+    /// Something happened: a report, a round. Only the task that leads waits for it.
     pub wake: Notify,
     /// One preparation at a time: a repeated request must find the first one's answers.
     pub preparing: tokio::sync::Mutex<()>,
@@ -204,6 +200,7 @@ impl FullNode {
             }
             Request::Prepare(prepare) => self.prepare(from, prepare).await,
             Request::Close { summary, ids } => self.close(from, summary, ids).await,
+            Request::Hello if from_aggregation => Ok(Response::Here(self.inner.link.endpoint().addresses().to_vec())),
             _ => refused("this node does not answer that to you"),
         }
     }
@@ -250,7 +247,7 @@ impl FullNode {
         self.inner.store.put_round(task.0, round.round, &text, clock::now()).await?;
         tracing::info!(node = self.name(), task = served.manifest.name, round = round.round, "round open");
         *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
-        served.wake.notify_waiters();
+        served.wake.notify_one();
         Ok(Response::Done)
     }
 

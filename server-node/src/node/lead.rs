@@ -57,8 +57,6 @@ impl FullNode {
             served.set_status(LeaderStatus {
                 round: number,
                 accepts: machine.accepts_reports(clock::now()),
-                phase: machine.phase().cloned(),
-                counts: machine.counts().clone(),
             });
             if machine.is_done() || served.round().is_none_or(|open| open.round != number) {
                 return Ok(());

@@ -50,11 +50,20 @@ impl Link {
     ///
     /// Why there is no answer, in words.
     pub async fn ask(&self, node: &NodeId, request: &Request) -> Result<Response, String> {
+        self.ask_within(node, request, DEADLINE).await
+    }
+
+    /// Ask another server and wait only this long.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, in words.
+    pub async fn ask_within(&self, node: &NodeId, request: &Request, deadline: Duration) -> Result<Response, String> {
         let peer = self.peers.get(node).ok_or_else(|| format!("node {node} is not in this node's configuration"))?;
         let payload = wire::encode(request).map_err(|e| e.to_string())?;
         let answer = self
             .endpoint
-            .request(node.0, &peer.addresses, protocol::SERVER, Frame { kind: REQUEST, payload }, DEADLINE)
+            .request(node.0, &peer.addresses, protocol::SERVER, Frame { kind: REQUEST, payload }, deadline)
             .await
             .map_err(|e| format!("{} does not answer: {e}", peer.name))?;
         if answer.kind != RESPONSE {

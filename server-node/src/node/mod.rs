@@ -8,5 +8,6 @@ mod link;
 pub mod receive;
 pub mod serve;
 pub mod start;
+pub mod task;
 
 pub use link::Link;

@@ -67,7 +67,7 @@ impl FullNode {
             && let Some(round) = served.round()
         {
             self.inner.store.count_rejection(task.0, round.round, reason.code()).await?;
-            served.wake.notify_waiters();
+            served.wake.notify_one();
         }
         result
     }
@@ -103,7 +103,7 @@ impl FullNode {
             .await?;
         match put {
             PutReport::Stored => {
-                served.wake.notify_waiters();
+                served.wake.notify_one();
                 Ok(Received::Stored)
             }
             PutReport::Same => Ok(Received::Again),

@@ -31,7 +31,7 @@ fn cannot(error: &defim_net::native::NetError) -> Failure {
 /// [`Failure`] if the protocol is served already.
 pub fn serve_requests<F, A>(endpoint: &Endpoint, known: impl Fn(&NodeId) -> bool + Send + 'static, answer: A) -> Outcome
 where
-    A: Fn(NodeId, Request) -> F + Clone + Send + 'static,
+    A: Fn(NodeId, Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send,
 {
     let mut incoming = endpoint.accept(protocol::SERVER).map_err(|e| cannot(&e))?;

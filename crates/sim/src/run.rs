@@ -1,0 +1,155 @@
+//! Light nodes and their rounds.
+
+use defim_learn::{Features, LearningSpec, Samples, ols_r2};
+use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
+use defim_protocol::{ReportId, Schedule};
+use rand::RngCore as _;
+use rayon::prelude::*;
+
+use crate::{
+    Clock, Mesh, RoundReport, RoundResult, SimError, Steps, Summary,
+    steps::{ms, timed},
+};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What is learnt.
+    pub spec: LearningSpec,
+    /// All rows; a fifth is held out by seed, the rest dealt to the light nodes.
+    pub rows: Samples,
+    /// Light nodes, each with one contribution a round.
+    pub light: usize,
+    /// Rounds.
+    pub rounds: u64,
+    /// Decides hold-out, dealing and local training.
+    pub seed: u64,
+}
+
+/// The rows as every run deals them.
+pub(crate) struct Dealt {
+    pub parties: Vec<Features>,
+    pub train: Features,
+    pub test: Features,
+}
+
+impl Setup {
+    pub(crate) fn deal(&self) -> Result<Dealt, SimError> {
+        self.spec.validate().map_err(|e| SimError::Setup(e.to_string()))?;
+        let (train, test) = self.rows.split_holdout(5, self.seed);
+        if self.light < 2 || self.light > train.len() {
+            return Err(SimError::Setup(format!(
+                "{} light nodes cannot share {} rows: from 2 to {} can",
+                self.light,
+                train.len(),
+                train.len()
+            )));
+        }
+        if self.rounds == 0 {
+            return Err(SimError::Setup("a run has at least one round".into()));
+        }
+        let schema = &self.spec.schema;
+        Ok(Dealt {
+            parties: train.partition(self.light, self.seed).iter().map(|rows| rows.features(schema)).collect(),
+            train: train.features(schema),
+            test: test.features(schema),
+        })
+    }
+
+    pub(crate) fn training_seed(&self, round: u64, party: usize) -> u64 {
+        self.seed ^ (round << 20) ^ party as u64
+    }
+}
+
+/// What one light node does in a round: train, split, seal.
+///
+/// # Errors
+///
+/// [`SimError::Light`].
+pub fn contribute(
+    task: &JoinedTask,
+    round: &OpenRound,
+    model: &[u8],
+    rows: &Features,
+    seed: u64,
+    now: u64,
+    clock: Clock<'_>,
+) -> Result<(SealedReport, Steps), SimError> {
+    let mut steps = Steps::default();
+    let training = Training::start(task, round, model)?;
+    let quantised = timed(clock, &mut steps.train_ms, || {
+        let update = training.train(rows, seed, &mut |_| {})?;
+        training.clip_and_quantise(update)
+    })?;
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    let split = timed(clock, &mut steps.split_ms, || training.split(&quantised.fixed, ReportId(id), now / 1000))?;
+    let sealed = timed(clock, &mut steps.seal_ms, || split.seal(&mut rand::rng()))?;
+    Ok((sealed, steps))
+}
+
+/// Run every real step.
+///
+/// # Errors
+///
+/// [`SimError`].
+pub fn run(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&RoundReport)) -> Result<Summary, SimError> {
+    let started = clock();
+    let dealt = setup.deal()?;
+    let light = u32::try_from(setup.light).map_err(|_| SimError::Setup("too many light nodes".into()))?;
+    let schedule =
+        Schedule { min_batch: 2, max_batch: light, settle_ms: 1_000, round_ms: 3_600_000, rounds: setup.rounds };
+    let mut mesh = Mesh::new(&setup.spec, Some(dealt.test.clone()), schedule)?;
+    let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
+    let (mut last, mut total, mut bytes) = (None, Steps::default(), 0);
+    let (mut reports, mut rejected) = (0, 0);
+    for _ in 0..setup.rounds {
+        let round_started = clock();
+        let opened = mesh.open_round()?;
+        let now = mesh.now();
+        let open = task.open_round(opened.signed().clone(), now)?;
+        let (_, model) = mesh.coordinator().model();
+        let sealed = dealt
+            .parties
+            .par_iter()
+            .enumerate()
+            .map(|(at, rows)| contribute(&task, &open, model, rows, setup.training_seed(opened.round, at), now, clock))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut steps = Steps::default();
+        for (report, own) in sealed {
+            steps.add(&own);
+            bytes = report.bytes.len() as u64;
+            timed(clock, &mut steps.verify_ms, || mesh.upload(report.bytes))?;
+        }
+        let done = match mesh.finish_round(clock, &mut steps)? {
+            RoundResult::Completed(done) => done,
+            RoundResult::Voided(why) => return Err(SimError::Voided { round: opened.round, why }),
+        };
+        let report = RoundReport {
+            round: done.round,
+            reports: done.reports,
+            rejected: done.rejected.values().sum(),
+            metrics: done.metrics,
+            steps,
+            wall_ms: ms(clock().saturating_sub(round_started)),
+        };
+        on_round(&report);
+        total.add(&steps);
+        reports += report.reports;
+        rejected += report.rejected;
+        last = Some(report.metrics);
+    }
+    Ok(Summary {
+        summary: true,
+        light: setup.light,
+        rounds: setup.rounds,
+        dimension: setup.spec.dimension(),
+        metrics: last.unwrap_or(defim_learn::Metrics::unknown()),
+        reports,
+        rejected,
+        upload_bytes_per_report: bytes,
+        steps: total,
+        wall_s: clock().saturating_sub(started).as_secs_f64(),
+        least_squares_r2: ols_r2(&dealt.train, &dealt.test),
+    })
+}

@@ -1,0 +1,306 @@
+//! `defim contribute`: a native light node, with the browser's code.
+
+use std::{path::Path as FilePath, time::Duration};
+
+use defim_light::{
+    JoinedTask, SealedReport, Training,
+    delivery::{Delivery, Input, Output, Path},
+};
+use defim_net::{
+    http::HttpError,
+    native::{Endpoint, EndpointConfig},
+    upload::{Report, upload},
+};
+use defim_protocol::{Digest, Reason, ReportId, wire::protocol};
+use rand::RngCore as _;
+use serde::Serialize;
+
+use super::{mesh::MeshClient, out, simulate::read_rows};
+use crate::{
+    cli::{Contribute, Via},
+    clock,
+    failure::{Failure, Outcome},
+    http::{RoundRecordView, TaskView},
+};
+
+const POLL: Duration = Duration::from_millis(300);
+
+/// One contribution, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Contribution {
+    task: String,
+    round: u64,
+    report: ReportId,
+    node: String,
+    path: Path,
+    because: Option<String>,
+    bytes: usize,
+    rows: usize,
+    train_ms: u64,
+    split_ms: u64,
+    send_ms: u64,
+    clipped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<RoundRecordView>,
+}
+
+fn ms(from: std::time::Instant) -> u64 {
+    u64::try_from(from.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A leader and the ways to it.
+struct Leader {
+    name: String,
+    key: [u8; 32],
+    http: String,
+    addresses: Vec<String>,
+}
+
+struct Sender {
+    endpoint: Option<Endpoint>,
+    client: MeshClient,
+    leader: Leader,
+}
+
+impl Sender {
+    /// Send until the leader has stored or refused the report, or time is up.
+    async fn deliver(&self, report: &SealedReport, give_up: std::time::Instant) -> Outcome<(Path, Option<String>)> {
+        let peer_to_peer = self.endpoint.is_some() && !self.leader.addresses.is_empty();
+        let mut delivery = Delivery::new(&self.leader.name, peer_to_peer);
+        delivery.handle(clock::now(), Input::Tick);
+        let mut waited_for = String::new();
+        loop {
+            let Some(output) = delivery.poll() else {
+                let due = delivery.next_tick().unwrap_or_default().saturating_sub(clock::now());
+                tokio::time::sleep(Duration::from_millis(due.clamp(10, 1000))).await;
+                delivery.handle(clock::now(), Input::Tick);
+                continue;
+            };
+            match output {
+                Output::Try { path, .. } => {
+                    let input = match path {
+                        Path::Webrtc => self.over_peer(report).await,
+                        Path::Https => self.over_https(report).await,
+                    };
+                    delivery.handle(clock::now(), input);
+                }
+                Output::Wait { because, .. } => {
+                    if clock::start() >= give_up {
+                        return Err(Failure::Unreachable(format!("{because}; nothing was counted, try again later")));
+                    }
+                    if because != waited_for {
+                        eprintln!("{because}; trying again");
+                        waited_for = because;
+                    }
+                }
+                Output::Delivered { path, because } => return Ok((path, because)),
+                Output::Refused { code, message } => return Err(Failure::Input(format!("{message} ({code})"))),
+            }
+        }
+    }
+
+    async fn over_peer(&self, report: &SealedReport) -> Input {
+        let path = Path::Webrtc;
+        let failed = |code: &str, message: String| Input::Failed { path, code: code.into(), message };
+        let Some(endpoint) = &self.endpoint else {
+            return failed("no-endpoint", "peer to peer is switched off".into());
+        };
+        let connect = Duration::from_millis(defim_light::delivery::CONNECT_MS);
+        let opened = endpoint.open(self.leader.key, &self.leader.addresses, protocol::UPLOAD, connect).await;
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => return failed("unreachable", error.to_string()),
+        };
+        let sent = Report {
+            task: report.task.0,
+            report_id: report.id.0,
+            digest: Digest::of(&report.bytes).0,
+            bytes: &report.bytes,
+        };
+        let limit = Duration::from_millis(defim_light::delivery::HTTPS_MS);
+        match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
+            Ok(Ok(verdict)) => Input::Verdict { path, code: verdict.code },
+            Ok(Err(error)) => failed("broken", error.to_string()),
+            Err(_) => failed("stalled", "the upload stood still".into()),
+        }
+    }
+
+    async fn over_https(&self, report: &SealedReport) -> Input {
+        let path = Path::Https;
+        let failed = |code: &str, message: String| Input::Failed { path, code: code.into(), message };
+        let base = self.client.resolve(&self.leader.http);
+        match self.client.http().put_report(&base, &report.task.to_string(), report.bytes.clone()).await {
+            Ok(answer) => match answer.code {
+                None if answer.status < 300 => Input::Verdict { path, code: 0 },
+                None => Input::Verdict { path, code: Reason::TooLarge.code() },
+                Some(slug) => match Reason::ALL.iter().find(|reason| reason.slug() == slug) {
+                    Some(reason) => Input::Verdict { path, code: reason.code() },
+                    None => failed("unknown-answer", format!("the node refuses with \"{slug}\"")),
+                },
+            },
+            Err(HttpError::Unreachable { why, .. }) => failed("unreachable", why),
+            Err(error) => failed("broken", error.to_string()),
+        }
+    }
+}
+
+struct Prepared {
+    report: SealedReport,
+    rows: usize,
+    train_ms: u64,
+    split_ms: u64,
+    clipped: bool,
+}
+
+fn prepare(task: &JoinedTask, view: &TaskView, model: &[u8], csv: &[u8], file: &FilePath) -> Outcome<Prepared> {
+    let round = view.round.as_ref().ok_or_else(|| Failure::Input("no round is open".into()))?;
+    let open = task.open_round(round.signed.clone(), clock::now())?;
+    let training = Training::start(task, &open, model)?;
+    let samples = training.read_csv(csv).map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?;
+    let features = training.features(&samples);
+    let mut seed = [0; 8];
+    rand::rng().fill_bytes(&mut seed);
+    let started = clock::start();
+    let update = training.train(&features, u64::from_le_bytes(seed), &mut |_| {})?;
+    let quantised = training.clip_and_quantise(update)?;
+    let train_ms = ms(started);
+    let started = clock::start();
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    let report = training.split(&quantised.fixed, ReportId(id), clock::now_s())?.seal(&mut rand::rng())?;
+    Ok(Prepared { report, rows: samples.len(), train_ms, split_ms: ms(started), clipped: quantised.clipped })
+}
+
+/// Wait for a round after `last` that takes reports.
+async fn next_round(client: &MeshClient, task: &str, last: Option<u64>, give_up: std::time::Instant) -> Outcome<TaskView> {
+    loop {
+        let view = client.task(task).await?;
+        if view.rounds_done >= view.rounds {
+            return Err(Failure::Input(format!("all {} rounds of task {} are done", view.rounds, view.name)));
+        }
+        // A report can still be sent while a member is away: the nodes keep it.
+        if view.round.as_ref().is_some_and(|round| round.accepts_reports && last.is_none_or(|last| round.round > last)) {
+            return Ok(view);
+        }
+        if clock::start() >= give_up {
+            let state = view.round.map_or("no round is open".to_owned(), |round| round.text);
+            return Err(Failure::Unreachable(format!("task {} takes no contribution now: {state}", view.name)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn counted(client: &MeshClient, task: &str, round: u64, give_up: std::time::Instant) -> Outcome<RoundRecordView> {
+    loop {
+        let view = client.task(task).await?;
+        if let Some(record) = view.history.iter().flatten().find(|record| record.round == round) {
+            return match &record.reason {
+                None => Ok(record.clone()),
+                Some(reason) => Err(Failure::Other(format!("round {round} ended without a result: {reason}"))),
+            };
+        }
+        if clock::start() >= give_up {
+            let state = view.round.map_or("no round is open".to_owned(), |round| round.text);
+            return Err(Failure::Unreachable(format!(
+                "round {round} is not finished yet: {state}; the contribution is stored and will be counted"
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn print(done: &Contribution) {
+    println!(
+        "round {}: {} rows trained in {} ms, split and sealed in {} ms, {} bytes sent to {} over {} in {} ms",
+        done.round,
+        done.rows,
+        done.train_ms,
+        done.split_ms,
+        done.bytes,
+        done.node,
+        match done.path {
+            Path::Webrtc => "QUIC or TCP",
+            Path::Https => "HTTPS",
+        },
+        done.send_ms
+    );
+    if let Some(because) = &done.because {
+        println!("  not peer to peer: {because}");
+    }
+    if let Some(record) = &done.counted {
+        println!("  counted with {} others; new model: {}", record.reports.saturating_sub(1), out::quality(record.metrics.as_ref()));
+    }
+}
+
+/// Run it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn run(args: Contribute, json: bool) -> Outcome {
+    let csv = read_rows(&args.data)?;
+    if !args.timeout.is_finite() || !(0.0..=1e6).contains(&args.timeout) {
+        return Err(Failure::Usage("--timeout is a number of seconds".into()));
+    }
+    let client = MeshClient::new(&args.mesh)?;
+    let mut endpoint = None;
+    let mut last = None;
+    for _ in 0..args.rounds {
+        let give_up = clock::start() + Duration::from_secs_f64(args.timeout);
+        let view = next_round(&client, &args.task, last, give_up).await?;
+        let expected = view.id.parse().map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
+        let task = JoinedTask::join(view.signed.clone(), Some(expected))?;
+        let round = view.round.as_ref().map_or(0, |round| round.round);
+        let base_model = view.round.as_ref().map_or(view.current_model, |round| round.base_model);
+        let model = client.model(&base_model).await?;
+        let prepared = tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data))?;
+        let leader = task.manifest().leader();
+        let mesh = client.mesh().await?;
+        let node = mesh.nodes.into_iter().find(|node| node.id == leader.node.to_string()).ok_or_else(|| {
+            Failure::Integrity(format!("the mesh does not list {}, the leader its task names", leader.name))
+        })?;
+        if args.via == Via::Auto && endpoint.is_none() {
+            let mut identity_seed = [0; 32];
+            rand::rng().fill_bytes(&mut identity_seed);
+            let config = EndpointConfig { identity_seed, ..EndpointConfig::default() };
+            endpoint = Some(Endpoint::start(config).await.map_err(|e| Failure::Other(e.to_string()))?);
+        }
+        let sender = Sender {
+            endpoint: endpoint.clone(),
+            client: client.clone(),
+            leader: Leader {
+                name: leader.name.clone(),
+                key: leader.node.0,
+                http: node.http,
+                addresses: node.addresses.into_iter().filter(|text| !text.contains("webrtc")).collect(),
+            },
+        };
+        let started = clock::start();
+        let (path, because) = sender.deliver(&prepared.report, give_up).await?;
+        let mut done = Contribution {
+            task: view.name.clone(),
+            round,
+            report: prepared.report.id,
+            node: sender.leader.name.clone(),
+            path,
+            because: if args.via == Via::Https { None } else { because },
+            bytes: prepared.report.bytes.len(),
+            rows: prepared.rows,
+            train_ms: prepared.train_ms,
+            split_ms: prepared.split_ms,
+            send_ms: ms(started),
+            clipped: prepared.clipped,
+            counted: None,
+        };
+        if args.wait {
+            done.counted = Some(counted(&client, &args.task, round, give_up).await?);
+        }
+        if json {
+            out::json(&done);
+        } else {
+            print(&done);
+        }
+        last = Some(round);
+    }
+    Ok(())
+}

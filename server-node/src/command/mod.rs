@@ -1,0 +1,46 @@
+//! What each command does.
+
+mod contribute;
+mod init;
+mod mesh;
+mod model;
+mod out;
+mod run;
+mod simulate;
+mod tasks;
+mod up;
+
+use crate::{
+    cli::{Cli, Command, NodeCommand, TaskCommand},
+    failure::Outcome,
+};
+
+/// Run a command.
+///
+/// # Errors
+///
+/// [`crate::failure::Failure`]: its exit code, and what to tell.
+pub async fn run(cli: Cli) -> Outcome {
+    let json = cli.json;
+    match cli.command {
+        Command::Up(args) => up::run(args, json).await,
+        Command::Node { command } => match command {
+            NodeCommand::Run { config } => run::run(&config, json).await,
+            NodeCommand::Init(args) => init::run(&args, json),
+            NodeCommand::List { mesh } => mesh::list(&mesh, json).await,
+        },
+        Command::Simulate(args) => simulate::run(args, json).await,
+        Command::Contribute(args) => contribute::run(args, json).await,
+        Command::Task { command } => match command {
+            TaskCommand::Create { mesh, task, name, model, schedule, admin_token } => {
+                tasks::create(&mesh, &task, name, model, &schedule, &admin_token, json).await
+            }
+            TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
+            TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
+            TaskCommand::Pause { task, mesh, resume, admin_token } => {
+                tasks::pause(&mesh, &task, !resume, &admin_token, json).await
+            }
+        },
+        Command::Model { command } => model::run(command, json).await,
+    }
+}

@@ -1,0 +1,88 @@
+//! `defim node run`: one role as its own process.
+
+use std::{path::Path, sync::Arc};
+
+use super::out;
+use crate::{
+    config::{NodeConfig, Role, load_or_make_token},
+    failure::{Failure, Outcome},
+    http,
+    node::{
+        aggregation::{AggregationNode, NewTask},
+        start::{Listening, directory, make_folder},
+        task::TaskRequest,
+    },
+};
+
+/// Ends when the process is told to stop.
+pub async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
+
+/// Create the tasks that are not there yet.
+///
+/// # Errors
+///
+/// [`Failure`] naming the task that is refused.
+pub async fn create_tasks(node: &AggregationNode, tasks: Vec<TaskRequest>) -> Outcome {
+    for request in tasks {
+        let new = NewTask::try_from(request)?;
+        if node.find(&new.name).await.is_none() {
+            node.create(new).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Run it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn run(path: &Path, json: bool) -> Outcome {
+    let config = NodeConfig::read(path)?;
+    make_folder(&config.data)?;
+    let (name, role, address) = (config.name.clone(), config.role, config.http);
+    let full_nodes = config.peers.iter().filter(|peer| peer.role == Role::Full).count();
+    if role == Role::Aggregation && full_nodes < 2 {
+        return Err(Failure::Input(format!(
+            "the configuration {} names {full_nodes} full nodes; a committee needs two",
+            path.display()
+        )));
+    }
+    let peers = directory(config.peers.clone());
+    let (data, web, tasks) = (config.data.clone(), config.web.clone(), config.tasks.clone());
+    let listening = Listening::start(config).await?;
+    let router = match role {
+        Role::Full => {
+            let (node, _endpoint) = listening.full(peers).await?;
+            http::full_router(node)
+        }
+        Role::Aggregation => {
+            let node = listening.aggregation(peers).await?;
+            create_tasks(&node, tasks).await?;
+            let admin_token = load_or_make_token(&data)?;
+            http::mesh_router(http::Mesh { node, embedded: Arc::default(), admin_token: admin_token.into(), web })
+        }
+    };
+    let ready = |bound| {
+        if json {
+            out::json(&serde_json::json!({ "node": name, "role": role, "http": format!("http://{bound}") }));
+        } else {
+            println!("{name} serves http://{bound}");
+        }
+    };
+    http::serve(address, router, ready, stopped()).await
+}

@@ -1,0 +1,161 @@
+//! `defim simulate`.
+
+use std::{io::IsTerminal as _, path::Path};
+
+use defim_learn::{DataLimits, LearningSpec};
+use defim_sim::{RoundReport, Setup, SimError, Steps, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::out;
+use crate::{
+    cli::{Baseline, Simulate},
+    clock,
+    failure::{Failure, Outcome},
+    node::task::builtin_task,
+};
+
+impl From<SimError> for Failure {
+    fn from(error: SimError) -> Self {
+        match error {
+            SimError::Setup(text) => Self::Input(text),
+            SimError::Light(error) => error.into(),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+/// Read rows, at most as many bytes as are taken.
+///
+/// # Errors
+///
+/// [`Failure::Input`] naming the file.
+pub fn read_rows(path: &Path) -> Outcome<Vec<u8>> {
+    let cannot = |e: std::io::Error| Failure::Input(format!("{} cannot be read: {e}", path.display()));
+    let max = DataLimits::default().max_bytes;
+    let length = std::fs::metadata(path).map_err(cannot)?.len();
+    // Before it is read: a file of a gigabyte would be in memory twice.
+    if length > max {
+        return Err(Failure::Input(format!(
+            "{} has {length} bytes, more than the {max} that are taken; split it into parts",
+            path.display()
+        )));
+    }
+    std::fs::read(path).map_err(cannot)
+}
+
+fn spec(args: &Simulate) -> Outcome<LearningSpec> {
+    if Path::new(&args.task).is_file() {
+        let text = std::fs::read_to_string(&args.task)
+            .map_err(|e| Failure::Input(format!("{} cannot be read: {e}", args.task)))?;
+        return serde_json::from_str(&text)
+            .map_err(|e| Failure::Input(format!("{} is no learning specification: {e}", args.task)));
+    }
+    Ok(builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?.spec)
+}
+
+fn bar(rounds: u64, json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} round {pos}/{len}  {msg}  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(rounds).with_style(style)
+}
+
+#[derive(serde::Serialize)]
+struct Line<'a, T> {
+    baseline: &'static str,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: &RoundReport) {
+    if json {
+        match baseline {
+            None => out::json(round),
+            Some(baseline) => out::json(&Line { baseline: baseline.name(), value: round }),
+        }
+        return;
+    }
+    let metrics = crate::http::MetricsView::from(&round.metrics);
+    bar.set_message(out::quality(Some(&metrics)));
+    bar.inc(1);
+    if bar.is_hidden() {
+        println!(
+            "round {:>3}  {:<16} {} reports, {} refused, {:.0} ms",
+            round.round,
+            out::quality(Some(&metrics)),
+            round.reports,
+            round.rejected,
+            round.wall_ms
+        );
+    }
+}
+
+fn print_steps(steps: &Steps, rounds: u64) {
+    let each = |total: f64| total / rounds.max(1) as f64;
+    println!("  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms",
+        each(steps.train_ms), each(steps.split_ms), each(steps.seal_ms), each(steps.verify_ms), each(steps.add_ms));
+}
+
+fn print_summary(title: &str, summary: &Summary) {
+    let metrics = crate::http::MetricsView::from(&summary.metrics);
+    println!("{title}: {} after {} rounds with {} light nodes, {:.1} s", out::quality(Some(&metrics)), summary.rounds, summary.light, summary.wall_s);
+    if summary.upload_bytes_per_report > 0 {
+        println!("  {} bytes a report, {} counted, {} refused", summary.upload_bytes_per_report, summary.reports, summary.rejected);
+    }
+    if let Some(r2) = summary.least_squares_r2 {
+        println!("  least squares on the same rows: R2 {}", out::number(Some(r2)));
+    }
+    print_steps(&summary.steps, summary.rounds);
+}
+
+fn simulate(args: &Simulate, setup: &Setup, json: bool) -> Outcome {
+    let start = clock::start();
+    let time = move || start.elapsed();
+    let progress = bar(args.rounds, json);
+    let mut on_round = |round: &RoundReport| show_round(&progress, args.baseline, json, round);
+    let summary = match args.baseline {
+        None => defim_sim::run(setup, &time, &mut on_round)?,
+        Some(Baseline::Plain) => defim_sim::run_plain(setup, &time, &mut on_round)?,
+    };
+    progress.finish_and_clear();
+    match (json, args.baseline) {
+        (true, None) => out::json(&summary),
+        (true, Some(baseline)) => out::json(&Line { baseline: baseline.name(), value: &summary }),
+        (false, None) => print_summary("with proofs and secret shares", &summary),
+        (false, Some(_)) => print_summary("without cryptography", &summary),
+    }
+    Ok(())
+}
+
+impl Baseline {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// Run it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn run(args: Simulate, json: bool) -> Outcome {
+    let spec = spec(&args)?;
+    let csv = match &args.data {
+        Some(path) => read_rows(path)?,
+        None => defim_learn::builtin_csv(&args.task)
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| Failure::Usage("--data is needed: only built-in tasks have rows of their own".into()))?,
+    };
+    let rows = spec.schema.read_csv(&csv, &DataLimits::default()).map_err(|e| {
+        let file = args.data.as_ref().map_or_else(|| args.task.clone(), |path| path.display().to_string());
+        Failure::Input(format!("{file}: {e}"))
+    })?;
+    let setup = Setup { spec, rows, light: args.light, rounds: args.rounds, seed: args.seed };
+    tokio::task::spawn_blocking(move || simulate(&args, &setup, json))
+        .await
+        .map_err(|e| Failure::Other(format!("the run stopped: {e}")))?
+}

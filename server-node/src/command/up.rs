@@ -1,0 +1,134 @@
+//! `defim up`: a whole mesh in one process.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    init::task_request,
+    out,
+    run::{create_tasks, stopped},
+};
+use crate::{
+    cli::Up,
+    config::{NodeConfig, Role, load_or_make_token, write_secret},
+    failure::{Failure, Outcome},
+    http,
+    node::start::{Listening, directory, make_folder},
+};
+
+const FULL_NODES: [&str; 2] = ["full-1", "full-2"];
+
+/// A node's ports. Kept: addresses are in people's pages and in peers' memories.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Ports {
+    quic: u16,
+    tcp: u16,
+    webrtc: u16,
+}
+
+fn free_ports(ip: IpAddr) -> std::io::Result<Ports> {
+    let any = SocketAddr::new(ip, 0);
+    let (quic, webrtc, tcp) = (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
+    Ok(Ports {
+        quic: quic.local_addr()?.port(),
+        tcp: tcp.local_addr()?.port(),
+        webrtc: webrtc.local_addr()?.port(),
+    })
+}
+
+fn ports(folder: &Path, ip: IpAddr) -> Outcome<Ports> {
+    let path = folder.join("ports.json");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return serde_json::from_str(&text).map_err(|e| {
+            Failure::Input(format!("{} is damaged: {e}; delete it, and the node gets new ports", path.display()))
+        });
+    }
+    let ports = free_ports(ip).map_err(|e| Failure::Other(format!("no port is free on {ip}: {e}")))?;
+    write_secret(&path, &serde_json::to_string(&ports).unwrap_or_default())?;
+    Ok(ports)
+}
+
+async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listening> {
+    let data = args.data.join(name);
+    make_folder(&data)?;
+    let ports = ports(&data, ip)?;
+    let at = |port| SocketAddr::new(ip, port);
+    Listening::start(NodeConfig {
+        name: name.to_owned(),
+        role,
+        data,
+        // All of them are served by the one listener.
+        http: args.listen,
+        quic: at(ports.quic),
+        tcp: at(ports.tcp),
+        webrtc: (role == Role::Full).then(|| at(ports.webrtc)),
+        web: None,
+        tasks: Vec::new(),
+        peers: Vec::new(),
+    })
+    .await
+}
+
+/// Run it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn run(args: Up, json: bool) -> Outcome {
+    let schedule = args.schedule.schedule()?;
+    let tasks = args.tasks.iter().map(|task| task_request(task, schedule)).collect::<Outcome<Vec<_>>>()?;
+    if let Some(web) = &args.web
+        && !web.join("index.html").is_file()
+    {
+        return Err(Failure::Input(format!("{} has no pages; `cargo xtask web` builds them", web.display())));
+    }
+    make_folder(&args.data)?;
+    let ip = if args.listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { args.listen.ip() };
+    let mut listening = Vec::new();
+    for name in FULL_NODES {
+        listening.push((name, listen(&args, name, Role::Full, ip).await?));
+    }
+    let aggregation = listen(&args, "aggregation", Role::Aggregation, ip).await?;
+    let peers = directory(
+        listening
+            .iter()
+            .map(|(name, node)| node.peer(format!("/nodes/{name}")))
+            .chain([aggregation.peer(String::new())]),
+    );
+    let mut full = Vec::new();
+    for (_, node) in listening {
+        full.push(node.full(peers.clone()).await?.0);
+    }
+    let mut others = peers;
+    others.retain(|_, peer| peer.role == Role::Full);
+    let node = aggregation.aggregation(others).await?;
+    create_tasks(&node, tasks).await?;
+    let admin_token = load_or_make_token(&args.data)?;
+    let token_path = args.data.join("admin.token");
+    let router = http::mesh_router(http::Mesh {
+        node,
+        embedded: Arc::new(full),
+        admin_token: admin_token.into(),
+        web: args.web.clone(),
+    });
+    let pages = args.web.is_some();
+    let ready = |bound: SocketAddr| {
+        if json {
+            out::json(&serde_json::json!({ "mesh": format!("http://{bound}"), "pages": pages, "admin_token": token_path }));
+            return;
+        }
+        println!("The mesh is up: 2 full nodes and 1 aggregation node.");
+        if pages {
+            println!("  page         http://{bound}/");
+        }
+        println!("  API          http://{bound}/api/v1/openapi.json");
+        println!("  admin token  {}", token_path.display());
+        println!("Press Ctrl+C to stop; everything is kept in {}.", args.data.display());
+    };
+    http::serve(args.listen, router, ready, stopped()).await
+}

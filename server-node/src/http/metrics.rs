@@ -1,0 +1,123 @@
+//! `/metrics` in the text format of Prometheus, made from the stores at each scrape.
+
+use std::sync::atomic::AtomicU64;
+
+use axum::{
+    Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{Mesh, view::slug};
+use crate::{failure::Outcome, node::full::FullNode};
+
+type Labels = Vec<(&'static str, String)>;
+type Counts = Family<Labels, Gauge<i64>>;
+type Values = Family<Labels, Gauge<f64, AtomicU64>>;
+
+fn count(family: &Counts, labels: Labels, value: u64) {
+    family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+#[derive(Default)]
+struct Page {
+    reports: Counts,
+    rejected: Counts,
+    rounds: Counts,
+    open: Counts,
+    counted: Counts,
+    reachable: Counts,
+    accuracy: Values,
+    loss: Values,
+}
+
+impl Page {
+    async fn add_full(&self, node: &FullNode) -> Outcome {
+        for served in node.all_served() {
+            let Some(round) = served.round() else { continue };
+            let counts = node.store().report_counts(served.manifest.task().0, round.round).await?;
+            let labels = |key, value: &str| {
+                vec![("node", node.name().to_owned()), ("task", served.manifest.name.clone()), (key, value.to_owned())]
+            };
+            count(&self.reports, labels("state", "pending"), counts.pending);
+            count(&self.reports, labels("state", "verified"), counts.verified);
+            for (code, number) in counts.rejected_by_reason {
+                count(&self.rejected, labels("reason", slug(code)), number);
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_mesh(&self, mesh: &Mesh) -> Outcome {
+        for node in mesh.view().nodes {
+            count(&self.reachable, vec![("node", node.name)], u64::from(node.reachable));
+        }
+        for (id, run) in mesh.node.tasks() {
+            let machine = run.machine.lock().await;
+            let labels = vec![("task", machine.task().name.clone())];
+            count(&self.rounds, labels.clone(), machine.rounds_done());
+            count(&self.open, labels.clone(), machine.open_round().map_or(0, |round| round.round));
+            drop(machine);
+            let history = mesh.node.store().history(id.0).await?;
+            count(&self.counted, labels.clone(), history.iter().map(|record| record.reports).sum());
+            let last = history.into_iter().rev().map(super::RoundRecordView::from).find_map(|record| record.metrics);
+            if let Some(metrics) = last {
+                self.loss.get_or_create(&labels).set(metrics.loss);
+                if let Some(accuracy) = metrics.accuracy {
+                    self.accuracy.get_or_create(&labels).set(accuracy);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn text(self) -> String {
+        let mut registry = Registry::with_prefix("defim");
+        registry.register("reports", "Reports of the open round, by state", self.reports);
+        registry.register("rejected_reports", "Refused reports of the open round, by reason", self.rejected);
+        registry.register("rounds_done", "Rounds that ended with a model", self.rounds);
+        registry.register("open_round", "Number of the open round; 0 if none", self.open);
+        registry.register("counted_reports", "Reports counted in all rounds", self.counted);
+        registry.register("node_reachable", "Whether the aggregation node reaches a node", self.reachable);
+        registry.register("model_accuracy", "Accuracy of the current model on held-out rows", self.accuracy);
+        registry.register("model_loss", "Loss of the current model on held-out rows", self.loss);
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+fn respond(page: Page) -> Response {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page.text()).into_response()
+}
+
+/// Of the mesh and the full nodes in this process.
+pub fn mesh_router(mesh: Mesh) -> Router {
+    let handler = async |State(mesh): State<Mesh>| -> Result<Response, super::error::ApiError> {
+        let page = Page::default();
+        page.add_mesh(&mesh).await?;
+        for full in mesh.embedded.iter() {
+            page.add_full(full).await?;
+        }
+        Ok(respond(page))
+    };
+    Router::new().route("/metrics", get(handler)).with_state(mesh)
+}
+
+/// Of one full node.
+pub fn full_router(node: FullNode) -> Router {
+    let handler = async |State(node): State<FullNode>| -> Result<Response, super::error::ApiError> {
+        let page = Page::default();
+        page.add_full(&node).await?;
+        Ok(respond(page))
+    };
+    Router::new().route("/metrics", get(handler)).with_state(node)
+}

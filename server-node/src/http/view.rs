@@ -1,0 +1,280 @@
+//! What the API shows of tasks, rounds and nodes.
+
+use std::collections::BTreeMap;
+
+use defim_aggregation::coordinator::Coordinator;
+use defim_learn::ModelSpec;
+use defim_protocol::{Digest, Reason, RoundPhase, SignedText};
+use defim_store::RoundRecord;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Mesh;
+use crate::{config::Role, failure::Outcome, node::aggregation::has_builtin_rows};
+
+/// A model's quality on rows nobody trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MetricsView {
+    /// Mean cross-entropy or squared error.
+    pub loss: f64,
+    /// Share of right classes.
+    pub accuracy: Option<f64>,
+    /// Coefficient of determination.
+    pub r2: Option<f64>,
+    /// Rows it was measured on.
+    pub rows: u64,
+}
+
+impl From<&defim_learn::Metrics> for MetricsView {
+    fn from(m: &defim_learn::Metrics) -> Self {
+        Self { loss: m.loss, accuracy: m.accuracy, r2: m.r2, rows: m.rows }
+    }
+}
+
+/// The open round.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoundView {
+    /// Its number.
+    pub round: u64,
+    /// The signed opening.
+    #[schema(value_type = Object)]
+    pub signed: SignedText,
+    /// SHA-256 of the model to train on.
+    #[schema(value_type = String)]
+    pub base_model: Digest,
+    /// When it was opened, in milliseconds since 1970.
+    pub opened_ms: u64,
+    /// When it closes at the latest.
+    pub deadline_ms: u64,
+    /// Where it stands.
+    #[schema(value_type = Object)]
+    pub phase: RoundPhase,
+    /// The same for a person.
+    pub text: String,
+    /// Whether a report sent now can still be counted.
+    pub accepts_reports: bool,
+    /// Stored, not yet checked.
+    pub pending: u64,
+    /// Checked by both members.
+    pub verified: u64,
+    /// Refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Fewest for a release.
+    pub min_batch: u32,
+    /// Most of a round.
+    pub max_batch: u32,
+}
+
+/// A round that is over.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoundRecordView {
+    /// Its number.
+    pub round: u64,
+    /// `finished` or `voided`.
+    pub outcome: String,
+    /// Why it was voided.
+    pub reason: Option<String>,
+    /// SHA-256 of the model it made.
+    #[schema(value_type = Option<String>)]
+    pub model: Option<Digest>,
+    /// Reports counted.
+    pub reports: u64,
+    /// Refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// When, in milliseconds since 1970.
+    pub finished_ms: u64,
+    /// The new model's quality.
+    pub metrics: Option<MetricsView>,
+}
+
+impl From<RoundRecord> for RoundRecordView {
+    fn from(record: RoundRecord) -> Self {
+        let metrics = record.metrics.and_then(|text| serde_json::from_str(&text).ok());
+        Self {
+            round: record.round,
+            outcome: if record.model.is_some() { "finished" } else { "voided" }.to_owned(),
+            reason: record.void_reason,
+            model: record.model.map(Digest),
+            reports: record.reports,
+            rejected: serde_json::from_str(&record.rejected).unwrap_or_default(),
+            finished_ms: record.finished,
+            metrics,
+        }
+    }
+}
+
+/// A task.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskView {
+    /// SHA-256 of the manifest's text, base64url.
+    pub id: String,
+    /// Its name on this mesh.
+    pub name: String,
+    /// One line.
+    pub title: String,
+    /// In plain words.
+    pub summary: String,
+    /// `softmax`, `mlp` or `linear`.
+    pub model: String,
+    /// Parameters of the model.
+    pub dimension: usize,
+    /// Whether an admin has paused it.
+    pub paused: bool,
+    /// The signed manifest.
+    #[schema(value_type = Object)]
+    pub signed: SignedText,
+    /// The open round.
+    pub round: Option<RoundView>,
+    /// Rounds that are over; only where one task is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<RoundRecordView>>,
+    /// The first model's quality.
+    pub initial: Option<MetricsView>,
+    /// SHA-256 of the current model.
+    #[schema(value_type = String)]
+    pub current_model: Digest,
+    /// Where sample rows are.
+    pub sample: Option<String>,
+    /// Rounds that ended with a model.
+    pub rounds_done: u64,
+    /// Rounds of the task.
+    pub rounds: u64,
+}
+
+/// A node of the mesh.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Its key, base64url.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `full` or `aggregation`.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// Base address of its HTTP side, relative to this one or absolute.
+    pub http: String,
+    /// Multiaddresses.
+    pub addresses: Vec<String>,
+    /// Whether the aggregation node reaches it.
+    pub reachable: bool,
+}
+
+/// Who runs a mesh.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AggregationView {
+    /// Its key, base64url.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The mesh.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MeshView {
+    /// The aggregation node.
+    pub aggregation: AggregationView,
+    /// All other nodes.
+    pub nodes: Vec<NodeView>,
+}
+
+impl Mesh {
+    /// The mesh as the API shows it.
+    pub fn view(&self) -> MeshView {
+        let mut nodes: Vec<_> = self
+            .node
+            .link()
+            .peers()
+            .map(|peer| {
+                let health = self.node.health(&peer.node);
+                NodeView {
+                    id: peer.node.to_string(),
+                    name: peer.name.clone(),
+                    role: peer.role,
+                    http: peer.http.clone(),
+                    addresses: if health.addresses.is_empty() { peer.addresses.clone() } else { health.addresses },
+                    reachable: health.reachable,
+                }
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        MeshView {
+            aggregation: AggregationView { id: self.node.id().to_string(), name: self.node.name().to_owned() },
+            nodes,
+        }
+    }
+
+    /// A task as the API shows it.
+    pub async fn task_view(&self, machine: &Coordinator, history: bool) -> Outcome<TaskView> {
+        let manifest = machine.task();
+        let records = if history {
+            let stored = self.node.store().history(manifest.task().0).await?;
+            Some(stored.into_iter().map(RoundRecordView::from).collect())
+        } else {
+            None
+        };
+        let model = match machine.spec().model {
+            ModelSpec::Softmax => "softmax",
+            ModelSpec::Mlp { .. } => "mlp",
+            ModelSpec::Linear => "linear",
+        };
+        Ok(TaskView {
+            id: manifest.task().to_string(),
+            name: manifest.name.clone(),
+            title: manifest.title.clone(),
+            summary: manifest.summary.clone(),
+            model: model.to_owned(),
+            dimension: machine.spec().dimension(),
+            paused: machine.paused(),
+            signed: manifest.signed().clone(),
+            round: self.round_view(machine),
+            history: records,
+            initial: machine.initial_metrics().map(MetricsView::from),
+            current_model: machine.model().0,
+            sample: has_builtin_rows(machine.spec()).then(|| format!("/samples/{}.csv", manifest.name)),
+            rounds_done: machine.rounds_done(),
+            rounds: manifest.schedule.rounds,
+        })
+    }
+
+    fn round_view(&self, machine: &Coordinator) -> Option<RoundView> {
+        let manifest = machine.task();
+        let open = machine.open_round()?;
+        let told = machine.view().filter(|view| view.opened.round == open.round);
+        let mut phase = told.map_or(
+            RoundPhase::WaitingForReports { have: 0, need: u64::from(manifest.schedule.min_batch) },
+            |view| view.phase.clone(),
+        );
+        // The leader tells of its helper; nobody but this node can tell of the leader.
+        if phase.accepts_reports()
+            && let Some(gone) = manifest.members.iter().find(|member| !self.node.health(&member.node).reachable)
+        {
+            phase = RoundPhase::WaitingForMember { member: gone.name.clone() };
+        }
+        if machine.paused() {
+            phase = RoundPhase::Paused;
+        }
+        Some(RoundView {
+            round: open.round,
+            signed: open.signed().clone(),
+            base_model: open.base_model,
+            opened_ms: open.opened_ms,
+            deadline_ms: open.deadline_ms,
+            text: phase.text(),
+            accepts_reports: phase.accepts_reports(),
+            phase,
+            pending: told.map_or(0, |view| view.pending),
+            verified: told.map_or(0, |view| view.verified),
+            rejected: told.map(|view| view.rejected.clone()).unwrap_or_default(),
+            min_batch: manifest.schedule.min_batch,
+            max_batch: manifest.schedule.max_batch,
+        })
+    }
+}
+
+/// A reason as a label: its slug.
+pub fn slug(code: u16) -> &'static str {
+    Reason::from_code(code).map_or("other", Reason::slug)
+}

@@ -1,0 +1,82 @@
+//! What a task is made from.
+
+use defim_learn::LearningSpec;
+use defim_protocol::Schedule;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::aggregation::NewTask;
+use crate::failure::Failure;
+
+/// A task to create: a built-in one, or a learning specification of one's own.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// A built-in task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<String>,
+    /// Which model of the built-in task; by default its usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// A learning specification, in place of a built-in task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub learning: Option<LearningSpec>,
+    /// Its name on the mesh; by default the built-in task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// One line for people; by default the built-in task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What it is for, in plain words; by default the built-in task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// When rounds close.
+    #[schema(value_type = Object)]
+    pub schedule: Schedule,
+}
+
+impl TryFrom<TaskRequest> for NewTask {
+    type Error = Failure;
+
+    fn try_from(request: TaskRequest) -> Result<Self, Failure> {
+        let TaskRequest { builtin, model, learning, name, title, summary, schedule } = request;
+        match (builtin, learning) {
+            (Some(builtin), None) => {
+                let known = builtin_task(&builtin, model.as_deref())?;
+                Ok(Self {
+                    name: name.unwrap_or_else(|| known.name.to_owned()),
+                    title: title.unwrap_or_else(|| known.title.to_owned()),
+                    summary: summary.unwrap_or_else(|| known.summary.to_owned()),
+                    spec: known.spec,
+                    schedule,
+                })
+            }
+            (None, Some(spec)) => {
+                let name = name.ok_or_else(|| Failure::Input("a task of one's own needs a \"name\"".into()))?;
+                Ok(Self {
+                    title: title.unwrap_or_else(|| name.clone()),
+                    summary: summary.unwrap_or_default(),
+                    name,
+                    spec,
+                    schedule,
+                })
+            }
+            _ => Err(Failure::Input("a task needs either \"builtin\" or \"learning\"".into())),
+        }
+    }
+}
+
+/// A built-in task.
+///
+/// # Errors
+///
+/// [`Failure::Input`] naming what there is.
+pub fn builtin_task(name: &str, model: Option<&str>) -> Result<defim_learn::Builtin, Failure> {
+    if defim_learn::builtin(name, None).is_none() {
+        let all = defim_learn::BUILTIN_NAMES.join(", ");
+        return Err(Failure::Input(format!("there is no built-in task \"{name}\"; there are {all}")));
+    }
+    defim_learn::builtin(name, model)
+        .ok_or_else(|| Failure::Input(format!("the task \"{name}\" has no model \"{}\"", model.unwrap_or_default())))
+}
