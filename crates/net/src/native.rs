@@ -186,6 +186,9 @@ impl Endpoint {
     ///
     /// [`NetError`] if an address is taken or the certificate cannot be used.
     pub async fn start(config: EndpointConfig) -> Result<Self, NetError> {
+        // WebRTC's DTLS asks for the process's provider; two are linked, so that rustls cannot choose.
+        // An error means that one is set already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut seed = config.identity_seed;
         let keypair = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
         let key = keypair.public().try_into_ed25519().map_err(|e| NetError::Address(e.to_string()))?.to_bytes();

@@ -49,7 +49,9 @@ impl Listening {
 
     /// How others see this node; `http` is the base address of its HTTP side.
     pub fn peer(&self, http: String) -> Peer {
-        peer_of(&self.config, &self.seed, http, self.endpoint.addresses().to_vec())
+        // WebRTC is for browsers; between servers it would only be a slower way.
+        let addresses = self.endpoint.addresses().iter().filter(|text| !text.contains("/webrtc")).cloned().collect();
+        peer_of(&self.config, &self.seed, http, addresses)
     }
 
     /// Take up the role of a full node.
