@@ -1,0 +1,136 @@
+//! Where a person picks rows and sends them on their way.
+
+use leptos::prelude::*;
+use wasm_bindgen::JsCast as _;
+use web_sys::{DragEvent, HtmlInputElement};
+
+use super::{draw, preview};
+use crate::data::Source;
+use crate::schema::Schema;
+use crate::session::Session;
+use crate::state::Status;
+
+pub fn pick(session: Session) -> impl IntoView {
+    let task = Memo::new(move |_| session.task().map(|task| (task.id, task.signed.payload, task.sample.is_some())));
+    let drawing = RwSignal::new(false);
+    view! {
+        <section class="card" aria-labelledby="pick-title">
+            <h2 id="pick-title">"Your rows"</h2>
+            <p class="muted">"Rows are read in this browser and never leave it."</p>
+            {move || task.get().map(|(id, payload, sample)| {
+                let schema = Schema::of_manifest(&payload);
+                drawing.set(false);
+                view! { {sources(session, schema.as_ref(), sample, drawing)} {chosen(session, id, schema, drawing)} }
+            })}
+            {move || session.refused.get().map(|message| view! {
+                <div class="notice bad" role="alert" data-testid="error"><p>{message}</p></div>
+            })}
+            {send(session)}
+        </section>
+    }
+}
+
+fn sources(session: Session, schema: Option<&Schema>, sample: bool, drawing: RwSignal<bool>) -> impl IntoView + use<> {
+    let can_draw = schema.is_some_and(|schema| schema.picture_classes().is_some());
+    let needs = schema.map(Schema::told);
+    let over = RwSignal::new(false);
+    let is = move |wanted: fn(&Source) -> bool| {
+        move || (!drawing.get() && session.chosen().is_some_and(|chosen| wanted(&chosen.source))).to_string()
+    };
+    let take = move |files: Option<web_sys::FileList>| {
+        if let Some(file) = files.and_then(|files| files.get(0)) {
+            drawing.set(false);
+            session.choose_file(file);
+        }
+    };
+    let changed = move |event: web_sys::Event| {
+        if let Some(input) = event.target().and_then(|target| target.dyn_into::<HtmlInputElement>().ok()) {
+            take(input.files());
+            // So that the same file, mended, can be picked again.
+            input.set_value("");
+        }
+    };
+    let drag = move |event: DragEvent, inside: bool| {
+        event.prevent_default();
+        over.set(inside);
+    };
+    let drop = move |event: DragEvent| {
+        event.prevent_default();
+        over.set(false);
+        take(event.data_transfer().and_then(|data| data.files()));
+    };
+    view! {
+        <div class="sources">
+            {sample.then(|| view! {
+                <button
+                    class="source"
+                    data-testid="data-sample"
+                    aria-pressed=is(|source| matches!(source, Source::Sample { .. }))
+                    on:click=move |_| { drawing.set(false); session.choose_sample(); }
+                >
+                    <strong>"Use sample data"</strong>
+                    <span>"A random slice of real, public rows"</span>
+                </button>
+            })}
+            <label
+                class="source"
+                class:over=over
+                on:dragover=move |event| drag(event, true)
+                on:dragleave=move |event| drag(event, false)
+                on:drop=drop
+            >
+                <strong>"Choose a CSV file"</strong>
+                <span>"or drop it here, up to 64 MiB"</span>
+                <input type="file" accept=".csv,text/csv" data-testid="data-csv" on:change=changed />
+            </label>
+            {can_draw.then(|| view! {
+                <button
+                    class="source"
+                    data-testid="data-draw"
+                    aria-pressed=move || drawing.get().to_string()
+                    aria-expanded=move || drawing.get().to_string()
+                    on:click=move |_| drawing.update(|drawing| *drawing = !*drawing)
+                >
+                    <strong>"Draw"</strong>
+                    <span>"A few digits of your own"</span>
+                </button>
+            })}
+        </div>
+        {needs.map(|needs| view! { <details><summary>"What a CSV file needs"</summary><p class="muted">{needs}</p></details> })}
+    }
+}
+
+fn chosen(session: Session, id: String, schema: Option<Schema>, drawing: RwSignal<bool>) -> impl IntoView {
+    let pictures = schema.as_ref().is_some_and(|schema| schema.picture_classes().is_some());
+    view! {
+        {move || drawing.get().then(|| schema.clone()).flatten().map(|schema| draw::draw(session, schema))}
+        {move || match session.chosen() {
+            Some(chosen) => preview::preview(session, &chosen, id.clone(), pictures).into_any(),
+            None => view! { <p class="empty">"No rows picked yet."</p> }.into_any(),
+        }}
+    }
+}
+
+fn send(session: Session) -> impl IntoView {
+    let again = move || {
+        let over = session.run.with(|run| matches!(run.status, Status::Counted | Status::Stopped));
+        over && session.run_here()
+    };
+    let blocked = Memo::new(move |_| session.blocked());
+    view! {
+        <div class="send" id="contribute">
+            <button
+                class="main"
+                data-testid=move || if again() { "contribute-again" } else { "contribute" }
+                disabled=move || blocked.with(Option::is_some)
+                aria-describedby="send-hint"
+                on:click=move |_| session.contribute()
+            >
+                {move || if again() { "Contribute again" } else { "Contribute" }}
+            </button>
+            <p id="send-hint" class="muted" aria-live="polite">
+                {move || blocked.get().unwrap_or_else(|| "Trains here, then sends one sealed report.".into())}
+            </p>
+        </div>
+    }
+}

@@ -1,0 +1,206 @@
+//! "Where is my data": a contribution's way, station by station.
+
+use leptos::prelude::*;
+
+use crate::format::{bytes, change, millis, score};
+use crate::light::Via;
+use crate::session::{Session, current};
+use crate::state::{Effect, Mark, Run, Status, Step};
+
+pub fn strip(session: Session) -> impl IntoView {
+    let run = Memo::new(move |_| if session.run_here() { session.run.get() } else { Run::default() });
+    let stations = Step::ALL.into_iter().map(|step| station(session, run, step)).collect_view();
+    view! {
+        <section class="card" aria-labelledby="strip-title">
+            <h2 id="strip-title">"Where is my data?"</h2>
+            {move || run.with(|run| run.resumed).then(|| view! {
+                <p class="notice" data-testid="resume-note">
+                    "This goes on with a contribution that was made before the page was loaded again."
+                </p>
+            })}
+            <ol class="strip">{stations}</ol>
+            {move || kept(session, &run.get())}
+            {move || run.with(|run| problem(run))}
+            {move || run.with(|run| run.effect.as_ref().map(effect))}
+        </section>
+    }
+}
+
+fn station(session: Session, run: Memo<Run>, step: Step) -> impl IntoView {
+    let mark = move || run.with(|run| run.at(step).mark);
+    let title = move || match (step, run.with(|run| run.round)) {
+        (Step::Counted, Some(round)) => format!("Counted in round {round}"),
+        _ => name(step).to_owned(),
+    };
+    let figures = move || {
+        run.with(|run| {
+            let at = run.at(step);
+            [at.bytes.map(bytes), at.ms.map(millis)].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+        })
+    };
+    let note = move || run.with(|run| run.at(step).note.clone());
+    let parties = move || session.task().and_then(|task| task.round).map(|round| round.min_batch);
+    view! {
+        <li
+            data-testid=format!("step-{}", word(step))
+            data-state=move || mark().word()
+            aria-current=move || run.with(|run| current(run) == Some(step)).then_some("step")
+        >
+            <span class="mark" aria-hidden="true"></span>
+            <div>
+                <p class="line">
+                    <strong>{title}</strong>
+                    <span class="unseen">", " {move || mark().told()}</span>
+                    <span class="note">{note}</span>
+                    <span class="figures">{figures}</span>
+                </p>
+                <p class="muted">{move || meaning(step, parties())}</p>
+                {(step == Step::Sent).then(|| way(run))}
+            </div>
+        </li>
+    }
+}
+
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Read => "read",
+        Step::Trained => "trained",
+        Step::Split => "split",
+        Step::Sealed => "sealed",
+        Step::Sent => "sent",
+        Step::Counted => "counted",
+    }
+}
+
+fn name(step: Step) -> &'static str {
+    match step {
+        Step::Read => "On this device",
+        Step::Trained => "Trained",
+        Step::Split => "Split and proved",
+        Step::Sealed => "Sealed",
+        Step::Sent => "Sent",
+        Step::Counted => "Counted in the round",
+    }
+}
+
+fn meaning(step: Step, parties: Option<u32>) -> String {
+    match step {
+        Step::Read => "Your rows are read and checked in this browser. They stay here.".into(),
+        Step::Trained => "The model learns from your rows here. Only the change it made, cut to a fixed length, goes on.".into(),
+        Step::Split => "The change is split into two shares; each alone is random noise. A proof shows that it is no longer \
+                        than the task allows, and nothing else about it."
+            .into(),
+        Step::Sealed => "Each share is encrypted for one full node, so that nobody in between can open it.".into(),
+        Step::Sent => "Each full node opens its own share only. Unless both work together against you, nobody can read your change.".into(),
+        Step::Counted => match parties {
+            Some(parties) => format!("Only the sum of at least {parties} contributions is ever opened, and the model moves by it."),
+            None => "Only the sum of all contributions is ever opened, and the model moves by it.".into(),
+        },
+    }
+}
+
+fn way(run: Memo<Run>) -> impl IntoView {
+    let path = move || run.with(|run| run.path.clone());
+    let told = move || {
+        let sent = run.with(|run| run.at(Step::Sent).mark == Mark::Done);
+        let verb = if sent { "Sent" } else { "Sending" };
+        path().map(|(via, because)| match (via, because) {
+            (Via::Webrtc, _) => format!("{verb} over WebRTC, straight to the full node."),
+            (Via::Https, Some(because)) => format!("{verb} over HTTPS because {}.", reason(&because)),
+            (Via::Https, None) => format!("{verb} over HTTPS."),
+        })
+    };
+    let upload = Memo::new(move |_| run.with(|run| run.upload.unwrap_or_default()));
+    let shown = move || {
+        let upload = upload.get();
+        let from = if upload.resumed_from > 0 {
+            format!(", going on after {}", bytes(upload.resumed_from))
+        } else {
+            String::new()
+        };
+        format!("{} of {}{from}", bytes(upload.sent), bytes(upload.total))
+    };
+    view! {
+        <div class="way" data-on=move || (path().is_some() || upload.get().total > 0).to_string()>
+            <p
+                data-testid="path"
+                data-path=move || path().map(|(via, _)| match via { Via::Webrtc => "webrtc", Via::Https => "https" })
+            >
+                {told}
+            </p>
+            <p
+                class="upload"
+                data-testid="upload-progress"
+                data-sent=move || upload.get().sent.to_string()
+                data-total=move || upload.get().total.to_string()
+                data-resumed=move || upload.get().resumed_from.to_string()
+            >
+                <progress
+                    aria-label="Upload"
+                    max=move || upload.get().total.max(1).to_string()
+                    value=move || upload.get().sent.to_string()
+                ></progress>
+                <span>{move || if upload.get().total > 0 { shown() } else { String::new() }}</span>
+            </p>
+        </div>
+    }
+}
+
+/// A reason in the middle of a sentence.
+fn reason(because: &str) -> &str {
+    because.trim().trim_end_matches('.')
+}
+
+fn kept(session: Session, run: &Run) -> Option<AnyView> {
+    let because = match (&run.kept, run.left) {
+        (Some(because), _) => because.trim().trim_end_matches('.').to_owned() + ".",
+        (None, true) => String::new(),
+        (None, false) => return None,
+    };
+    Some(
+        view! {
+            <div class="notice warn" role="status" data-testid="kept-note">
+                <p>{because} " Your contribution is kept in this browser and is sent when the node is back. You may close this page and come back."</p>
+                <button data-testid="try-now" on:click=move |_| session.try_now()>"Try now"</button>
+            </div>
+        }
+        .into_any(),
+    )
+}
+
+fn problem(run: &Run) -> Option<AnyView> {
+    let failure = run.problem.clone().filter(|_| run.status == Status::Stopped)?;
+    let lines = failure.problems.unwrap_or_default();
+    let lines = lines.into_iter().map(|problem| {
+        view! { <li><strong>{problem.place()}</strong>": " {problem.message}</li> }
+    });
+    Some(
+        view! {
+            <div class="notice bad" role="alert" data-testid="error" data-code=failure.code>
+                <p>{failure.message}</p>
+                <ul>{lines.collect_view()}</ul>
+            </div>
+        }
+        .into_any(),
+    )
+}
+
+fn effect(effect: &Effect) -> impl IntoView + use<> {
+    let numbers = effect.before.zip(effect.after).and_then(|(before, after)| before.score().zip(after.score()));
+    let is_accuracy = effect.after.is_some_and(|after| after.accuracy.is_some());
+    let told = numbers.map(|(before, after)| {
+        let name = if is_accuracy { "accuracy" } else { "R²" };
+        format!(
+            "With round {} the model's {name} went from {} to {} ({}), measured on rows nobody trained on.",
+            effect.round,
+            score(before, is_accuracy),
+            score(after, is_accuracy),
+            change(before, after, is_accuracy),
+        )
+    });
+    view! {
+        <div class="notice good" data-testid="effect">
+            <p><strong>{format!("Your contribution was counted in round {}.", effect.round)}</strong> " " {told}</p>
+        </div>
+    }
+}

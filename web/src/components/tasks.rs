@@ -1,0 +1,83 @@
+//! The tasks one can take part in.
+
+use leptos::prelude::*;
+
+use crate::api::Task;
+use crate::format::{count, score};
+use crate::live;
+use crate::session::{Loaded, Session};
+
+pub fn tasks(session: Session) -> impl IntoView {
+    let ids = Memo::new(move |_| match session.tasks.get() {
+        Loaded::Here(tasks) => tasks.into_iter().map(|task| task.id).collect::<Vec<_>>(),
+        Loaded::Loading | Loaded::Failed(_) => Vec::new(),
+    });
+    let trouble = Memo::new(move |_| match session.tasks.get() {
+        Loaded::Failed(message) => Some(message),
+        Loaded::Here(tasks) if tasks.is_empty() => {
+            Some("This mesh has no task yet. Whoever runs it makes one with “defim task create”; it appears here by itself.".into())
+        }
+        Loaded::Loading | Loaded::Here(_) => None,
+    });
+    view! {
+        <section class="card" aria-labelledby="tasks-title">
+            <h1 id="tasks-title">"What would you like to help with?"</h1>
+            <div class="tasks" role="group" aria-labelledby="tasks-title">
+                <Show when=move || session.tasks.with(|tasks| *tasks == Loaded::Loading)>
+                    <div class="task blank" aria-hidden="true"></div>
+                </Show>
+                <For each=move || ids.get() key=|id| id.clone() let(id)>
+                    {card(session, id)}
+                </For>
+            </div>
+            {move || trouble.get().map(|message| view! {
+                <div class="notice bad" role="alert" data-testid="error">
+                    <p>{message}</p>
+                    <button on:click=move |_| live::load_tasks(session)>"Try again"</button>
+                </div>
+            })}
+        </section>
+    }
+}
+
+fn card(session: Session, id: String) -> impl IntoView {
+    let mine = id.clone();
+    let task = Memo::new(move |_| match session.tasks.get() {
+        Loaded::Here(tasks) => tasks.into_iter().find(|task| task.id == mine),
+        Loaded::Loading | Loaded::Failed(_) => None,
+    });
+    let show = move |text: fn(&Task) -> String| move || task.with(|task| task.as_ref().map(text).unwrap_or_default());
+    let chosen = id.clone();
+    let pressed = move || session.task().is_some_and(|task| task.id == chosen).to_string();
+    view! {
+        <button
+            class="task"
+            aria-pressed=pressed
+            data-testid=show(|task| format!("task-{}", task.name))
+            on:click=move |_| session.select(id.clone())
+        >
+            <strong>{show(|task| task.title.clone())}</strong>
+            <span>{show(|task| task.summary.clone())}</span>
+            <small>{show(facts)}</small>
+            <small class="round">{show(Task::round_text)}</small>
+        </button>
+    }
+}
+
+fn facts(task: &Task) -> String {
+    let model = match task.model.as_str() {
+        "softmax" => "Softmax regression",
+        "mlp" => "Neural network",
+        "linear" => "Linear regression",
+        other => other,
+    };
+    format!("{model}, {} · {} done", count(task.dimension, "parameter"), count(task.rounds_done, "round"))
+}
+
+/// The newest score with its name.
+pub fn quality(task: &Task) -> Option<(&'static str, f64, String)> {
+    let metrics = task.latest()?;
+    let value = metrics.score()?;
+    let is_accuracy = metrics.accuracy.is_some();
+    Some((if is_accuracy { "Accuracy" } else { "R²" }, value, score(value, is_accuracy)))
+}

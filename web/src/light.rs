@@ -1,0 +1,297 @@
+//! The bridge to the light node, which is fetched only when it is needed.
+
+use std::cell::RefCell;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+const ADDRESS: &str = "/light/dist/index.js";
+
+#[wasm_bindgen(inline_js = "export function load(address) { return import(address); }")]
+extern "C" {
+    #[wasm_bindgen(catch)]
+    fn load(address: &str) -> Result<js_sys::Promise, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    type Module;
+    #[wasm_bindgen(method, catch, js_name = joinMesh)]
+    fn join_mesh(this: &Module) -> Result<js_sys::Promise, JsValue>;
+
+    /// The mesh, joined.
+    #[derive(Clone)]
+    pub type Mesh;
+    #[wasm_bindgen(method, catch)]
+    fn contribute(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn check(this: &Mesh, task: &str, rows: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn kept(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn outcome(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
+}
+
+/// A way to the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    Webrtc,
+    Https,
+}
+
+/// A contribution that the leader has stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivered {
+    pub task: String,
+    pub task_name: String,
+    pub round: u64,
+    pub report: String,
+    pub node: String,
+    pub path: Via,
+    pub because: Option<String>,
+    pub bytes: u64,
+}
+
+/// A sealed report that waits in this browser.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    pub report: String,
+    pub task: String,
+    pub task_name: String,
+    pub round: u64,
+    pub bytes: u64,
+}
+
+/// Something wrong with the data.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Problem {
+    pub row: Option<u64>,
+    pub column: Option<String>,
+    pub message: String,
+}
+
+impl Problem {
+    /// Where it is: `Row 3, column "p7"`.
+    pub fn place(&self) -> String {
+        match (self.row, self.column.as_deref().filter(|name| !name.is_empty())) {
+            (Some(row), Some(column)) => format!("Row {row}, column {column}"),
+            (Some(row), None) => format!("Row {row}"),
+            (None, Some(column)) => format!("Column {column}"),
+            (None, None) => "The file".into(),
+        }
+    }
+}
+
+/// What the light node found in the data.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Checked {
+    pub rows: u64,
+    pub errors: Vec<Problem>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Outcome {
+    pub state: Verdict,
+    pub text: Option<String>,
+}
+
+/// The states of a stored report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Pending,
+    Verified,
+    Rejected,
+    Unknown,
+}
+
+/// Why the light node could not do something.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Failure {
+    #[serde(default)]
+    pub code: String,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default)]
+    pub problems: Option<Vec<Problem>>,
+}
+
+/// What the light node tells while it works.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Event {
+    Step(StepDone),
+    Training { epoch: u32, epochs: u32, loss: f64 },
+    Path { path: Via, because: Option<String>, node: String },
+    Connected { ms: f64 },
+    Upload { sent: u64, total: u64, resumed_from: u64 },
+    Kept { retry_ms: f64, because: String },
+}
+
+/// A step is done.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum StepDone {
+    Read { ms: f64, rows: u64, bytes: u64 },
+    Trained { ms: f64, bytes: u64, loss_before: f64, loss_after: f64, clipped: bool },
+    Split { ms: f64, bytes: u64 },
+    Sealed { ms: f64, bytes: u64, report: String, round: u64 },
+    Sent { ms: f64, bytes: u64, path: Via, because: Option<String> },
+}
+
+thread_local! {
+    static JOINED: RefCell<Option<Mesh>> = const { RefCell::new(None) };
+}
+
+/// The mesh: one for the life of the page, as its peer-to-peer connection is.
+pub async fn mesh() -> Result<Mesh, Failure> {
+    if let Some(mesh) = JOINED.with_borrow(Clone::clone) {
+        return Ok(mesh);
+    }
+    let module = settle(load(ADDRESS)).await.map_err(|_| Failure {
+        code: "not-loaded".into(),
+        message: "The light node could not be loaded. Check that this device is online, then try again.".into(),
+        problems: None,
+    })?;
+    let mesh: Mesh = settle(module.unchecked_ref::<Module>().join_mesh()).await.map_err(failure)?.unchecked_into();
+    // Two callers may have joined side by side; both then use the first.
+    Ok(JOINED.with_borrow_mut(|joined| joined.get_or_insert(mesh).clone()))
+}
+
+/// Listens to the light node and can stop it.
+pub struct Ears {
+    on_event: JsValue,
+    stop: Option<web_sys::AbortController>,
+}
+
+impl Ears {
+    /// Events go to `hear`.
+    pub fn new(mut hear: impl FnMut(Event) + 'static) -> Self {
+        let listener = Closure::<dyn FnMut(JsValue)>::new(move |event| {
+            if let Ok(event) = serde_wasm_bindgen::from_value(event) {
+                hear(event);
+            }
+        });
+        // Left to the garbage collector: a last event may come after the promise has settled.
+        Self { on_event: listener.into_js_value(), stop: web_sys::AbortController::new().ok() }
+    }
+
+    /// Stops the work when it is called.
+    pub fn stopper(&self) -> Option<web_sys::AbortController> {
+        self.stop.clone()
+    }
+
+    fn options(&self) -> js_sys::Object {
+        let options = js_sys::Object::new();
+        set(&options, "onEvent", &self.on_event);
+        if let Some(stop) = &self.stop {
+            set(&options, "signal", &stop.signal());
+        }
+        options
+    }
+}
+
+/// Trains on rows (text or a file) and sends one report.
+pub async fn contribute(mesh: &Mesh, task: &str, rows: &JsValue, ears: &Ears) -> Result<Delivered, Failure> {
+    let options = ears.options();
+    set(&options, "task", &task.into());
+    set(&options, "rows", rows);
+    read(mesh.contribute(&options)).await
+}
+
+/// Sends a kept report.
+pub async fn resume(mesh: &Mesh, report: &str, ears: &Ears) -> Result<Delivered, Failure> {
+    read(mesh.resume(report, &ears.options())).await
+}
+
+/// Reads rows against the task's schema, in the worker.
+pub async fn check(mesh: &Mesh, task: &str, rows: &JsValue) -> Result<Checked, Failure> {
+    read(mesh.check(task, rows)).await
+}
+
+/// Reports that wait in this browser.
+pub async fn kept(mesh: &Mesh) -> Result<Vec<Kept>, Failure> {
+    read(mesh.kept()).await
+}
+
+/// What became of a delivered report.
+pub async fn outcome(mesh: &Mesh, delivered: &Delivered) -> Result<Outcome, Failure> {
+    let contribution = serde_wasm_bindgen::to_value(delivered).map_err(|error| unreadable(&error))?;
+    read(mesh.outcome(&contribution)).await
+}
+
+async fn read<T: DeserializeOwned>(promise: Result<js_sys::Promise, JsValue>) -> Result<T, Failure> {
+    let value = settle(promise).await.map_err(failure)?;
+    serde_wasm_bindgen::from_value(value).map_err(|error| unreadable(&error))
+}
+
+async fn settle(promise: Result<js_sys::Promise, JsValue>) -> Result<JsValue, JsValue> {
+    JsFuture::from(promise?).await
+}
+
+fn set(object: &js_sys::Object, key: &str, value: &JsValue) {
+    // A plain object takes every key; `set` fails only on frozen ones and proxies.
+    let _ = js_sys::Reflect::set(object, &key.into(), value);
+}
+
+fn unreadable(error: &serde_wasm_bindgen::Error) -> Failure {
+    Failure {
+        code: "unreadable".into(),
+        message: format!("This page and its light node do not fit together ({error}). Load the page again."),
+        problems: None,
+    }
+}
+
+fn failure(thrown: JsValue) -> Failure {
+    let text = |key: &str| {
+        js_sys::Reflect::get(&thrown, &key.into()).ok().and_then(|value| value.as_string()).filter(|t| !t.is_empty())
+    };
+    let problems = js_sys::Reflect::get(&thrown, &"problems".into()).ok();
+    Failure {
+        code: text("code").unwrap_or_default(),
+        message: text("message").unwrap_or_else(|| "The light node stopped. Load the page again.".into()),
+        problems: problems.and_then(|list| serde_wasm_bindgen::from_value(list).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_by_kind_and_step() {
+        let event = |json| serde_json::from_str::<Event>(json).unwrap();
+        assert_eq!(
+            event(r#"{"kind":"step","step":"read","ms":1.5,"rows":75,"bytes":900}"#),
+            Event::Step(StepDone::Read { ms: 1.5, rows: 75, bytes: 900 })
+        );
+        assert_eq!(
+            event(r#"{"kind":"upload","sent":8000,"total":20000,"resumedFrom":4000}"#),
+            Event::Upload { sent: 8000, total: 20000, resumed_from: 4000 }
+        );
+        assert!(matches!(
+            event(r#"{"kind":"step","step":"trained","ms":9,"bytes":2600,"lossBefore":2.3,"lossAfter":0.4,"norm":3.1,"clipped":true}"#),
+            Event::Step(StepDone::Trained { clipped: true, .. })
+        ));
+        assert!(matches!(
+            event(r#"{"kind":"path","path":"https","because":"no answer","node":"full-1"}"#),
+            Event::Path { path: Via::Https, .. }
+        ));
+    }
+
+    #[test]
+    fn a_problem_says_where_it_is() {
+        let problem = |row, column: Option<&str>| Problem { row, column: column.map(Into::into), message: String::new() };
+        assert_eq!(problem(Some(3), Some("p7")).place(), "Row 3, column p7");
+        assert_eq!(problem(Some(3), Some("")).place(), "Row 3");
+        assert_eq!(problem(None, None).place(), "The file");
+    }
+}

@@ -1,0 +1,130 @@
+//! Rows before the light node reads them: a slice of the samples, and the first ones to look at.
+
+/// How many sample rows one browser takes.
+pub const SAMPLE_ROWS: usize = 75;
+/// The largest file that is read.
+pub const MOST_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
+/// How much of a file is looked at for the preview.
+pub const PREVIEW_BYTES: f64 = 64.0 * 1024.0;
+/// Rows in the preview.
+pub const PREVIEW_ROWS: usize = 5;
+
+/// Some of the sample rows, with their header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// CSV.
+    pub text: String,
+    /// Rows in it.
+    pub rows: usize,
+    /// Rows there are.
+    pub of: usize,
+}
+
+/// Takes a slice at `position`, from 0 for the first possible one to 1 for the last, so that browsers
+/// that draw a random position contribute different rows.
+pub fn sample(csv: &str, position: f64) -> Option<Sample> {
+    let mut lines = csv.lines().filter(|line| !line.trim().is_empty());
+    let header = lines.next()?;
+    let all: Vec<_> = lines.collect();
+    let rows = SAMPLE_ROWS.min(all.len());
+    let places = all.len() - rows + 1;
+    let first = ((position.clamp(0.0, 1.0) * places as f64) as usize).min(places - 1);
+    let slice = all.get(first..first + rows).filter(|slice| !slice.is_empty())?;
+    let text = [header].iter().chain(slice).map(|line| format!("{line}\n")).collect();
+    Some(Sample { text, rows, of: all.len() })
+}
+
+/// The first rows of a file, to look at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preview {
+    /// The columns' names.
+    pub header: Vec<String>,
+    /// Some rows.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Cuts the start of a file into cells. `whole` says whether nothing follows; else the last line may be cut off.
+pub fn preview(start: &str, whole: bool) -> Preview {
+    let start = start.strip_prefix('\u{feff}').unwrap_or(start);
+    let mut lines: Vec<_> = start.lines().collect();
+    if !whole && lines.len() > 1 {
+        lines.pop();
+    }
+    let mut rows = lines.into_iter().filter(|line| !line.trim().is_empty()).map(cells);
+    Preview { header: rows.next().unwrap_or_default(), rows: rows.take(PREVIEW_ROWS).collect() }
+}
+
+/// The cells of one line; `"a, b"` is one cell.
+fn cells(line: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => out.push(String::new()),
+            _ => {
+                if let Some(cell) = out.last_mut() {
+                    cell.push(letter);
+                }
+            }
+        }
+    }
+    out.into_iter().map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// Why a file is refused before a byte of it is read.
+pub fn too_large(name: &str, bytes: f64) -> Option<String> {
+    (bytes > MOST_BYTES).then(|| {
+        format!(
+            "{name} has {}; at most {} are read, so that this page stays quick. Split the file or leave rows out. \
+             Nothing was read, and the data chosen before is still there.",
+            crate::format::bytes(bytes as u64),
+            crate::format::bytes(MOST_BYTES as u64),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csv(rows: usize) -> String {
+        let rows: Vec<_> = (0..rows).map(|row| format!("{row},x")).collect();
+        format!("a,b\n{}\n\n", rows.join("\n"))
+    }
+
+    #[test]
+    fn browsers_take_different_rows_and_every_row_can_be_taken() {
+        let text = csv(200);
+        let first = sample(&text, 0.0).unwrap();
+        let last = sample(&text, 0.999_999).unwrap();
+        assert_eq!((first.rows, first.of), (75, 200));
+        assert!(first.text.starts_with("a,b\n0,x\n"));
+        assert!(last.text.starts_with("a,b\n125,x\n") && last.text.ends_with("199,x\n"));
+        assert_eq!(last.text.lines().count(), 76);
+        assert_eq!(sample(&text, 1.0), Some(last));
+    }
+
+    #[test]
+    fn few_samples_are_all_taken() {
+        assert_eq!(sample(&csv(3), 0.7).unwrap().rows, 3);
+        assert_eq!(sample("a,b\n", 0.5), None);
+        assert_eq!(sample("", 0.5), None);
+    }
+
+    #[test]
+    fn the_preview_shows_cells_and_no_half_line() {
+        let cut = preview("\u{feff}name,n\n\"Li, Wei\", 2\nhalf of a li", false);
+        assert_eq!(cut.header, ["name", "n"]);
+        assert_eq!(cut.rows, [["Li, Wei", "2"]]);
+        assert_eq!(preview("a\n1\n2", true).rows.len(), 2);
+        assert_eq!(preview("", true), Preview::default());
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_with_its_size() {
+        assert_eq!(too_large("a.csv", MOST_BYTES), None);
+        let message = too_large("a.csv", 1e9).unwrap();
+        assert!(message.starts_with("a.csv has 1000.0 MB; at most 67.1 MB are read"));
+    }
+}

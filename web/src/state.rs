@@ -1,0 +1,364 @@
+//! A contribution's way, as a value that only events change.
+
+use crate::api::{Metrics, Record, Task};
+use crate::format::{bytes, count};
+use crate::light::{Delivered, Event, Failure, Kept, Outcome, StepDone, Verdict, Via};
+
+/// The stations of a contribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Read,
+    Trained,
+    Split,
+    Sealed,
+    Sent,
+    Counted,
+}
+
+impl Step {
+    /// In order.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Trained, Self::Split, Self::Sealed, Self::Sent, Self::Counted];
+}
+
+/// Where a station stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mark {
+    #[default]
+    Waiting,
+    Running,
+    Done,
+    Failed,
+}
+
+impl Mark {
+    /// The word in the page's attributes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// What a person reads or hears.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Waiting => "not yet",
+            Self::Running => "now",
+            Self::Done => "done",
+            Self::Failed => "stopped here",
+        }
+    }
+}
+
+/// A station with what is known of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Station {
+    pub mark: Mark,
+    pub bytes: Option<u64>,
+    pub ms: Option<f64>,
+    /// `75 rows`, `epoch 2 of 5, loss 0.41`.
+    pub note: Option<String>,
+}
+
+/// How the whole stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing was started.
+    #[default]
+    Idle,
+    /// The light node works or sends.
+    Working,
+    /// The leader has it; the round goes on.
+    Delivered,
+    /// In the model.
+    Counted,
+    /// Ended without being counted.
+    Stopped,
+}
+
+/// An upload's progress.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upload {
+    pub sent: u64,
+    pub total: u64,
+    pub resumed_from: u64,
+}
+
+/// What a counted round did to the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effect {
+    pub round: u64,
+    pub before: Option<Metrics>,
+    pub after: Option<Metrics>,
+}
+
+/// A contribution from the first row to the new model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Run {
+    pub status: Status,
+    pub task: String,
+    pub stations: [Station; 6],
+    pub round: Option<u64>,
+    pub report: Option<String>,
+    pub path: Option<(Via, Option<String>)>,
+    pub upload: Option<Upload>,
+    /// Why the report is kept in this browser for now.
+    pub kept: Option<String>,
+    /// Whether this goes on with what an earlier page left.
+    pub resumed: bool,
+    pub problem: Option<Failure>,
+    pub effect: Option<Effect>,
+    /// Whether the report of a stopped run is still with the light node.
+    pub left: bool,
+    verdict: Option<Verdict>,
+    /// What is known of the round once it is over.
+    over: Option<(Record, Option<Metrics>)>,
+}
+
+/// What can happen to a run.
+#[derive(Debug, Clone)]
+pub enum Input {
+    Start { task: String },
+    Resume(Kept),
+    /// A page that was loaded again after the delivery.
+    Again(Delivered),
+    Event(Event),
+    Delivered(Delivered),
+    Refused(Failure),
+    Outcome(Outcome),
+    /// The light node still holds the report.
+    StillKept,
+    /// The task, with its history.
+    Task(Task),
+}
+
+impl Run {
+    /// Whether the light node is at work.
+    pub fn busy(&self) -> bool {
+        self.status == Status::Working
+    }
+
+    /// The station at `step`.
+    pub fn at(&self, step: Step) -> &Station {
+        let [read, trained, split, sealed, sent, counted] = &self.stations;
+        match step {
+            Step::Read => read,
+            Step::Trained => trained,
+            Step::Split => split,
+            Step::Sealed => sealed,
+            Step::Sent => sent,
+            Step::Counted => counted,
+        }
+    }
+
+    fn at_mut(&mut self, step: Step) -> &mut Station {
+        let [read, trained, split, sealed, sent, counted] = &mut self.stations;
+        match step {
+            Step::Read => read,
+            Step::Trained => trained,
+            Step::Split => split,
+            Step::Sealed => sealed,
+            Step::Sent => sent,
+            Step::Counted => counted,
+        }
+    }
+
+    /// Takes one input in.
+    pub fn take(&mut self, input: Input) {
+        match input {
+            Input::Start { task } => {
+                *self = Self { status: Status::Working, task, ..Self::default() };
+                self.at_mut(Step::Read).mark = Mark::Running;
+            }
+            Input::Resume(kept) => {
+                *self = Self { status: Status::Working, task: kept.task, resumed: true, ..Self::default() };
+                (self.round, self.report) = (Some(kept.round), Some(kept.report));
+                self.done_until(Step::Sealed);
+                self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
+                self.at_mut(Step::Sent).mark = Mark::Running;
+            }
+            Input::Again(delivered) => {
+                *self = Self { task: delivered.task.clone(), resumed: true, ..Self::default() };
+                self.delivered(delivered);
+            }
+            Input::Event(event) => {
+                if self.status == Status::Working {
+                    self.hear(event);
+                }
+            }
+            Input::Delivered(delivered) => self.delivered(delivered),
+            Input::Refused(failure) => self.stop(failure),
+            Input::Outcome(outcome) => self.judge(outcome),
+            Input::StillKept => self.left = true,
+            Input::Task(task) => self.follow(&task),
+        }
+    }
+
+    fn done_until(&mut self, last: Step) {
+        for step in Step::ALL {
+            self.at_mut(step).mark = Mark::Done;
+            if step == last {
+                break;
+            }
+        }
+    }
+
+    fn finish(&mut self, step: Step, next: Step, ms: f64, size: u64, note: Option<String>) {
+        self.done_until(step);
+        let station = self.at_mut(step);
+        (station.ms, station.bytes, station.note) = (Some(ms), Some(size), note);
+        self.at_mut(next).mark = Mark::Running;
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Step(StepDone::Read { ms, rows, bytes }) => {
+                self.finish(Step::Read, Step::Trained, ms, bytes, Some(count(rows, "row")));
+            }
+            Event::Training { epoch, epochs, loss } => {
+                let note = format!("pass {epoch} of {epochs}, loss {loss:.3}");
+                let station = self.at_mut(Step::Trained);
+                (station.mark, station.note) = (Mark::Running, Some(note));
+            }
+            Event::Step(StepDone::Trained { ms, bytes, loss_before, loss_after, clipped }) => {
+                let cut = if clipped { ", shortened to the task's bound" } else { "" };
+                let note = format!("loss {loss_before:.3} to {loss_after:.3}{cut}");
+                self.finish(Step::Trained, Step::Split, ms, bytes, Some(note));
+            }
+            Event::Step(StepDone::Split { ms, bytes }) => self.finish(Step::Split, Step::Sealed, ms, bytes, None),
+            Event::Step(StepDone::Sealed { ms, bytes, report, round }) => {
+                self.finish(Step::Sealed, Step::Sent, ms, bytes, None);
+                (self.report, self.round) = (Some(report), Some(round));
+            }
+            Event::Path { path, because, node } => {
+                self.path = Some((path, because));
+                self.at_mut(Step::Sent).note = Some(format!("to {node}"));
+            }
+            Event::Connected { .. } => self.kept = None,
+            Event::Upload { sent, total, resumed_from } => {
+                self.kept = None;
+                self.upload = Some(Upload { sent, total, resumed_from });
+            }
+            Event::Kept { because, .. } => self.kept = Some(because),
+            Event::Step(StepDone::Sent { ms, bytes, path, because }) => {
+                let note = self.at(Step::Sent).note.clone();
+                self.finish(Step::Sent, Step::Counted, ms, bytes, note);
+                self.path = Some((path, because));
+            }
+        }
+    }
+
+    fn delivered(&mut self, delivered: Delivered) {
+        self.done_until(Step::Sent);
+        self.status = Status::Delivered;
+        (self.kept, self.problem) = (None, None);
+        self.path = Some((delivered.path, delivered.because));
+        (self.round, self.report) = (Some(delivered.round), Some(delivered.report));
+        let sent = self.at_mut(Step::Sent);
+        sent.bytes = Some(delivered.bytes);
+        sent.note = Some(format!("to {}", delivered.node));
+        self.at_mut(Step::Counted).mark = Mark::Running;
+    }
+
+    fn stop(&mut self, failure: Failure) {
+        let running = Step::ALL.into_iter().find(|step| self.at(*step).mark == Mark::Running);
+        self.at_mut(running.unwrap_or(Step::Read)).mark = Mark::Failed;
+        self.status = Status::Stopped;
+        self.kept = None;
+        self.problem = Some(failure);
+    }
+
+    fn judge(&mut self, outcome: Outcome) {
+        if self.status != Status::Delivered {
+            return;
+        }
+        if outcome.state == Verdict::Rejected {
+            let text = outcome.text.unwrap_or_else(|| "The committee gave no reason.".into());
+            return self.stop(plain("rejected", format!("The committee did not count this contribution. {text}")));
+        }
+        self.verdict = Some(outcome.state);
+        self.at_mut(Step::Counted).note = match outcome.state {
+            Verdict::Verified => Some("checked by the committee; the round goes on".into()),
+            _ => Some("waiting for the committee's check".into()),
+        };
+        self.settle();
+    }
+
+    fn follow(&mut self, task: &Task) {
+        if self.status != Status::Delivered || task.id != self.task {
+            return;
+        }
+        let record = task.history.iter().flatten().find(|record| Some(record.round) == self.round);
+        self.over = record.map(|record| (record.clone(), task.before(record.round)));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let Some((record, before)) = self.over.clone() else { return };
+        let round = record.round;
+        if !record.finished() {
+            let reason = record.reason.as_deref().unwrap_or("no reason was given");
+            let text = format!(
+                "Round {round} ended without a result: {reason}. Nobody's contribution was used. Take part in the next one."
+            );
+            return self.stop(plain("voided", text));
+        }
+        match self.verdict {
+            Some(Verdict::Verified) => {
+                self.status = Status::Counted;
+                let station = self.at_mut(Step::Counted);
+                station.mark = Mark::Done;
+                station.note = Some(format!("one of {}", count(record.reports, "contribution")));
+                self.effect = Some(Effect { round, before, after: record.metrics });
+            }
+            Some(Verdict::Unknown) => {
+                let text = format!(
+                    "Round {round} is over, and its leader does not know this contribution. It was not counted; take part in the next round."
+                );
+                self.stop(plain("unknown", text));
+            }
+            _ => {}
+        }
+    }
+
+    /// One sentence for people who hear the page.
+    pub fn told(&self) -> String {
+        if let Some(problem) = &self.problem {
+            return problem.message.clone();
+        }
+        if let Some(because) = &self.kept {
+            return format!("{because} Your contribution is kept in this browser.");
+        }
+        let round = self.round.unwrap_or_default();
+        match self.status {
+            Status::Idle => String::new(),
+            Status::Counted => format!("Counted in round {round}."),
+            Status::Delivered => format!("Sent. Waiting for round {round} to close."),
+            Status::Stopped => "Stopped.".into(),
+            Status::Working => {
+                let running = Step::ALL.into_iter().find(|step| self.at(*step).mark == Mark::Running);
+                match running {
+                    Some(Step::Read) | None => "Reading your rows on this device.".into(),
+                    Some(Step::Trained) => "Training on this device.".into(),
+                    Some(Step::Split) => "Splitting the result into shares and proving its bound.".into(),
+                    Some(Step::Sealed) => "Sealing the shares.".into(),
+                    Some(_) => match self.upload {
+                        Some(upload) if upload.resumed_from > 0 => {
+                            format!("Sending; going on after {}.", bytes(upload.resumed_from))
+                        }
+                        _ => "Sending.".into(),
+                    },
+                }
+            }
+        }
+    }
+}
+
+fn plain(code: &str, message: String) -> Failure {
+    Failure { code: code.into(), message, problems: None }
+}
+
+#[cfg(test)]
+mod tests;
