@@ -32,7 +32,7 @@ struct Contribution {
     round: u64,
     report: ReportId,
     node: String,
-    path: Path,
+    path: &'static str,
     because: Option<String>,
     bytes: usize,
     rows: usize,
@@ -211,17 +211,14 @@ async fn counted(client: &MeshClient, task: &str, round: u64, give_up: std::time
 
 fn print(done: &Contribution) {
     println!(
-        "round {}: {} rows trained in {} ms, split and sealed in {} ms, {} bytes sent to {} over {} in {} ms",
+        "round {}: {} rows trained in {} ms, split and sealed in {} ms, {} bytes sent to {} ({}) in {} ms",
         done.round,
         done.rows,
         done.train_ms,
         done.split_ms,
         done.bytes,
         done.node,
-        match done.path {
-            Path::Webrtc => "QUIC or TCP",
-            Path::Https => "HTTPS",
-        },
+        done.path,
         done.send_ms
     );
     if let Some(because) = &done.because {
@@ -282,7 +279,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
-            path,
+            path: match path {
+                Path::Webrtc => "peer-to-peer",
+                Path::Https => "https",
+            },
             because: if args.via == Via::Https { None } else { because },
             bytes: prepared.report.bytes.len(),
             rows: prepared.rows,

@@ -70,7 +70,11 @@ fn token(path: &Path) -> Outcome<String> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Failure::Input(format!("the admin token {} cannot be read: {e}; it is in the mesh's data folder", path.display()))
     })?;
-    Ok(text.trim().to_owned())
+    let token = text.trim();
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Err(Failure::Input(format!("{} holds no admin token: letters and digits only", path.display())));
+    }
+    Ok(token.to_owned())
 }
 
 /// `defim task create`.

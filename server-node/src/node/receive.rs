@@ -79,7 +79,11 @@ impl FullNode {
         let report = tokio::task::block_in_place(|| {
             accept_upload(&served.manifest, &round, &self.inner.secrets.sealing, now, bytes)
         })?;
-        let status = served.status().filter(|status| status.round == round.round).ok_or(Reason::RoundClosed)?;
+        let status = served
+            .status()
+            .filter(|status| status.round == round.round)
+            // The round was just opened, or this node just started: the sender keeps its report.
+            .ok_or_else(|| ReceiveError::Broken("the round is not led yet".into()))?;
         if let Err(reason) = status.accepts {
             // The same report again, after its answer was lost, is answered as the first time.
             return match self.inner.store.report_digest(task.0, report.id.0).await? {

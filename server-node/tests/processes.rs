@@ -1,0 +1,129 @@
+//! A mesh of separate processes: whole rounds, crashes, absent nodes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{Mesh, text};
+use serde_json::Value;
+
+fn finished(task: &Value) -> Vec<(u64, u64)> {
+    task["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|record| record["outcome"] == "finished")
+        .map(|record| (record["round"].as_u64().unwrap(), record["reports"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn two_rounds_over_the_network_make_a_better_model() {
+    let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3"]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let done = mesh.contribute(&["--rounds", "2", "--wait"]);
+                assert!(done.status.success(), "{}", text(&done.stderr));
+                for line in text(&done.stdout).lines() {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(line["path"], "peer-to-peer");
+                    assert_eq!(line["counted"]["reports"], 3);
+                }
+            });
+        }
+    });
+    let task = mesh.task();
+    assert_eq!(finished(&task), [(1, 3), (2, 3)]);
+    let accuracy = |metrics: &Value| metrics["accuracy"].as_f64().unwrap();
+    let last = accuracy(&task["history"][1]["metrics"]);
+    assert!(last > 0.8 && last > accuracy(&task["initial"]), "{last}");
+
+    let model = mesh.dir.path().join("model.safetensors");
+    let exported = mesh.json(&["model", "export", "--task", "digits", "--out", model.to_str().unwrap()]).unwrap();
+    assert_eq!(exported["digest"], task["currentModel"]);
+    assert!(std::fs::read(model).unwrap().len() > 650 * 4);
+}
+
+#[test]
+fn the_https_path_is_as_good() {
+    let mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
+    std::thread::scope(|scope| {
+        for via in ["auto", "https"] {
+            let mesh = &mesh;
+            scope.spawn(move || {
+                let done = mesh.contribute(&["--wait", "--via", via]);
+                assert!(done.status.success(), "{}", text(&done.stderr));
+                let line: Value = serde_json::from_str(text(&done.stdout).trim()).unwrap();
+                assert_eq!(line["path"], if via == "auto" { "peer-to-peer" } else { "https" });
+            });
+        }
+    });
+}
+
+#[test]
+fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
+    let mut mesh = Mesh::start(&["--min-batch", "6", "--max-batch", "6"]);
+    for (sent, node) in ["full-1", "full-2", "aggregation", "full-1", "full-2"].into_iter().enumerate() {
+        let done = mesh.contribute(&[]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        mesh.kill(node);
+        mesh.run(node);
+        let stored = sent as u64 + 1;
+        mesh.wait(&format!("{stored} reports are there after {node} was killed"), |mesh| {
+            mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
+                let round = &task["round"];
+                round["accepts_reports"] != false
+                    && round["round"] == 1
+                    && round["pending"].as_u64().unwrap() + round["verified"].as_u64().unwrap() == stored
+            })
+        });
+    }
+    let last = mesh.contribute(&[]);
+    assert!(last.status.success(), "{}", text(&last.stderr));
+    // In the middle of closing and adding.
+    for node in ["full-1", "aggregation", "full-2"] {
+        mesh.kill(node);
+        mesh.run(node);
+    }
+    mesh.wait("the round is finished", |mesh| {
+        mesh.json(&["task", "show", "digits"]).is_some_and(|task| !finished(&task).is_empty())
+    });
+    assert_eq!(finished(&mesh.task()), [(1, 6)]);
+}
+
+#[test]
+fn a_node_that_is_down_is_named_and_nothing_is_lost() {
+    let mut mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
+    // The helper: contributions are stored, and wait for it.
+    mesh.kill("full-2");
+    assert!(mesh.contribute(&[]).status.success());
+    mesh.wait("the task says who is missing", |mesh| {
+        mesh.task()["round"]["text"].as_str().unwrap().contains("full-2 does not answer")
+    });
+    mesh.run("full-2");
+    mesh.wait("the report is verified", |mesh| mesh.task()["round"]["verified"] == 1);
+    // The leader: the contribution is refused here and now, and says who is down.
+    mesh.kill("full-1");
+    let done = mesh.contribute(&["--timeout", "3"]);
+    assert_eq!(done.status.code(), Some(4), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains("full-1"), "{}", text(&done.stderr));
+    mesh.run("full-1");
+    assert!(mesh.contribute(&["--wait"]).status.success());
+    assert_eq!(finished(&mesh.task()), [(1, 2)]);
+}
+
+#[test]
+fn a_paused_task_takes_nothing_and_goes_on_later() {
+    let mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
+    let token = mesh.folder().join("aggregation/admin.token");
+    let token = token.to_str().unwrap();
+    assert!(mesh.json(&["task", "pause", "digits", "--admin-token", token]).is_some());
+    let done = mesh.contribute(&["--timeout", "1"]);
+    assert_eq!(done.status.code(), Some(4));
+    assert!(text(&done.stderr).contains("Paused"), "{}", text(&done.stderr));
+    let wrong = mesh.sample();
+    let refused = mesh.call(&["task", "pause", "digits", "--resume", "--admin-token", wrong.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(mesh.json(&["task", "pause", "digits", "--resume", "--admin-token", token]).is_some());
+    mesh.wait("the task goes on", |mesh| mesh.contribute(&["--timeout", "1"]).status.success());
+}
