@@ -1,50 +1,41 @@
-//! One contribution, step by step, in a worker.
+//! One contribution, step by step, in the worker.
 
-use defim_learn::{DataLimits, Features};
-use defim_light::{JoinedTask, Quantised, Split, Training};
-use defim_protocol::{ReportId, SignedText, TaskId};
-use js_sys::Function;
+use defim_learn::{ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate};
+use defim_light::{LightError, Split, Training};
+use defim_protocol::ReportId;
+use js_sys::{Function, Uint8Array};
 use rand::RngCore as _;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::failure::{Failure, Problem, problems, to_js};
+use crate::{
+    error::{Thrown, to_js},
+    task::millis,
+};
 
-type Step<T> = Result<T, Failure>;
-
-fn joined(manifest: &str, task: &str) -> Step<JoinedTask> {
-    let bad = |what: &str| Failure::new("bad-manifest", format!("the mesh sent no {what}; load the page again"));
-    let signed: SignedText = serde_json::from_str(manifest).map_err(|_| bad("signed manifest"))?;
-    let task: TaskId = task.parse().map_err(|_| bad("task id"))?;
-    Ok(JoinedTask::join(signed, Some(task))?)
+/// A contribution: `read`, `train`, `split`, `seal`, each once and in this order.
+#[derive(Debug)]
+#[wasm_bindgen]
+pub struct Contribution {
+    training: Training,
+    model: Model,
+    deadline_ms: u64,
+    step: Step,
 }
 
-/// Milliseconds as JavaScript counts them.
-fn milliseconds(now: f64) -> u64 {
-    // A clock before 1970 or after the year 200,000 counts as 1970; the deadline is then far ahead.
-    if now.is_finite() && (0.0..1e16).contains(&now) { now as u64 } else { 0 }
+#[derive(Debug)]
+enum Step {
+    Started,
+    Read(Features),
+    Trained(FixedUpdate),
+    Split(Split),
+    Over,
 }
 
 #[derive(Serialize)]
-struct Checked {
+struct Read {
     rows: usize,
-    errors: Vec<Problem>,
-    total: u64,
-}
-
-/// Read rows by a task's schema and say what is wrong with them: `{rows, errors: [{row, column, message}], total}`.
-///
-/// # Errors
-///
-/// `{code, message}` if the task itself is refused.
-#[wasm_bindgen(js_name = checkRows)]
-pub fn check_rows(manifest: &str, task: &str, csv: &[u8]) -> Result<JsValue, JsValue> {
-    let joined = joined(manifest, task)?;
-    let checked = match joined.spec().schema.read_csv(csv, &DataLimits::default()) {
-        Ok(samples) => Checked { rows: samples.len(), errors: Vec::new(), total: 0 },
-        Err(errors) => Checked { rows: 0, errors: problems(&errors), total: errors.total },
-    };
-    Ok(to_js(&checked))
+    bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -58,121 +49,118 @@ struct Trained {
 }
 
 #[derive(Serialize)]
-struct Epoch {
-    epoch: u32,
-    epochs: u32,
-    loss: f32,
+struct SplitInTwo {
+    bytes: usize,
+    report: String,
 }
 
-/// One contribution to one round.
-#[wasm_bindgen]
-pub struct Contribution {
-    training: Training,
-    features: Option<Features>,
-    quantised: Option<Quantised>,
-    split: Option<Split>,
-    id: ReportId,
+impl Contribution {
+    pub(crate) fn new(training: Training, model: Model, deadline_ms: u64) -> Self {
+        Self { training, model, deadline_ms, step: Step::Started }
+    }
+
+    /// The model with this one update added to it, as it will be sent.
+    fn with_update(&self, update: &FixedUpdate, clip: ClipNorm) -> Result<Model, LightError> {
+        let scale = f64::from(update.frac_bits()).exp2();
+        let sum: Vec<f64> = update.values().iter().map(|v| f64::from(*v) / scale).collect();
+        let mean = MeanUpdate::from_sum(&sum, clip, 1)?;
+        Ok(ServerOptimiser::FedAvg { learning_rate: 1.0 }.step(&mut OptimiserState::new(), &self.model, &mean)?)
+    }
+
+    fn trained(&self, features: &Features, seed: u64, progress: &Function) -> Result<(FixedUpdate, Trained), LightError> {
+        let update = self.training.train(features, seed, &mut |done| {
+            // A listener that throws is no reason to stop training.
+            let _ = progress.call3(
+                &JsValue::NULL,
+                &done.epoch.into(),
+                &done.epochs.into(),
+                &done.loss.into(),
+            );
+        })?;
+        let quantised = self.training.clip_and_quantise(update)?;
+        let after = self.with_update(&quantised.fixed, self.training.task().spec().clip_norm)?;
+        let result = Trained {
+            bytes: size_of_val(quantised.fixed.values()),
+            loss_before: self.training.evaluate(features).loss,
+            loss_after: evaluate(&after, features).loss,
+            norm: quantised.norm,
+            clipped: quantised.clipped,
+        };
+        Ok((quantised.fixed, result))
+    }
 }
 
 #[wasm_bindgen]
 impl Contribution {
-    /// Verify task, round and model.
-    ///
-    /// `manifest` and `round` are signed texts as JSON, `task` the id that is expected, `now` is in
-    /// milliseconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// `{code, message}`: `wrong-task`, `bad-manifest`, `bad-round`, `too-late`, `wrong-model`.
-    #[wasm_bindgen(constructor)]
-    pub fn new(manifest: &str, task: &str, round: &str, model: &[u8], now: f64) -> Result<Contribution, JsValue> {
-        let start = || -> Step<Training> {
-            let joined = joined(manifest, task)?;
-            let signed: SignedText = serde_json::from_str(round)
-                .map_err(|_| Failure::new("bad-round", "the mesh sent no signed round; load the page again"))?;
-            let open = joined.open_round(signed, milliseconds(now))?;
-            Ok(Training::start(&joined, &open, model)?)
-        };
-        let mut id = [0; 16];
-        rand::rng().fill_bytes(&mut id);
-        Ok(Self { training: start()?, features: None, quantised: None, split: None, id: ReportId(id) })
-    }
-
-    /// Read rows; gives their number.
-    ///
-    /// # Errors
-    ///
-    /// `{code: "bad-data", message, problems}` naming rows and columns.
-    pub fn read(&mut self, csv: &[u8]) -> Result<usize, JsValue> {
-        let samples = self.training.read_csv(csv).map_err(Failure::from)?;
-        self.features = Some(self.training.features(&samples));
-        Ok(samples.len())
-    }
-
-    /// Train, clip and quantise; `progress` is called with `{epoch, epochs, loss}` after each epoch.
-    /// Gives `{bytes, lossBefore, lossAfter, norm, clipped}`.
-    ///
-    /// # Errors
-    ///
-    /// `{code, message}`.
-    pub fn train(&mut self, seed: u32, progress: &Function) -> Result<JsValue, JsValue> {
-        let features = self.features.as_ref().ok_or_else(|| Failure::out_of_order("rows"))?;
-        let before = self.training.evaluate(features).loss;
-        let mut after = before;
-        let update = self
-            .training
-            .train(features, u64::from(seed), &mut |step| {
-                after = f64::from(step.loss);
-                let epoch = Epoch { epoch: step.epoch, epochs: step.epochs, loss: step.loss };
-                // A page that is gone does not stop the training.
-                let _ = progress.call1(&JsValue::NULL, &to_js(&epoch));
-            })
-            .map_err(Failure::from)?;
-        let quantised = self.training.clip_and_quantise(update).map_err(Failure::from)?;
-        let trained = Trained {
-            bytes: std::mem::size_of_val(quantised.fixed.values()),
-            loss_before: before,
-            loss_after: after,
-            norm: quantised.norm,
-            clipped: quantised.clipped,
-        };
-        self.quantised = Some(quantised);
-        Ok(to_js(&trained))
-    }
-
-    /// Split into shares with a proof of the norm; gives their length in bytes.
-    ///
-    /// # Errors
-    ///
-    /// `{code, message}`.
-    pub fn split(&mut self, now: f64) -> Result<usize, JsValue> {
-        let quantised = self.quantised.take().ok_or_else(|| Failure::out_of_order("a trained update"))?;
-        let split =
-            self.training.split(&quantised.fixed, self.id, milliseconds(now) / 1000).map_err(Failure::from)?;
-        let bytes = split.bytes();
-        self.split = Some(split);
-        Ok(bytes)
-    }
-
-    /// Seal each share for its member; gives the encoded report.
-    ///
-    /// # Errors
-    ///
-    /// `{code, message}`.
-    pub fn seal(&mut self) -> Result<Vec<u8>, JsValue> {
-        let split = self.split.take().ok_or_else(|| Failure::out_of_order("shares"))?;
-        Ok(split.seal(&mut rand::rng()).map_err(Failure::from)?.bytes)
-    }
-
-    /// The report's id.
-    #[wasm_bindgen(getter)]
-    pub fn report(&self) -> String {
-        self.id.to_string()
-    }
-
     /// The round.
     #[wasm_bindgen(getter)]
     pub fn round(&self) -> f64 {
         self.training.round() as f64
+    }
+
+    /// When the round closes at the latest, in milliseconds since 1970.
+    #[wasm_bindgen(getter, js_name = deadlineMs)]
+    pub fn deadline_ms(&self) -> f64 {
+        self.deadline_ms as f64
+    }
+
+    /// Read and preprocess rows: `{ rows, bytes }`.
+    ///
+    /// # Errors
+    ///
+    /// `bad-data`, with every bad cell in `problems`.
+    pub fn read(&mut self, csv: &[u8]) -> Result<JsValue, JsValue> {
+        if !matches!(self.step, Step::Started) {
+            return Err(Thrown::out_of_order("read").into());
+        }
+        let samples = self.training.read_csv(csv).map_err(Thrown::from)?;
+        self.step = Step::Read(self.training.features(&samples));
+        to_js(&Read { rows: samples.len(), bytes: csv.len() })
+    }
+
+    /// Train, clip and encode: `{ bytes, lossBefore, lossAfter, norm, clipped }`. `progress` is called
+    /// with `(epoch, epochs, loss)`.
+    ///
+    /// # Errors
+    ///
+    /// `training-failed`, `bad-update`.
+    pub fn train(&mut self, seed: u64, progress: &Function) -> Result<JsValue, JsValue> {
+        let Step::Read(features) = std::mem::replace(&mut self.step, Step::Over) else {
+            return Err(Thrown::out_of_order("train").into());
+        };
+        let (update, result) = self.trained(&features, seed, progress).map_err(Thrown::from)?;
+        self.step = Step::Trained(update);
+        to_js(&result)
+    }
+
+    /// Split into shares with a proof, under a fresh random id: `{ bytes, report }`.
+    ///
+    /// # Errors
+    ///
+    /// `split-failed`.
+    pub fn split(&mut self, now_ms: f64) -> Result<JsValue, JsValue> {
+        let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
+            return Err(Thrown::out_of_order("split").into());
+        };
+        let mut id = [0; 16];
+        rand::rng().fill_bytes(&mut id);
+        let id = ReportId(id);
+        let split = self.training.split(&update, id, millis(now_ms) / 1000).map_err(Thrown::from)?;
+        let result = SplitInTwo { bytes: split.bytes(), report: id.to_string() };
+        self.step = Step::Split(split);
+        to_js(&result)
+    }
+
+    /// Seal each share for its member: the report's bytes.
+    ///
+    /// # Errors
+    ///
+    /// `seal-failed`.
+    pub fn seal(&mut self) -> Result<Uint8Array, JsValue> {
+        let Step::Split(split) = std::mem::replace(&mut self.step, Step::Over) else {
+            return Err(Thrown::out_of_order("seal").into());
+        };
+        let report = split.seal(&mut rand::rng()).map_err(Thrown::from)?;
+        Ok(Uint8Array::from(report.bytes.as_slice()))
     }
 }

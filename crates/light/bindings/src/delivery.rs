@@ -1,40 +1,48 @@
-//! The delivery machine for JavaScript.
+//! The delivery's decisions, for the page.
 
-use defim_light::delivery::{Delivery, Input};
+use defim_light::delivery::{self, Input};
+use defim_protocol::Reason;
 use wasm_bindgen::prelude::*;
 
-use crate::failure::{Failure, to_js};
+use crate::{error::Thrown, task::millis};
 
-/// Decides how one report reaches its leader; see `defim_light::delivery`.
+/// The number of a reason, from the word that HTTPS answers carry.
+#[wasm_bindgen(js_name = reasonCode)]
+pub fn reason_code(slug: &str) -> Option<u16> {
+    Reason::ALL.iter().find(|reason| reason.slug() == slug).map(|reason| reason.code())
+}
+
+/// How one report reaches its leader: it says what to try, and is told what came of it.
+#[derive(Debug)]
 #[wasm_bindgen]
-pub struct DeliveryMachine(Delivery);
+pub struct Delivery(delivery::Delivery);
 
 #[wasm_bindgen]
-impl DeliveryMachine {
-    /// Deliver to the leader of this name; `webrtc` tells whether it has a WebRTC address.
+impl Delivery {
+    /// To the leader of this name; `webrtc` tells whether it has a WebRTC address.
     #[wasm_bindgen(constructor)]
-    pub fn new(leader: &str, webrtc: bool) -> DeliveryMachine {
-        Self(Delivery::new(leader, webrtc))
+    pub fn new(leader: &str, webrtc: bool) -> Delivery {
+        Self(delivery::Delivery::new(leader, webrtc))
     }
 
-    /// Take in one event, `{kind: "tick" | "connected" | "progress" | "failed" | "verdict" | "retry", ...}`.
+    /// Take in one event, as JSON, at time `now_ms`.
     ///
     /// # Errors
     ///
-    /// `{code, message}` if it is no such event.
-    pub fn handle(&mut self, now: f64, input: JsValue) -> Result<(), JsValue> {
+    /// `malformed` if it is no event.
+    pub fn handle(&mut self, now_ms: f64, input: &str) -> Result<(), JsValue> {
         let input: Input =
-            serde_wasm_bindgen::from_value(input).map_err(|e| Failure::new("bad-event", e.to_string()))?;
-        self.0.handle(now.max(0.0) as u64, input);
+            serde_json::from_str(input).map_err(|e| Thrown::new("malformed", format!("not a delivery event: {e}")))?;
+        self.0.handle(millis(now_ms), input);
         Ok(())
     }
 
-    /// The next thing to do, `{kind: "try" | "wait" | "delivered" | "refused", ...}`, or undefined.
-    pub fn poll(&mut self) -> JsValue {
-        self.0.poll().map_or(JsValue::UNDEFINED, |output| to_js(&output))
+    /// The next thing to do, as JSON.
+    pub fn poll(&mut self) -> Option<String> {
+        self.0.poll().and_then(|output| serde_json::to_string(&output).ok())
     }
 
-    /// When a tick is due at the latest, in milliseconds since 1970.
+    /// When `{"kind":"tick"}` is due at the latest, in milliseconds since 1970.
     #[wasm_bindgen(js_name = nextTick)]
     pub fn next_tick(&self) -> Option<f64> {
         self.0.next_tick().map(|at| at as f64)

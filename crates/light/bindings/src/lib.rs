@@ -2,30 +2,35 @@
 //!
 //! # Where in the flow
 //!
-//! One module, instantiated twice. In a worker [`Contribution`] reads, trains, splits and seals. On
-//! the page's thread, where WebRTC lives, `Transport` uploads and [`DeliveryMachine`] decides which
-//! way a report goes. `pkg/` holds the TypeScript that joins them.
+//! Steps 2 to 5 of a round in a browser, in Node.js and in edge workers. [`Task`] and [`Contribution`] run in a
+//! worker and do the computing; [`Delivery`] and, in browsers only, `Endpoint` run on the page's
+//! thread, where WebRTC is. One module, instantiated twice.
 //!
 //! # Invariants
 //!
-//! - Rows and updates never leave the worker; only a sealed report does.
-//! - Every error is an object `{code, message, problems?}`; nothing here panics on input.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+//! - Thin: it converts, it decides nothing. What is checked is checked in `defim-light`.
+//! - Whatever is thrown has the shape `{ code, message, problems? }`.
+//! - The steps of a [`Contribution`] run once each and in order.
+//!
+//! # Example
+//!
+//! ```
+//! use defim_light_bindings::Delivery;
+//!
+//! let mut delivery = Delivery::new("full-1", true);
+//! assert!(delivery.handle(0.0, r#"{"kind":"tick"}"#).is_ok());
+//! assert_eq!(delivery.poll().as_deref(), Some(r#"{"kind":"try","path":"webrtc","because":null}"#));
+//! ```
 
 mod contribution;
 mod delivery;
-mod failure;
 #[cfg(target_arch = "wasm32")]
-mod transport;
+mod endpoint;
+mod error;
+mod task;
 
-pub use contribution::{Contribution, check_rows};
-pub use delivery::DeliveryMachine;
+pub use contribution::Contribution;
+pub use delivery::{Delivery, reason_code};
 #[cfg(target_arch = "wasm32")]
-pub use transport::Transport;
-
-/// Called once by the module's loader: a fault of this crate is written to the console with its place.
-#[cfg(target_arch = "wasm32")]
-#[wasm_bindgen::prelude::wasm_bindgen(start)]
-pub fn start() {
-    console_error_panic_hook::set_once();
-}
+pub use endpoint::Endpoint;
+pub use task::{Task, max_data_bytes};

@@ -1,0 +1,111 @@
+//! WebRTC from the page's thread.
+
+use defim_net::{
+    browser::{BrowserEndpoint, DialError},
+    upload::{Report, UploadError, upload},
+};
+use defim_protocol::{Digest, ReportId, TaskId, wire::protocol};
+use futures::{FutureExt as _, select};
+use js_sys::{Function, Promise};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::error::{Thrown, to_js};
+
+impl From<DialError> for Thrown {
+    fn from(error: DialError) -> Self {
+        let message = match &error {
+            // What the browser says of its own offer helps nobody who reads it.
+            DialError::RefusedByBrowser(_) => "this browser does not allow the peer-to-peer connection".to_owned(),
+            DialError::Unreachable(why) => format!("no WebRTC connection: {}", why.chars().take(200).collect::<String>()),
+            other => other.to_string(),
+        };
+        Self::new(error.code(), message)
+    }
+}
+
+impl From<UploadError> for Thrown {
+    fn from(error: UploadError) -> Self {
+        Self::new("broken", error.to_string())
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    code: u16,
+    message: String,
+}
+
+/// The page's WebRTC endpoint. One for the life of the page.
+#[wasm_bindgen]
+pub struct Endpoint(BrowserEndpoint);
+
+#[wasm_bindgen]
+impl Endpoint {
+    /// Start.
+    ///
+    /// # Errors
+    ///
+    /// `no-webrtc`, `unreachable`.
+    #[wasm_bindgen(constructor)]
+    pub fn start() -> Result<Endpoint, JsValue> {
+        Ok(Self(BrowserEndpoint::new().map_err(Thrown::from)?))
+    }
+
+    /// Upload a report from where the node has it: `{ code, message }`, code 0 for stored.
+    /// `on_connected()` and `on_progress(resumedFrom, sent, total)` are called on the way; it is given
+    /// up when `cancelled` settles.
+    ///
+    /// # Errors
+    ///
+    /// The codes of a failed dial; `broken` for an upload that broke; `cancelled`.
+    #[wasm_bindgen(js_name = uploadWebrtc)]
+    pub fn upload_webrtc(
+        &self,
+        address: String,
+        task: String,
+        report: String,
+        bytes: Vec<u8>,
+        on_connected: Function,
+        on_progress: Function,
+        cancelled: Promise,
+    ) -> Promise {
+        let endpoint = self.0.clone();
+        wasm_bindgen_futures::future_to_promise(async move {
+            let sent = async {
+                let id = |e: defim_protocol::ParseIdError| Thrown::new("malformed", e.to_string());
+                let task: TaskId = task.parse().map_err(id)?;
+                let report_id: ReportId = report.parse().map_err(id)?;
+                let report =
+                    Report { task: task.0, report_id: report_id.0, digest: Digest::of(&bytes).0, bytes: &bytes };
+                let mut stream = endpoint.open(&address, protocol::UPLOAD).await?;
+                // A listener that throws is no reason to stop the upload.
+                let _ = on_connected.call0(&JsValue::NULL);
+                let verdict = upload(&mut stream, &report, |at| {
+                    let number = |bytes: u64| JsValue::from_f64(bytes as f64);
+                    let _ = on_progress.call3(
+                        &JsValue::NULL,
+                        &number(at.resumed_from),
+                        &number(at.sent),
+                        &number(at.total),
+                    );
+                })
+                .await?;
+                Ok::<_, Thrown>(Answer { code: verdict.code, message: verdict.message })
+            };
+            let result = select! {
+                result = Box::pin(sent).fuse() => result,
+                _ = JsFuture::from(cancelled).fuse() => Err(Thrown::new("cancelled", "given up")),
+            };
+            match result {
+                Ok(answer) => to_js(&answer),
+                Err(thrown) => {
+                    // A connection that failed once is not used again: the next try dials anew.
+                    endpoint.close(&address).await;
+                    Err(thrown.into())
+                }
+            }
+        })
+    }
+}

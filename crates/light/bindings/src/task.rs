@@ -1,0 +1,109 @@
+//! A task that was joined, in the worker.
+
+use defim_learn::DataLimits;
+use defim_light::{JoinedTask, LightError, Training};
+use defim_protocol::{SignedText, TaskId};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    Contribution,
+    error::{Thrown, to_js},
+};
+
+/// Most bytes of CSV that are read; what is longer need not be loaded.
+#[wasm_bindgen(js_name = maxDataBytes)]
+pub fn max_data_bytes() -> f64 {
+    DataLimits::default().max_bytes as f64
+}
+
+/// A task whose manifest was verified.
+#[derive(Debug)]
+#[wasm_bindgen]
+pub struct Task(JoinedTask);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Committee<'a> {
+    leader: String,
+    leader_name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    rows: usize,
+    errors: Vec<defim_learn::DataError>,
+}
+
+pub(crate) fn signed(json: &str, what: &str) -> Result<SignedText, Thrown> {
+    serde_json::from_str(json)
+        .map_err(|e| Thrown::new("malformed", format!("the {what} is not a signed text ({e}); load the task again")))
+}
+
+/// Milliseconds as JavaScript counts them.
+pub(crate) fn millis(now: f64) -> u64 {
+    // Safe: a cast from f64 saturates, and NaN gives 0.
+    now as u64
+}
+
+#[wasm_bindgen]
+impl Task {
+    /// Verify a manifest, given as the JSON of a signed text, and that it is the expected task's.
+    ///
+    /// # Errors
+    ///
+    /// `malformed`, `wrong-task`, `bad-manifest`, `bad-specification`.
+    #[wasm_bindgen(constructor)]
+    pub fn join(manifest: &str, expected: Option<String>) -> Result<Task, JsValue> {
+        let expected = expected
+            .map(|text| text.parse::<TaskId>().map_err(|e| Thrown::new("wrong-task", e.to_string())))
+            .transpose()?;
+        let joined = JoinedTask::join(signed(manifest, "manifest")?, expected).map_err(Thrown::from)?;
+        Ok(Self(joined))
+    }
+
+    /// The task's id.
+    #[wasm_bindgen(getter)]
+    pub fn id(&self) -> String {
+        self.0.task().to_string()
+    }
+
+    /// Who takes the reports: `{ leader, leaderName }`.
+    ///
+    /// # Errors
+    ///
+    /// None in practice.
+    pub fn committee(&self) -> Result<JsValue, JsValue> {
+        let leader = self.0.manifest().leader();
+        to_js(&Committee { leader: leader.node.to_string(), leader_name: &leader.name })
+    }
+
+    /// Only read rows: `{ rows, errors: [{ row, column, message }] }`.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: what is wrong with the rows is the answer.
+    pub fn check(&self, csv: &[u8]) -> Result<JsValue, JsValue> {
+        let checked = match self.0.spec().schema.read_csv(csv, &DataLimits::default()) {
+            Ok(samples) => Checked { rows: samples.len(), errors: Vec::new() },
+            Err(errors) => Checked { rows: 0, errors: errors.errors },
+        };
+        to_js(&checked)
+    }
+
+    /// Begin a contribution to the open round, with the very model that was signed for it.
+    ///
+    /// # Errors
+    ///
+    /// `malformed`, `bad-round`, `too-late`, `wrong-model`, `bad-model`.
+    pub fn contribute(&self, round: &str, model: &[u8], now_ms: f64) -> Result<Contribution, JsValue> {
+        let opened = signed(round, "round's opening")?;
+        let start = || -> Result<Contribution, LightError> {
+            let round = self.0.open_round(opened, millis(now_ms))?;
+            let training = Training::start(&self.0, &round, model)?;
+            let model = defim_learn::Model::from_safetensors(model, self.0.spec())?;
+            Ok(Contribution::new(training, model, round.deadline_ms))
+        };
+        Ok(start().map_err(Thrown::from)?)
+    }
+}

@@ -1,0 +1,76 @@
+import { LightError } from "./error.js";
+import type { MeshView, NodeView, Outcome, TaskView } from "./types.js";
+
+/** The mesh's HTTP API, at one base address that ends with a slash. */
+export class Api {
+  constructor(readonly base: string) {}
+
+  /** The address of a mesh, as given or the page's own. */
+  static at(base: string | undefined): Api {
+    const given = base ?? (globalThis.location as Location | undefined)?.origin;
+    if (given === undefined) {
+      throw new LightError("no-mesh", "There is no page to take the mesh's address from; call joinMesh with its address.");
+    }
+    let url: URL;
+    try {
+      url = new URL(given);
+    } catch {
+      throw new LightError("no-mesh", `"${given}" is not the address of a mesh; it looks like https://mesh.example.`);
+    }
+    url.search = url.hash = "";
+    return new Api(url.href.endsWith("/") ? url.href : `${url.href}/`);
+  }
+
+  mesh(signal?: AbortSignal): Promise<MeshView> {
+    return this.#json<MeshView>("api/v1/mesh", signal);
+  }
+
+  tasks(): Promise<TaskView[]> {
+    return this.#json<TaskView[]>("api/v1/tasks");
+  }
+
+  task(nameOrId: string): Promise<TaskView> {
+    return this.#json<TaskView>(`api/v1/tasks/${encodeURIComponent(nameOrId)}`);
+  }
+
+  async model(digest: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const response = await this.#get(`api/v1/models/${encodeURIComponent(digest)}`, signal);
+    return new Uint8Array(await response.arrayBuffer());
+  }
+
+  outcome(node: NodeView, task: string, report: string): Promise<Outcome> {
+    return this.#json<Outcome>(`${this.http(node)}/tasks/${encodeURIComponent(task)}/reports/${encodeURIComponent(report)}`);
+  }
+
+  /** A node's HTTP address, without a slash at its end. */
+  http(node: NodeView): string {
+    return new URL(node.http, this.base).href.replace(/\/+$/, "");
+  }
+
+  async #json<T>(address: string, signal?: AbortSignal): Promise<T> {
+    const response = await this.#get(address, signal);
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new LightError("bad-answer", `${response.url} did not answer with JSON; check that it is the address of a mesh.`);
+    }
+  }
+
+  async #get(address: string, signal?: AbortSignal): Promise<Response> {
+    const url = new URL(address, this.base);
+    let response: Response;
+    try {
+      response = await fetch(url, signal === undefined ? {} : { signal });
+    } catch {
+      if (signal?.aborted) throw new LightError("aborted", "Stopped before anything was sent.");
+      throw new LightError("mesh-unreachable", `${url.origin} cannot be reached. Check the connection and try again.`);
+    }
+    if (response.ok) return response;
+    const refusal = (await response.json().catch(() => ({}))) as { code?: unknown; message?: unknown; detail?: unknown };
+    const text = refusal.message ?? refusal.detail;
+    throw new LightError(
+      typeof refusal.code === "string" ? refusal.code : "bad-answer",
+      typeof text === "string" ? text : `${url.href} answered with HTTP status ${response.status}.`,
+    );
+  }
+}

@@ -1,0 +1,213 @@
+/** A text with the signature of the node that vouches for it. */
+export interface SignedText {
+  payload: string;
+  signer: string;
+  signature: string;
+}
+
+/** A model's quality on rows that nobody trained on. */
+export interface Metrics {
+  loss: number;
+  accuracy: number | null;
+  r2: number | null;
+  rows: number;
+}
+
+/** Where a round stands. */
+export type RoundPhase =
+  | { phase: "waiting-for-reports"; have: number; need: number }
+  | { phase: "settling"; have: number }
+  | { phase: "waiting-for-member"; member: string }
+  | { phase: "closing" }
+  | { phase: "aggregating"; have: number; need: number }
+  | { phase: "finished" }
+  | { phase: "voided"; reason: string }
+  | { phase: "complete" }
+  | { phase: "paused" };
+
+/** The open round of a task. */
+export interface RoundView {
+  round: number;
+  signed: SignedText;
+  /** SHA-256 of the model to train on. */
+  baseModel: string;
+  openedMs: number;
+  deadlineMs: number;
+  phase: RoundPhase;
+  /** The phase in words. */
+  text: string;
+  acceptsReports: boolean;
+  pending: number;
+  verified: number;
+  /** Refused reports, by reason. */
+  rejected: Record<string, number>;
+  minBatch: number;
+  maxBatch: number;
+}
+
+/** A round that is over. */
+export interface RoundRecord {
+  round: number;
+  outcome: "finished" | "voided";
+  reason: string | null;
+  model: string | null;
+  reports: number;
+  rejected: Record<string, number>;
+  finishedMs: number;
+  metrics: Metrics | null;
+}
+
+/** A task of the mesh. */
+export interface TaskView {
+  /** SHA-256 of the manifest's text. */
+  id: string;
+  name: string;
+  title: string;
+  summary: string;
+  model: "softmax" | "mlp" | "linear";
+  dimension: number;
+  paused: boolean;
+  /** The signed manifest. */
+  signed: SignedText;
+  round: RoundView | null;
+  /** Only where one task is asked for. */
+  history?: RoundRecord[];
+  initial: Metrics | null;
+  /** SHA-256 of the newest model. */
+  currentModel: string;
+  /** Path of sample rows. */
+  sample: string | null;
+  roundsDone: number;
+  rounds: number;
+}
+
+/** A node of the mesh. */
+export interface NodeView {
+  id: string;
+  name: string;
+  role: "full" | "aggregation";
+  /** Base address of its HTTP side, absolute or relative to the mesh. */
+  http: string;
+  /** Multiaddresses. */
+  addresses: string[];
+  reachable: boolean;
+}
+
+/** Who runs the mesh, and its nodes. */
+export interface MeshView {
+  aggregation: { id: string; name: string };
+  nodes: NodeView[];
+}
+
+/** CSV text with a header line. */
+export type Rows = string | Uint8Array | Blob;
+
+/** The way a report takes to its leader. */
+export type Path = "webrtc" | "https";
+
+/** What is wrong with a row. Rows count from 1, after the header. */
+export interface DataProblem {
+  row: number | null;
+  column: string | null;
+  message: string;
+}
+
+/** What `Mesh.check` found. */
+export interface Checked {
+  /** Rows that can be used; 0 if there are errors. */
+  rows: number;
+  errors: DataProblem[];
+}
+
+/** What happens while a contribution is made. */
+export type LightEvent =
+  | { kind: "step"; step: "read"; ms: number; rows: number; bytes: number }
+  | { kind: "training"; epoch: number; epochs: number; loss: number }
+  | {
+      kind: "step";
+      step: "trained";
+      ms: number;
+      /** Size of the encoded update. */
+      bytes: number;
+      /** Loss of the round's model on these rows. */
+      lossBefore: number;
+      /** Loss of the same model with this update, as it will be sent, added to it. */
+      lossAfter: number;
+      /** L2 norm of the update before clipping. */
+      norm: number;
+      clipped: boolean;
+    }
+  | { kind: "step"; step: "split"; ms: number; bytes: number }
+  | { kind: "step"; step: "sealed"; ms: number; bytes: number; report: string; round: number }
+  | { kind: "path"; path: Path; because: string | null; node: string }
+  | { kind: "connected"; path: Path; ms: number }
+  | { kind: "upload"; sent: number; total: number; resumedFrom: number }
+  | { kind: "kept"; retryMs: number; because: string }
+  | { kind: "step"; step: "sent"; ms: number; bytes: number; path: Path; because: string | null };
+
+/** How a contribution is followed and stopped. */
+export interface FollowOptions {
+  onEvent?: (event: LightEvent) => void;
+  /** Stops it. A report that was already sealed stays kept, and `Mesh.resume` sends it. */
+  signal?: AbortSignal;
+}
+
+/** A contribution to make. */
+export interface ContributeOptions extends FollowOptions {
+  /** Name or id of the task. */
+  task: string;
+  rows: Rows;
+  /** A whole number from 0 on; random if left out. */
+  seed?: number;
+}
+
+/** A contribution that its leader has stored. */
+export interface Contribution {
+  task: string;
+  taskName: string;
+  round: number;
+  report: string;
+  /** Name of the leader. */
+  node: string;
+  path: Path;
+  /** Why it was not WebRTC. */
+  because: string | null;
+  bytes: number;
+}
+
+/** A sealed report that is not delivered yet. */
+export interface Kept {
+  report: string;
+  task: string;
+  taskName: string;
+  round: number;
+  bytes: number;
+  deadlineMs: number;
+  savedMs: number;
+}
+
+/** What became of a report. */
+export interface Outcome {
+  state: "pending" | "verified" | "rejected" | "unknown";
+  /** The reason's stable word, if it was rejected. */
+  reason: string | null;
+  /** The same for a person. */
+  text: string | null;
+}
+
+/** A mesh that was joined. */
+export interface Mesh {
+  tasks(): Promise<TaskView[]>;
+  task(nameOrId: string): Promise<TaskView>;
+  /** Trains here, and sends one sealed report. Resolves when its leader has stored it. */
+  contribute(options: ContributeOptions): Promise<Contribution>;
+  /** Only reads the rows, and says what is wrong with them. */
+  check(task: string, rows: Rows): Promise<Checked>;
+  /** Reports that are sealed and not delivered yet. */
+  kept(): Promise<Kept[]>;
+  /** Sends a kept report, from the byte its leader has it up to. */
+  resume(report: string, options?: FollowOptions): Promise<Contribution>;
+  outcome(contribution: Pick<Contribution, "task" | "round" | "report" | "node">): Promise<Outcome>;
+  /** Ends the worker. Kept reports stay. */
+  close(): void;
+}

@@ -1,0 +1,176 @@
+// The whole client in Node.js, which has no WebRTC and no IndexedDB, against a mesh that only answers HTTP.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { test } from "node:test";
+import { LightError, joinMesh } from "../dist/index.js";
+import { csv, fixture, model } from "./light.mjs";
+
+const task = {
+  id: fixture.task, name: "digits", title: "Digits", summary: "", model: "softmax", dimension: fixture.dimension,
+  paused: false, signed: fixture.manifest, initial: null, currentModel: fixture.baseModel, sample: null, roundsDone: 0,
+  rounds: 10,
+  round: {
+    round: 1, signed: fixture.round, baseModel: fixture.baseModel, openedMs: fixture.openedMs,
+    deadlineMs: fixture.deadlineMs, phase: { phase: "waiting-for-reports", have: 0, need: 3 },
+    text: "Waiting for 3 more contributions", acceptsReports: true, pending: 0, verified: 0, rejected: {}, minBatch: 3,
+    maxBatch: 50,
+  },
+};
+const nodes = [
+  { id: fixture.leader, name: "full-1", role: "full", http: "/nodes/full-1", addresses: ["/ip4/127.0.0.1/udp/1/quic-v1"], reachable: true },
+];
+
+/** A mesh on loopback. `upload` answers what is sent to the leader: a status and a problem. */
+async function mesh(t, { upload = () => [201], view = task } = {}) {
+  const uploads = [];
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const json = (body, status = 200) => {
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    };
+    const { method, url, headers } = request;
+    if (url === "/api/v1/mesh") json({ aggregation: { id: fixture.aggregation, name: "agg" }, nodes });
+    else if (url === "/api/v1/tasks") json([view]);
+    else if (url === "/api/v1/tasks/digits" || url === `/api/v1/tasks/${fixture.task}`) json(view);
+    else if (url.startsWith("/api/v1/tasks/")) json({ code: "unknown-task", message: "There is no such task here." }, 404);
+    else if (url === `/api/v1/models/${fixture.baseModel}`) response.end(model);
+    else if (method === "PUT" && url === `/nodes/full-1/tasks/${fixture.task}/reports`) {
+      uploads.push({ type: headers["content-type"], bytes: Buffer.concat(chunks) });
+      const [status, code] = upload(uploads.length);
+      if (status === 0) request.socket.destroy();
+      else if (code === undefined) response.writeHead(status).end();
+      else json({ code, detail: "as the reason says" }, status);
+    } else if (url.startsWith(`/nodes/full-1/tasks/${fixture.task}/reports/`)) {
+      json({ state: "pending", reason: null, text: null });
+    } else json({ code: "not-found", message: "not found" }, 404);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.closeAllConnections?.() ?? undefined);
+  t.after(() => server.close());
+  const base = `http://127.0.0.1:${server.address().port}`;
+  return { base, uploads, client: await joinMesh(base) };
+}
+
+test("rows become one stored report, and every step is told", async (t) => {
+  const { client, uploads } = await mesh(t);
+  const events = [];
+  const done = await client.contribute({ task: "digits", rows: csv(), seed: 7, onEvent: (event) => events.push(event) });
+  const steps = events.filter((event) => event.kind === "step").map((event) => event.step);
+  assert.deepEqual(steps, ["read", "trained", "split", "sealed", "sent"]);
+  assert.equal(events.filter((event) => event.kind === "training").length, 5);
+  assert.equal(uploads.length, 1);
+  assert.equal(uploads[0].type, "application/dap-report");
+  assert.deepEqual(done, {
+    task: fixture.task, taskName: "digits", round: 1, report: done.report, node: "full-1", path: "https",
+    because: "full-1 has no peer-to-peer address", bytes: uploads[0].bytes.length,
+  });
+  assert.equal(uploads[0].bytes.subarray(0, 16).toString("base64url"), done.report);
+  assert.ok(!uploads[0].bytes.includes(Buffer.from(csv().slice(-60))), "no row travels");
+  assert.deepEqual(await client.kept(), []);
+  assert.deepEqual(await client.outcome(done), { state: "pending", reason: null, text: null });
+});
+
+test("a node that is down: the report is kept, and the same bytes are sent when it is back", async (t) => {
+  const { client, uploads } = await mesh(t, { upload: (n) => [n === 1 ? 0 : 201] });
+  const events = [];
+  let during;
+  const done = await client.contribute({
+    task: "digits", rows: csv(20),
+    onEvent: (event) => {
+      events.push(event);
+      if (event.kind === "kept") during = client.kept();
+    },
+  });
+  const [kept] = await during;
+  assert.deepEqual([kept.report, kept.task, kept.round, kept.bytes], [done.report, fixture.task, 1, done.bytes]);
+  assert.equal(kept.deadlineMs, fixture.deadlineMs);
+  assert.match(events.find((event) => event.kind === "kept").because, /full-1 cannot be reached/);
+  assert.equal(uploads.length, 2);
+  assert.ok(uploads[0].bytes.length === 0 || uploads[0].bytes.equals(uploads[1].bytes));
+  assert.deepEqual(await client.kept(), []);
+});
+
+test("stopped while waiting: kept, and resume sends it under the same id", async (t) => {
+  let up = false;
+  const { client, uploads } = await mesh(t, { upload: () => (up ? [201] : [503, "unavailable"]) });
+  const stop = new AbortController();
+  const contribution = client.contribute({
+    task: fixture.task, rows: csv(20), signal: stop.signal,
+    onEvent: (event) => event.kind === "kept" && stop.abort(),
+  });
+  await assert.rejects(contribution, { code: "aborted" });
+  const [kept] = await client.kept();
+  up = true;
+  const [done, again] = await Promise.allSettled([client.resume(kept.report), client.resume(kept.report)]);
+  assert.equal(done.value.report, kept.report);
+  assert.equal(again.reason.code, "already-sending");
+  assert.ok(uploads.at(-1).bytes.equals(uploads[0].bytes));
+  assert.deepEqual(await client.kept(), []);
+  await assert.rejects(client.resume(kept.report), { code: "unknown-report" });
+});
+
+test("refused for good: the reason is told and nothing stays", async (t) => {
+  const { client } = await mesh(t, { upload: () => [400, "round-closed"] });
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), (error) => {
+    assert.ok(error instanceof LightError);
+    assert.equal(error.code, "round-closed");
+    assert.match(error.message, /next one/);
+    return true;
+  });
+  assert.deepEqual(await client.kept(), []);
+});
+
+test("rows are checked without a round, and bad ones never train", async (t) => {
+  const { client, uploads } = await mesh(t, { view: { ...task, round: null } });
+  assert.deepEqual(await client.check("digits", new Blob([csv(9)])), { rows: 9, errors: [] });
+  const bad = await client.check("digits", csv(3).replace(/\n[^,]*,/, "\n99,"));
+  assert.deepEqual([bad.rows, bad.errors[0].row, bad.errors[0].column], [0, 1, "p0"]);
+  const huge = await client.check("digits", { size: 1e9, arrayBuffer: () => assert.fail("it must not be loaded") });
+  assert.match(huge.errors[0].message, /1000000000 bytes; at most/);
+  await assert.rejects(client.contribute({ task: "digits", rows: csv() }), { code: "no-round" });
+  assert.equal(uploads.length, 0);
+});
+
+test("bad rows reject the contribution with every problem", async (t) => {
+  const { client, uploads } = await mesh(t);
+  const rows = csv(3).replace(/\n[^,]*,/, "\nNaN,");
+  await assert.rejects(client.contribute({ task: "digits", rows }), (error) => {
+    assert.equal(error.code, "bad-data");
+    assert.deepEqual([error.problems[0].row, error.problems[0].column], [1, "p0"]);
+    return true;
+  });
+  assert.equal(uploads.length, 0);
+});
+
+test("a task id that the manifest does not have is refused", async (t) => {
+  const other = "B".repeat(43);
+  const { client } = await mesh(t, { view: { ...task, id: other } });
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(5) }), { code: "wrong-task" });
+  await assert.rejects(client.task("unheard-of"), { code: "unknown-task" });
+});
+
+test("paused, closed and finished tasks are told apart", async (t) => {
+  const code = async (view) => {
+    const { client } = await mesh(t, { view: { ...task, ...view } });
+    return client.contribute({ task: "digits", rows: csv(5) }).then(() => "none", (error) => error.code);
+  };
+  assert.equal(await code({ paused: true }), "paused");
+  assert.equal(await code({ round: null, roundsDone: 10 }), "complete");
+  assert.equal(await code({ round: { ...task.round, acceptsReports: false, text: "Adding" } }), "round-closed");
+});
+
+test("an address that is no mesh is said to be none", async () => {
+  await assert.rejects(joinMesh("http://127.0.0.1:9"), { code: "mesh-unreachable" });
+  await assert.rejects(joinMesh("not an address"), { code: "no-mesh" });
+  await assert.rejects(joinMesh(), { code: "no-mesh" });
+});
+
+test("a seed is a whole number, and a closed mesh computes no more", async (t) => {
+  const { client } = await mesh(t);
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(5), seed: 1.5 }), { code: "bad-seed" });
+  client.close();
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(5) }), { code: "aborted" });
+});

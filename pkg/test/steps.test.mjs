@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { NOW, bytes, csv, fixture, light, manifest, model, round } from "./light.mjs";
+
+const join = () => new light.Task(manifest, fixture.task);
+
+function sealed(seed = 7n) {
+  const work = join().contribute(round, model, NOW);
+  const steps = { read: work.read(bytes(csv())), epochs: [] };
+  steps.trained = work.train(seed, (epoch, epochs, loss) => steps.epochs.push({ epoch, epochs, loss }));
+  steps.split = work.split(NOW);
+  steps.bytes = work.seal();
+  return { work, ...steps };
+}
+
+function thrown(act) {
+  try {
+    act();
+  } catch (error) {
+    return error;
+  }
+  assert.fail("nothing was thrown");
+}
+
+test("a contribution is read, trained, split and sealed", () => {
+  const done = sealed();
+  assert.deepEqual(done.read, { rows: 75, bytes: csv().length });
+  assert.deepEqual(done.epochs.map((at) => at.epoch), [1, 2, 3, 4, 5]);
+  assert.ok(done.epochs.every((at) => at.epochs === 5 && at.loss > 0));
+  assert.equal(done.trained.bytes, 4 * fixture.dimension);
+  assert.ok(done.trained.lossAfter < done.trained.lossBefore / 2, `${done.trained.lossAfter} of ${done.trained.lossBefore}`);
+  assert.ok(done.trained.norm > 0);
+  assert.equal(typeof done.trained.clipped, "boolean");
+  assert.match(done.split.report, /^[A-Za-z0-9_-]{22}$/);
+  assert.ok(done.bytes.length > done.split.bytes, "sealing adds tags and keys");
+  assert.deepEqual([done.work.round, done.work.deadlineMs], [1, fixture.deadlineMs]);
+});
+
+test("the same rows and seed give the same training, and never the same report", () => {
+  const [one, two] = [sealed(), sealed()];
+  assert.deepEqual(one.trained, two.trained);
+  assert.notEqual(one.split.report, two.split.report);
+  assert.equal(one.bytes.length, two.bytes.length);
+  const same = one.bytes.filter((byte, at) => byte === two.bytes[at]).length;
+  assert.ok(same < one.bytes.length / 50, `${same} of ${one.bytes.length} bytes are the same`);
+});
+
+test("the committee is the manifest's", () => {
+  const task = join();
+  assert.equal(task.id, fixture.task);
+  assert.deepEqual(task.committee(), { leader: fixture.leader, leaderName: "full-1" });
+});
+
+test("another task's manifest is refused", () => {
+  const error = thrown(() => new light.Task(manifest, "A".repeat(43)));
+  assert.equal(error.code, "wrong-task");
+  assert.match(error.message, /AAAA/);
+  assert.equal(thrown(() => new light.Task(manifest, "no id")).code, "wrong-task");
+  assert.equal(thrown(() => new light.Task("{}", undefined)).code, "malformed");
+});
+
+test("a manifest that was changed after it was signed is refused", () => {
+  const changed = { ...fixture.manifest, payload: fixture.manifest.payload.replace('"min_batch":3', '"min_batch":2') };
+  assert.equal(thrown(() => new light.Task(JSON.stringify(changed), fixture.task)).code, "wrong-task");
+  assert.equal(thrown(() => new light.Task(JSON.stringify(changed), undefined)).code, "bad-manifest");
+});
+
+test("a model that was changed is refused before it is read", () => {
+  const changed = model.slice();
+  changed[changed.length - 1] ^= 1;
+  const error = thrown(() => join().contribute(round, changed, NOW));
+  assert.equal(error.code, "wrong-model");
+  assert.match(error.message, /was not used/);
+});
+
+test("a round that is over, or that somebody else signed, is refused", () => {
+  assert.equal(thrown(() => join().contribute(round, model, fixture.deadlineMs + 1)).code, "too-late");
+  const forged = { ...fixture.round, payload: fixture.round.payload.replace('"round":1', '"round":2') };
+  assert.equal(thrown(() => join().contribute(JSON.stringify(forged), model, NOW)).code, "bad-round");
+});
+
+test("a bad cell is named by row and column, in the check and in the contribution", () => {
+  const lines = csv(5).split("\n");
+  lines[3] = lines[3].replace(/^[^,]*,[^,]*,/, "0,NaN,");
+  const bad = bytes(lines.join("\n"));
+  const error = thrown(() => join().contribute(round, model, NOW).read(bad));
+  assert.equal(error.code, "bad-data");
+  assert.equal(error.problems.length, 1);
+  assert.deepEqual([error.problems[0].row, error.problems[0].column], [3, "p1"]);
+  assert.match(error.problems[0].message, /not a finite number/);
+  assert.deepEqual(join().check(bad), { rows: 0, errors: error.problems });
+});
+
+test("a file without the right header has one problem without a row", () => {
+  const { rows, errors } = join().check(bytes("a,b\n1,2\n"));
+  assert.equal(rows, 0);
+  assert.deepEqual([errors.length, errors[0].row, errors[0].column], [1, null, null]);
+  assert.match(errors[0].message, /missing the columns "p0"/);
+  assert.deepEqual(join().check(bytes(csv(12))), { rows: 12, errors: [] });
+});
+
+test("steps run once and in order", () => {
+  const work = join().contribute(round, model, NOW);
+  assert.equal(thrown(() => work.seal()).code, "out-of-order");
+  const done = sealed().work;
+  assert.equal(thrown(() => done.seal()).code, "out-of-order");
+});
+
+test("bad rows can be replaced by good ones in the same contribution", () => {
+  const work = join().contribute(round, model, NOW);
+  assert.equal(thrown(() => work.read(bytes("a\n1\n"))).code, "bad-data");
+  assert.equal(work.read(bytes(csv(3))).rows, 3);
+});
