@@ -57,7 +57,7 @@ pub fn layout(points: &[Point], most: Option<f64>) -> Option<Chart> {
 /// Round numbers around the values, so that the line uses the room there is.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = (high - low).max(high.abs() * 0.02).max(1e-6);
-    let rough = span / 3.0;
+    let rough = span / 4.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(10.0 * power);
     let first = (low / step + 1e-9).floor();

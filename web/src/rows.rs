@@ -76,10 +76,9 @@ fn cells(line: &str) -> Vec<String> {
 pub fn too_large(name: &str, bytes: f64) -> Option<String> {
     (bytes > MOST_BYTES).then(|| {
         format!(
-            "{name} has {}; at most {} are read, so that this page stays quick. Split the file or leave rows out. \
-             Nothing was read, and the data chosen before is still there.",
+            "{name} has {}; at most 64 MiB are read, so that this page stays quick. Split the file or leave rows out. \
+             Nothing of it was read, and the rows chosen before are still there.",
             crate::format::bytes(bytes as u64),
-            crate::format::bytes(MOST_BYTES as u64),
         )
     })
 }
@@ -125,6 +124,6 @@ mod tests {
     fn a_huge_file_is_refused_with_its_size() {
         assert_eq!(too_large("a.csv", MOST_BYTES), None);
         let message = too_large("a.csv", 1e9).unwrap();
-        assert!(message.starts_with("a.csv has 1000.0 MB; at most 67.1 MB are read"));
+        assert!(message.starts_with("a.csv has 1000.0 MB; at most 64 MiB are read"));
     }
 }

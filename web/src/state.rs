@@ -301,7 +301,8 @@ impl Run {
         if !record.finished() {
             let reason = record.reason.as_deref().unwrap_or("no reason was given");
             let text = format!(
-                "Round {round} ended without a result: {reason}. Nobody's contribution was used. Take part in the next one."
+                "Round {round} ended without a result: {} Nobody's contribution was used. Take part in the next one.",
+                sentence(reason),
             );
             return self.stop(plain("voided", text));
         }
@@ -329,7 +330,7 @@ impl Run {
             return problem.message.clone();
         }
         if let Some(because) = &self.kept {
-            return format!("{because} Your contribution is kept in this browser.");
+            return format!("{} Your contribution is kept in this browser.", sentence(because));
         }
         let round = self.round.unwrap_or_default();
         match self.status {
@@ -354,6 +355,11 @@ impl Run {
             }
         }
     }
+}
+
+/// With one full stop at its end.
+pub fn sentence(text: &str) -> String {
+    format!("{}.", text.trim().trim_end_matches('.'))
 }
 
 fn plain(code: &str, message: String) -> Failure {

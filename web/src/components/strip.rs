@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use crate::format::{bytes, change, millis, score};
 use crate::light::Via;
 use crate::session::{Session, current};
-use crate::state::{Effect, Mark, Run, Status, Step};
+use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
 pub fn strip(session: Session) -> impl IntoView {
     let run = Memo::new(move |_| if session.run_here() { session.run.get() } else { Run::default() });
@@ -106,7 +106,7 @@ fn way(run: Memo<Run>) -> impl IntoView {
         let verb = if sent { "Sent" } else { "Sending" };
         path().map(|(via, because)| match (via, because) {
             (Via::Webrtc, _) => format!("{verb} over WebRTC, straight to the full node."),
-            (Via::Https, Some(because)) => format!("{verb} over HTTPS because {}.", reason(&because)),
+            (Via::Https, Some(because)) => format!("{verb} over HTTPS because {}", sentence(&because)),
             (Via::Https, None) => format!("{verb} over HTTPS."),
         })
     };
@@ -146,14 +146,9 @@ fn way(run: Memo<Run>) -> impl IntoView {
     }
 }
 
-/// A reason in the middle of a sentence.
-fn reason(because: &str) -> &str {
-    because.trim().trim_end_matches('.')
-}
-
 fn kept(session: Session, run: &Run) -> Option<AnyView> {
     let because = match (&run.kept, run.left) {
-        (Some(because), _) => because.trim().trim_end_matches('.').to_owned() + ".",
+        (Some(because), _) => sentence(because),
         (None, true) => String::new(),
         (None, false) => return None,
     };

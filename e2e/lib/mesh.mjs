@@ -1,0 +1,111 @@
+// A mesh of separate processes: one aggregation node and two full nodes.
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { program, run, start, until } from "./process.mjs";
+
+const NODES = ["aggregation", "full-1", "full-2"];
+
+/** Whether a port can be had. */
+function free(port) {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+/** The first of thirty ports, ten a node, below those the system hands out by itself. */
+async function basePort() {
+  for (;;) {
+    const base = 10_000 + 30 * Math.floor(Math.random() * 700);
+    const all = await Promise.all([0, 1, 10, 11, 20, 21].map((offset) => free(base + offset)));
+    if (all.every(Boolean)) return base;
+  }
+}
+
+export class Mesh {
+  #dir;
+  #running = new Map();
+
+  /** Sets a mesh up and starts its nodes. */
+  static async start({ tasks = "digits", minBatch = 3, settle = 1, deadline = 3600 } = {}) {
+    const mesh = new Mesh();
+    mesh.#dir = await mkdtemp(join(tmpdir(), "defim-e2e-"));
+    const base = await basePort();
+    mesh.url = `http://127.0.0.1:${base}`;
+    const init = ["node", "init", "--dir", mesh.#dir, "--base-port", base, "--tasks", tasks];
+    const schedule = ["--min-batch", minBatch, "--settle", settle, "--deadline", deadline];
+    await run(program(), [...init, ...schedule].map(String));
+    for (const name of NODES) mesh.startNode(name);
+    await mesh.ready();
+    return mesh;
+  }
+
+  startNode(name) {
+    const config = join(this.#dir, `${name}.toml`);
+    this.#running.set(name, start(program(), ["node", "run", "--config", config]));
+  }
+
+  /** Ends a node as a power cut does. */
+  async killNode(name) {
+    await this.#running.get(name).stop("SIGKILL");
+  }
+
+  /** Until every node is reached and the first task has an open round. */
+  async ready() {
+    await until("the mesh to be up", async () => {
+      const { nodes } = await this.get("/mesh");
+      const tasks = await this.get("/tasks");
+      return nodes.every((node) => node.reachable) && tasks.length > 0 && tasks.every((task) => task.round);
+    }).catch((error) => {
+      throw new Error(`${error.message}\n${this.logs()}`);
+    });
+  }
+
+  async get(path) {
+    const response = await fetch(`${this.url}/api/v1${path}`);
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return response.json();
+  }
+
+  /** A task like `digits` with a network so wide that its report takes a while to send. */
+  async createLargeTask(name, hidden) {
+    const { signed } = await this.get("/tasks/digits");
+    const { learning } = JSON.parse(signed.payload);
+    const file = join(this.#dir, `${name}.json`);
+    await writeFile(file, JSON.stringify({ ...learning, model: { kind: "mlp", hidden } }));
+    const token = join(this.#dir, "aggregation", "admin.token");
+    const create = ["task", "create", "--mesh", this.url, "--task", file, "--name", name, "--admin-token", token];
+    await run(program(), [...create, "--min-batch", "2", "--settle", "1"]);
+    await this.ready();
+  }
+
+  /** A native light node that takes part in some rounds; resolves to its JSON lines. */
+  async contribute({ task = "digits", data, rounds = 1 }) {
+    const args = ["contribute", "--mesh", this.url, "--task", task, "--data", data, "--rounds", rounds];
+    const out = await run(program(), [...args, "--wait", "--timeout", 240, "--json"].map(String));
+    return out.trim().split("\n").map((line) => JSON.parse(line));
+  }
+
+  logs() {
+    return [...this.#running].map(([name, node]) => `--- ${name}\n${node.text().slice(-4000)}`).join("\n");
+  }
+
+  async stop() {
+    await Promise.all([...this.#running.values()].map((node) => node.stop()));
+    await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+const DIGITS = new URL("../../crates/learn/data/digits.csv", import.meta.url);
+
+/** Writes rows `from` to `to` of the digits to a file of their own. */
+export async function digits(folder, from, to) {
+  const [header, ...rows] = (await readFile(DIGITS, "utf8")).trim().split("\n");
+  const file = join(folder, `digits-${from}-${to}.csv`);
+  await writeFile(file, [header, ...rows.slice(from, to)].join("\n"));
+  return file;
+}

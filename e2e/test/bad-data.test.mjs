@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { ContributePage, browser } from "../lib/browser.mjs";
+import { Mesh, digits } from "../lib/mesh.mjs";
+
+let folder, mesh, chromium, page, good;
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
+  mesh = await Mesh.start();
+  chromium = await browser();
+  page = await ContributePage.open(await chromium.newContext(), mesh.url);
+  good = await readFile(await digits(folder, 0, 10), "utf8");
+});
+
+after(async () => {
+  await chromium?.close();
+  await mesh?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Replaces the value of column `at` in the third row. */
+function spoil(at, value) {
+  const lines = good.split("\n");
+  const cells = lines[3].split(",");
+  cells[at] = value;
+  lines[3] = cells.join(",");
+  return lines.join("\n");
+}
+
+const cases = [
+  ["a missing column", () => good.replace("p5,", "pixel5,"), /missing the columns "p5"/],
+  ["text in a number column", () => spoil(7, "seven"), /Row 3, column p7.*"seven" is not a number/s],
+  ["not a number", () => spoil(8, "NaN"), /Row 3, column p8.*not a finite number/s],
+  ["a value out of range", () => spoil(9, "17"), /Row 3, column p9.*17 is out of range; a number from 0 to 16/s],
+  ["a class there is not", () => spoil(64, "ten"), /Row 3, column label.*"ten" is not one of the classes/s],
+  ["an empty file", () => "", /the file is empty; a header line and at least one row/],
+  ["a header without rows", () => `${good.split("\n")[0]}\n`, /a header but no rows/],
+];
+
+for (const [name, text, message] of cases) {
+  test(`${name} is told by row and column, and nothing is lost`, { timeout: 120_000 }, async () => {
+    const file = join(folder, `${name.replaceAll(" ", "-")}.csv`);
+    await writeFile(file, text());
+    await page.at("data-csv").setInputFiles(file);
+    await page.at("problems").filter({ hasText: message }).waitFor();
+    assert.match(await page.text("sample-rows"), new RegExp(`${name.replaceAll(" ", "-")}\\.csv`), "the choice stays");
+    assert.ok(await page.at("contribute").isDisabled());
+    if (name === "a value out of range") await page.shoot("bad-data");
+    // The same file, mended, is fine.
+    await writeFile(file, good);
+    await page.at("data-csv").setInputFiles(file);
+    await page.at("sample-rows").filter({ hasText: "10 rows" }).waitFor();
+    assert.equal(await page.at("problems").count(), 0);
+    assert.ok(await page.at("contribute").isEnabled());
+  });
+}
+
+test("a file of 1 GB is refused unread, and the rows chosen before stay", { timeout: 120_000 }, async () => {
+  const file = join(folder, "huge.csv");
+  await writeFile(file, good.split("\n")[0]);
+  await truncate(file, 1_000_000_000);
+  await page.useSample();
+  await page.at("sample-rows").filter({ hasText: "75 rows" }).waitFor();
+  await page.at("data-csv").setInputFiles(file);
+  await page.at("error").filter({ hasText: /huge\.csv has 1000\.0 MB; at most 64 MiB/ }).waitFor();
+  assert.match(await page.text("sample-rows"), /75 rows/);
+  assert.ok(await page.at("contribute").isEnabled());
+});
+
+test("drawn digits become rows that fit the task", { timeout: 120_000 }, async () => {
+  await page.at("data-draw").click();
+  const mouse = page.page.mouse;
+  for (const [label, points] of [["1", [[0.5, 0.1], [0.5, 0.9]]], ["7", [[0.3, 0.2], [0.7, 0.2], [0.4, 0.8]]]]) {
+    const paper = page.at("draw-canvas");
+    await paper.scrollIntoViewIfNeeded();
+    const box = await paper.boundingBox();
+    const place = ([x, y]) => [box.x + x * box.width, box.y + y * box.height];
+    await mouse.move(...place(points[0]));
+    await mouse.down();
+    for (const point of points.slice(1)) await mouse.move(...place(point), { steps: 8 });
+    await mouse.up();
+    await page.at(`draw-label-${label}`).click();
+    if (label === "7") await page.shoot("drawing");
+    await page.at("draw-add").click();
+  }
+  await page.at("sample-rows").filter({ hasText: "2 rows drawn here" }).waitFor();
+  await page.page.getByText("every value fits the task").waitFor();
+  const cells = await page.at("preview").locator("tbody tr").evaluateAll((rows) => rows.map((row) => row.innerText.split("\t")));
+  assert.deepEqual(cells.map((row) => [row.length, row.at(-1)]), [[65, "1"], [65, "7"]]);
+  assert.ok(cells.flat().every((cell) => Number(cell) >= 0 && Number(cell) <= 16));
+  assert.deepEqual(page.errors, []);
+});

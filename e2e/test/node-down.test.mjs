@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { ContributePage, browser } from "../lib/browser.mjs";
+import { Mesh, digits } from "../lib/mesh.mjs";
+
+test("a full node that is down is named, and the report waits in the browser for it", { timeout: 300_000 }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const mesh = await Mesh.start();
+  t.after(() => mesh.stop());
+  const chromium = await browser();
+  t.after(() => chromium.close());
+  const page = await ContributePage.open(await chromium.newContext(), mesh.url);
+  await page.useSample();
+  await mesh.killNode("full-1");
+  await page.contribute();
+  await page.at("kept-note").waitFor();
+  assert.match(await page.text("kept-note"), /full-1 .*kept in this browser/s);
+  assert.equal(await page.attribute("step-sent", "data-state"), "running");
+  await page.page.getByText("full-1 does not answer").first().waitFor();
+  await page.shoot("node-down");
+
+  // A refresh loses nothing.
+  await page.page.reload();
+  await page.at("resume-note").waitFor();
+  await page.at("kept-note").waitFor();
+  assert.match(await page.text("kept-note"), /full-1/);
+
+  mesh.startNode("full-1");
+  await mesh.ready();
+  // It may just have been sent by itself.
+  await page.at("try-now").click({ timeout: 2_000 }).catch(() => {});
+  await page.reaches("sent");
+  await Promise.all(
+    [1, 2].map(async (i) => mesh.contribute({ data: await digits(folder, 100 * i, 100 * i + 100) })),
+  );
+  await page.reaches("counted");
+  const { history } = await mesh.get("/tasks/digits");
+  assert.equal(history[0].reports, 3, "the kept report counts once");
+  assert.deepEqual(page.errors, []);
+});

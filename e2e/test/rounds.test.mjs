@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { ContributePage, browser } from "../lib/browser.mjs";
+import { Mesh, digits } from "../lib/mesh.mjs";
+
+test("three browsers and five native light nodes finish two rounds over WebRTC", { timeout: 300_000 }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const mesh = await Mesh.start({ minBatch: 8, settle: 1 });
+  t.after(() => mesh.stop());
+  const chromium = await browser();
+  t.after(() => chromium.close());
+
+  const natives = [0, 1, 2, 3, 4].map(async (i) => {
+    const data = await digits(folder, 100 * i, 100 * i + 100);
+    return mesh.contribute({ data, rounds: 2 });
+  });
+  const pages = await Promise.all(
+    [0, 1, 2].map(async () => ContributePage.open(await chromium.newContext(), mesh.url)),
+  );
+  const before = (await mesh.get("/tasks/digits")).initial.accuracy;
+
+  for (const round of [1, 2]) {
+    await Promise.all(
+      pages.map(async (page) => {
+        if (round === 1) await page.useSample();
+        await page.contribute(round > 1);
+        await page.has("step-counted", "data-state", "running");
+        await page.reaches("counted");
+        assert.match(await page.text("step-counted"), new RegExp(`Counted in round ${round}`));
+        assert.equal(await page.attribute("path", "data-path"), "webrtc", await page.text("path"));
+        assert.match(await page.text("path"), /Sent over WebRTC/);
+        for (const step of ["read", "trained", "split", "sealed", "sent"]) {
+          assert.match(await page.text(`step-${step}`), /\d (B|kB|MB)\b.*\d m?s\b/s, step);
+        }
+      }),
+    );
+  }
+
+  const lines = (await Promise.all(natives)).flat();
+  assert.equal(lines.length, 10);
+  const { history } = await mesh.get("/tasks/digits");
+  assert.deepEqual(history.map((record) => [record.round, record.outcome, record.reports]), [
+    [1, "finished", 8],
+    [2, "finished", 8],
+  ]);
+  const after = history[1].metrics.accuracy;
+  assert.ok(after > before, `${before} to ${after}`);
+  for (const page of pages) {
+    await page.has("accuracy", "data-value", after);
+    assert.match(await page.text("effect"), /went from .* to /);
+    assert.match(await page.text("history"), /Round 2\s+8 contributions/);
+    assert.match(await page.at("chart").locator("desc").textContent(), /round 0: .*, round 1: .*, round 2: /);
+    assert.deepEqual(page.errors, []);
+  }
+  await pages[0].shoot("two-rounds");
+});
