@@ -72,7 +72,7 @@ fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
         mesh.wait(&format!("{stored} reports are there after {node} was killed"), |mesh| {
             mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
                 let round = &task["round"];
-                round["accepts_reports"] != false
+                round["acceptsReports"] == true
                     && round["round"] == 1
                     && round["pending"].as_u64().unwrap() + round["verified"].as_u64().unwrap() == stored
             })

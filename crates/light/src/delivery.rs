@@ -304,7 +304,7 @@ impl Delivery {
                 };
                 self.out.push_back(Output::Delivered { path, because });
             }
-            Some(Reason::Paused) => self.wait(now, Reason::Paused.text().to_owned()),
+            Some(reason @ (Reason::Paused | Reason::Unavailable)) => self.wait(now, reason.text().to_owned()),
             reason => {
                 self.state = State::Over;
                 self.out.push_back(match reason {

@@ -67,6 +67,8 @@ reasons! {
     UnknownExtension = 15, "unknown-extension", "The report carries an extension this task does not know.";
     /// The committee's members do not agree on the report.
     MemberDisagrees = 16, "member-disagrees", "The members of the committee hold different reports under this id.";
+    /// The node cannot take reports for a moment.
+    Unavailable = 17, "unavailable", "The node cannot store reports at the moment. Nothing is lost; it is tried again.";
 }
 
 impl Reason {

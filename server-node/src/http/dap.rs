@@ -52,13 +52,9 @@ fn answer(error: ReceiveError) -> Response {
     match error {
         ReceiveError::Refused(reason) => refusal(reason),
         ReceiveError::Broken(why) => {
-            tracing::error!(why, "a report could not be stored");
-            problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "invalidMessage",
-                "unavailable",
-                "this node cannot store reports at the moment; keep the report and send it again",
-            )
+            tracing::warn!(why, "a report could not be stored");
+            let reason = Reason::Unavailable;
+            problem(StatusCode::SERVICE_UNAVAILABLE, "invalidMessage", reason.slug(), reason.text())
         }
     }
 }

@@ -195,10 +195,11 @@ fn verdict(result: Result<Received, ReceiveError>) -> Verdict {
     }
 }
 
-/// Not a verdict on the report: the sender keeps it and comes again, as for a paused task.
+/// Not a verdict on the report: the sender keeps it and comes again.
 fn broken(why: &str) -> Verdict {
-    tracing::error!(why, "a report could not be stored");
-    Verdict { code: Reason::Paused.code(), message: "this node cannot store reports at the moment".into() }
+    tracing::warn!(why, "a report could not be stored");
+    let reason = Reason::Unavailable;
+    Verdict { code: reason.code(), message: reason.text().into() }
 }
 
 impl UploadHandler for FullNode {
