@@ -21,7 +21,10 @@ impl Cli {
     pub fn is_server(&self) -> bool {
         matches!(
             self.command,
-            Command::Up(_) | Command::Node { command: NodeCommand::Run { .. } }
+            Command::Up(_)
+                | Command::Node {
+                    command: NodeCommand::Run { .. }
+                }
         )
     }
 }
@@ -39,10 +42,14 @@ pub enum Command {
         command: NodeCommand,
     },
     /// Run light nodes and a committee in this process, every real step, without sockets.
-    #[command(after_help = "Example:\n  defim simulate --task digits --light 20 --rounds 15 --json")]
+    #[command(
+        after_help = "Example:\n  defim simulate --task digits --light 20 --rounds 15 --json"
+    )]
     Simulate(Simulate),
     /// Contribute to a task from this machine.
-    #[command(after_help = "Example:\n  defim contribute --mesh http://127.0.0.1:8080 --task digits --data rows.csv")]
+    #[command(
+        after_help = "Example:\n  defim contribute --mesh http://127.0.0.1:8080 --task digits --data rows.csv"
+    )]
     Contribute(Contribute),
     /// Create, list, show or pause tasks.
     Task {
@@ -71,7 +78,11 @@ pub struct Up {
     #[arg(long, env = "DEFIM_SITE")]
     pub web: Option<PathBuf>,
     /// Built-in tasks to start with.
-    #[arg(long, value_delimiter = ',', default_value = "digits,breast-cancer,diabetes")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "digits,breast-cancer,diabetes"
+    )]
     pub tasks: Vec<String>,
     /// When rounds close.
     #[command(flatten)]
@@ -109,7 +120,9 @@ pub enum NodeCommand {
         config: PathBuf,
     },
     /// Make keys and configuration files for a mesh of separate processes.
-    #[command(after_help = "Example:\n  defim node init --dir mesh --base-port 9000 --tasks digits")]
+    #[command(
+        after_help = "Example:\n  defim node init --dir mesh --base-port 9000 --tasks digits"
+    )]
     Init(Init),
     /// List a mesh's nodes.
     #[command(after_help = "Example:\n  defim node list --mesh http://127.0.0.1:8080")]
@@ -226,7 +239,9 @@ pub enum Via {
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
     /// Create a task on a mesh.
-    #[command(after_help = "Example:\n  defim task create --mesh http://127.0.0.1:8080 --task digits --model mlp --name digits-mlp --admin-token defim-data/admin.token")]
+    #[command(
+        after_help = "Example:\n  defim task create --mesh http://127.0.0.1:8080 --task digits --model mlp --name digits-mlp --admin-token defim-data/admin.token"
+    )]
     Create {
         /// The mesh.
         #[arg(long, default_value = "http://127.0.0.1:8080")]
@@ -264,7 +279,9 @@ pub enum TaskCommand {
         mesh: String,
     },
     /// Pause a task, or let it go on.
-    #[command(after_help = "Example:\n  defim task pause digits --admin-token defim-data/admin.token")]
+    #[command(
+        after_help = "Example:\n  defim task pause digits --admin-token defim-data/admin.token"
+    )]
     Pause {
         /// Task name or id.
         task: String,
@@ -284,7 +301,9 @@ pub enum TaskCommand {
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
     /// Download a task's current model and check its digest.
-    #[command(after_help = "Example:\n  defim model export --task digits --format safetensors --out digits.safetensors")]
+    #[command(
+        after_help = "Example:\n  defim model export --task digits --format safetensors --out digits.safetensors"
+    )]
     Export {
         /// Task name or id.
         #[arg(long)]

@@ -78,10 +78,18 @@ impl NodeConfig {
     ///
     /// [`Failure::Input`] with the line that is wrong.
     pub fn read(path: &Path) -> Outcome<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::Input(format!("the configuration {} cannot be read: {e}", path.display())))?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|e| Failure::Input(format!("the configuration {} is wrong: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Failure::Input(format!(
+                "the configuration {} cannot be read: {e}",
+                path.display()
+            ))
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| {
+            Failure::Input(format!(
+                "the configuration {} is wrong: {e}",
+                path.display()
+            ))
+        })?;
         if config.data.is_relative()
             && let Some(folder) = path.parent()
         {
@@ -142,7 +150,10 @@ pub fn load_or_make_token(folder: &Path) -> Outcome<String> {
 /// [`Failure::Other`] naming the file.
 pub fn write_secret(path: &Path, text: &str) -> Outcome {
     let failed = |e: std::io::Error| {
-        Failure::Other(format!("{} cannot be written: {e}; check the folder's rights and free space", path.display()))
+        Failure::Other(format!(
+            "{} cannot be written: {e}; check the folder's rights and free space",
+            path.display()
+        ))
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;

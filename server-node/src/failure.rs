@@ -63,7 +63,9 @@ impl From<defim_light::LightError> for Failure {
         use defim_light::LightError as E;
         let text = error.to_string();
         match error {
-            E::Manifest(_) | E::Round(_) | E::WrongModel { .. } | E::Model(_) => Self::Integrity(text),
+            E::Manifest(_) | E::Round(_) | E::WrongModel { .. } | E::Model(_) => {
+                Self::Integrity(text)
+            }
             E::Data(_) | E::Update(_) | E::Train(_) => Self::Input(text),
             _ => Self::Other(text),
         }

@@ -24,7 +24,10 @@ fn main() -> ExitCode {
     };
     let json = cli.json;
     init_log(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the runtime could not start: {error}");
@@ -37,7 +40,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if json {
-                println!("{}", serde_json::json!({ "error": failure.kind(), "message": failure.to_string() }));
+                println!(
+                    "{}",
+                    serde_json::json!({ "error": failure.kind(), "message": failure.to_string() })
+                );
             }
             eprintln!("error: {failure}");
             ExitCode::from(failure.code())
@@ -47,7 +53,11 @@ fn main() -> ExitCode {
 
 fn init_log(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
-    let default = if cli.is_server() { "info,webrtc=error,webrtc_ice=error,webrtc_mdns=off,webrtc_sctp=error,libp2p_webrtc=error" } else { "off" };
+    let default = if cli.is_server() {
+        "info,webrtc=error,webrtc_ice=error,webrtc_mdns=off,webrtc_sctp=error,libp2p_webrtc=error"
+    } else {
+        "off"
+    };
     let filter = EnvFilter::try_from_env("DEFIM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,5 +1,10 @@
 //! Commands that need no mesh: bad input is refused with its reason and the contract's exit code.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
@@ -12,7 +17,15 @@ fn refused(csv: &[u8], wanted: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.csv");
     std::fs::write(&path, csv).unwrap();
-    let done = defim_with(&["simulate", "--task", "diabetes", "--data", path.to_str().unwrap(), "--rounds", "1"]);
+    let done = defim_with(&[
+        "simulate",
+        "--task",
+        "diabetes",
+        "--data",
+        path.to_str().unwrap(),
+        "--rounds",
+        "1",
+    ]);
     let message = text(&done.stderr);
     assert_eq!(done.status.code(), Some(3), "{message}");
     for word in wanted {
@@ -23,20 +36,33 @@ fn refused(csv: &[u8], wanted: &[&str]) {
 
 fn with_cell(row: usize, column: usize, cell: &str) -> Vec<u8> {
     let csv = text(defim_learn::builtin_csv("diabetes").unwrap());
-    let mut lines: Vec<Vec<String>> = csv.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+    let mut lines: Vec<Vec<String>> = csv
+        .lines()
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect();
     lines[row][column] = cell.to_owned();
-    lines.iter().map(|line| line.join(",") + "\n").collect::<String>().into_bytes()
+    lines
+        .iter()
+        .map(|line| line.join(",") + "\n")
+        .collect::<String>()
+        .into_bytes()
 }
 
 #[test]
 fn bad_rows_are_named_by_row_and_column() {
     refused(&with_cell(0, 2, "weight"), &["bmi", "missing"]);
-    refused(&with_cell(3, 2, "heavy"), &["row 3", "bmi", "heavy", "not a number"]);
+    refused(
+        &with_cell(3, 2, "heavy"),
+        &["row 3", "bmi", "heavy", "not a number"],
+    );
     refused(&with_cell(4, 2, "NaN"), &["row 4", "bmi", "NaN"]);
     refused(&with_cell(5, 2, "1e9"), &["row 5", "bmi", "out of range"]);
     refused(&with_cell(6, 2, ""), &["row 6", "bmi", "empty"]);
     refused(b"", &["empty"]);
-    refused(b"age,sex,bmi,bp,s1,s2,s3,s4,s5,s6,progression\n", &["no row"]);
+    refused(
+        b"age,sex,bmi,bp,s1,s2,s3,s4,s5,s6,progression\n",
+        &["no row"],
+    );
     refused(&[0xff, 0xfe, 0x00], &["rows.csv"]);
 }
 
@@ -45,25 +71,51 @@ fn a_file_of_a_gigabyte_is_refused_before_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("big.csv");
     File::create(&path).unwrap().set_len(1 << 30).unwrap();
-    let done = defim_with(&["simulate", "--task", "digits", "--data", path.to_str().unwrap()]);
+    let done = defim_with(&[
+        "simulate",
+        "--task",
+        "digits",
+        "--data",
+        path.to_str().unwrap(),
+    ]);
     assert_eq!(done.status.code(), Some(3));
-    assert!(text(&done.stderr).contains("1073741824 bytes"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("1073741824 bytes"),
+        "{}",
+        text(&done.stderr)
+    );
 }
 
 #[test]
 fn exit_codes_are_those_of_the_contract() {
     let code = |args: &[&str]| {
         let done = defim_with(args);
-        assert!(!text(&done.stderr).contains("panicked"), "{}", text(&done.stderr));
+        assert!(
+            !text(&done.stderr).contains("panicked"),
+            "{}",
+            text(&done.stderr)
+        );
         done.status.code().unwrap()
     };
     assert_eq!(code(&["--help"]), 0);
     assert_eq!(code(&["no-such-command"]), 2);
     assert_eq!(code(&["simulate", "--task", "no-such-task"]), 3);
-    assert_eq!(code(&["simulate", "--task", "digits", "--model", "linear"]), 3);
+    assert_eq!(
+        code(&["simulate", "--task", "digits", "--model", "linear"]),
+        3
+    );
     assert_eq!(code(&["simulate", "--task", "digits", "--light", "1"]), 3);
     assert_eq!(code(&["simulate", "--task", "digits", "--rounds", "0"]), 3);
-    assert_eq!(code(&["simulate", "--task", "digits", "--data", "/no/such/file.csv"]), 3);
+    assert_eq!(
+        code(&[
+            "simulate",
+            "--task",
+            "digits",
+            "--data",
+            "/no/such/file.csv"
+        ]),
+        3
+    );
     assert_eq!(code(&["node", "run", "--config", "/no/such/file.toml"]), 3);
     assert_eq!(code(&["task", "list", "--mesh", "http://127.0.0.1:9"]), 4);
     assert_eq!(code(&["task", "list", "--mesh", "nonsense"]), 2);
@@ -74,25 +126,54 @@ fn json_says_what_failed() {
     let done = defim_with(&["simulate", "--task", "no-such-task", "--json"]);
     let line: Value = serde_json::from_str(text(&done.stdout).trim()).unwrap();
     assert_eq!(line["error"], "input");
-    assert!(line["message"].as_str().unwrap().contains("digits, breast-cancer, diabetes"));
+    assert!(
+        line["message"]
+            .as_str()
+            .unwrap()
+            .contains("digits, breast-cancer, diabetes")
+    );
 }
 
 #[test]
 fn every_command_shows_an_example() {
     for command in [
-        "up", "simulate", "contribute", "node run", "node init", "node list", "task create", "task list", "task show",
-        "task pause", "model export",
+        "up",
+        "simulate",
+        "contribute",
+        "node run",
+        "node init",
+        "node list",
+        "task create",
+        "task list",
+        "task show",
+        "task pause",
+        "model export",
     ] {
         let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let help = text(&defim_with(&args).stdout);
-        assert!(help.contains(&format!("defim {command}")) && help.contains("Example"), "{command}: {help}");
+        assert!(
+            help.contains(&format!("defim {command}")) && help.contains("Example"),
+            "{command}: {help}"
+        );
     }
 }
 
 #[test]
 fn a_simulation_prints_its_rounds_and_a_summary() {
-    let done = defim_with(&["simulate", "--task", "breast-cancer", "--light", "4", "--rounds", "2", "--json"]);
-    let lines: Vec<Value> = text(&done.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let done = defim_with(&[
+        "simulate",
+        "--task",
+        "breast-cancer",
+        "--light",
+        "4",
+        "--rounds",
+        "2",
+        "--json",
+    ]);
+    let lines: Vec<Value> = text(&done.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[1]["round"], 2);
     assert!(lines[1]["steps"]["split_ms"].as_f64().unwrap() > 0.0);

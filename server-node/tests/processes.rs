@@ -1,5 +1,10 @@
 //! A mesh of separate processes: whole rounds, crashes, absent nodes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
@@ -12,7 +17,12 @@ fn finished(task: &Value) -> Vec<(u64, u64)> {
         .unwrap()
         .iter()
         .filter(|record| record["outcome"] == "finished")
-        .map(|record| (record["round"].as_u64().unwrap(), record["reports"].as_u64().unwrap()))
+        .map(|record| {
+            (
+                record["round"].as_u64().unwrap(),
+                record["reports"].as_u64().unwrap(),
+            )
+        })
         .collect()
 }
 
@@ -39,7 +49,16 @@ fn two_rounds_over_the_network_make_a_better_model() {
     assert!(last > 0.8 && last > accuracy(&task["initial"]), "{last}");
 
     let model = mesh.dir.path().join("model.safetensors");
-    let exported = mesh.json(&["model", "export", "--task", "digits", "--out", model.to_str().unwrap()]).unwrap();
+    let exported = mesh
+        .json(&[
+            "model",
+            "export",
+            "--task",
+            "digits",
+            "--out",
+            model.to_str().unwrap(),
+        ])
+        .unwrap();
     assert_eq!(exported["digest"], task["currentModel"]);
     assert!(std::fs::read(model).unwrap().len() > 650 * 4);
 }
@@ -54,7 +73,14 @@ fn the_https_path_is_as_good() {
                 let done = mesh.contribute(&["--wait", "--via", via]);
                 assert!(done.status.success(), "{}", text(&done.stderr));
                 let line: Value = serde_json::from_str(text(&done.stdout).trim()).unwrap();
-                assert_eq!(line["path"], if via == "auto" { "peer-to-peer" } else { "https" });
+                assert_eq!(
+                    line["path"],
+                    if via == "auto" {
+                        "peer-to-peer"
+                    } else {
+                        "https"
+                    }
+                );
             });
         }
     });
@@ -63,20 +89,27 @@ fn the_https_path_is_as_good() {
 #[test]
 fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
     let mut mesh = Mesh::start(&["--min-batch", "6", "--max-batch", "6"]);
-    for (sent, node) in ["full-1", "full-2", "aggregation", "full-1", "full-2"].into_iter().enumerate() {
+    for (sent, node) in ["full-1", "full-2", "aggregation", "full-1", "full-2"]
+        .into_iter()
+        .enumerate()
+    {
         let done = mesh.contribute(&[]);
         assert!(done.status.success(), "{}", text(&done.stderr));
         mesh.kill(node);
         mesh.run(node);
         let stored = sent as u64 + 1;
-        mesh.wait(&format!("{stored} reports are there after {node} was killed"), |mesh| {
-            mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
-                let round = &task["round"];
-                round["acceptsReports"] == true
-                    && round["round"] == 1
-                    && round["pending"].as_u64().unwrap() + round["verified"].as_u64().unwrap() == stored
-            })
-        });
+        mesh.wait(
+            &format!("{stored} reports are there after {node} was killed"),
+            |mesh| {
+                mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
+                    let round = &task["round"];
+                    round["acceptsReports"] == true
+                        && round["round"] == 1
+                        && round["pending"].as_u64().unwrap() + round["verified"].as_u64().unwrap()
+                            == stored
+                })
+            },
+        );
     }
     let last = mesh.contribute(&[]);
     assert!(last.status.success(), "{}", text(&last.stderr));
@@ -86,7 +119,8 @@ fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
         mesh.run(node);
     }
     mesh.wait("the round is finished", |mesh| {
-        mesh.json(&["task", "show", "digits"]).is_some_and(|task| !finished(&task).is_empty())
+        mesh.json(&["task", "show", "digits"])
+            .is_some_and(|task| !finished(&task).is_empty())
     });
     assert_eq!(finished(&mesh.task()), [(1, 6)]);
 }
@@ -98,15 +132,24 @@ fn a_node_that_is_down_is_named_and_nothing_is_lost() {
     mesh.kill("full-2");
     assert!(mesh.contribute(&[]).status.success());
     mesh.wait("the task says who is missing", |mesh| {
-        mesh.task()["round"]["text"].as_str().unwrap().contains("full-2 does not answer")
+        mesh.task()["round"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("full-2 does not answer")
     });
     mesh.run("full-2");
-    mesh.wait("the report is verified", |mesh| mesh.task()["round"]["verified"] == 1);
+    mesh.wait("the report is verified", |mesh| {
+        mesh.task()["round"]["verified"] == 1
+    });
     // The leader: the contribution is refused here and now, and says who is down.
     mesh.kill("full-1");
     let done = mesh.contribute(&["--timeout", "3"]);
     assert_eq!(done.status.code(), Some(4), "{}", text(&done.stderr));
-    assert!(text(&done.stderr).contains("full-1"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("full-1"),
+        "{}",
+        text(&done.stderr)
+    );
     mesh.run("full-1");
     assert!(mesh.contribute(&["--wait"]).status.success());
     assert_eq!(finished(&mesh.task()), [(1, 2)]);
@@ -117,13 +160,39 @@ fn a_paused_task_takes_nothing_and_goes_on_later() {
     let mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
     let token = mesh.folder().join("aggregation/admin.token");
     let token = token.to_str().unwrap();
-    assert!(mesh.json(&["task", "pause", "digits", "--admin-token", token]).is_some());
+    assert!(
+        mesh.json(&["task", "pause", "digits", "--admin-token", token])
+            .is_some()
+    );
     let done = mesh.contribute(&["--timeout", "1"]);
     assert_eq!(done.status.code(), Some(4));
-    assert!(text(&done.stderr).contains("Paused"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("Paused"),
+        "{}",
+        text(&done.stderr)
+    );
     let wrong = mesh.sample();
-    let refused = mesh.call(&["task", "pause", "digits", "--resume", "--admin-token", wrong.to_str().unwrap()]);
+    let refused = mesh.call(&[
+        "task",
+        "pause",
+        "digits",
+        "--resume",
+        "--admin-token",
+        wrong.to_str().unwrap(),
+    ]);
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
-    assert!(mesh.json(&["task", "pause", "digits", "--resume", "--admin-token", token]).is_some());
-    mesh.wait("the task goes on", |mesh| mesh.contribute(&["--timeout", "1"]).status.success());
+    assert!(
+        mesh.json(&[
+            "task",
+            "pause",
+            "digits",
+            "--resume",
+            "--admin-token",
+            token
+        ])
+        .is_some()
+    );
+    mesh.wait("the task goes on", |mesh| {
+        mesh.contribute(&["--timeout", "1"]).status.success()
+    });
 }

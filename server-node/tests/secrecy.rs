@@ -1,5 +1,10 @@
 //! Nobody's update can be read from what one full node or the aggregation node stores or logs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
@@ -13,7 +18,10 @@ use defim_learn::quantise_vector;
 use defim_light::{JoinedTask, Training};
 use defim_net::http::HttpClient;
 use defim_protocol::{Digest, ReportId, SignedText};
-use prio::{codec::Encode as _, field::{Field128, FieldElement as _}};
+use prio::{
+    codec::Encode as _,
+    field::{Field128, FieldElement as _},
+};
 
 /// Bytes that are looked up; shorter ones would be met by chance.
 const WINDOW: usize = 8;
@@ -23,11 +31,26 @@ fn needles(values: &[i32], bound: f32) -> HashSet<[u8; WINDOW]> {
     let mut forms: Vec<Vec<u8>> = vec![
         values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         values.iter().flat_map(|v| v.to_be_bytes()).collect(),
-        values.iter().flat_map(|v| (*v as i16).to_le_bytes()).collect(),
-        values.iter().flat_map(|v| (*v as i16).to_be_bytes()).collect(),
-        values.iter().flat_map(|v| (*v as f32 / 32768.0).to_le_bytes()).collect(),
-        values.iter().flat_map(|v| (*v as f32 / 32768.0 * bound).to_le_bytes()).collect(),
-        values.iter().flat_map(|v| (f64::from(*v) / 32768.0).to_le_bytes()).collect(),
+        values
+            .iter()
+            .flat_map(|v| (*v as i16).to_le_bytes())
+            .collect(),
+        values
+            .iter()
+            .flat_map(|v| (*v as i16).to_be_bytes())
+            .collect(),
+        values
+            .iter()
+            .flat_map(|v| (*v as f32 / 32768.0).to_le_bytes())
+            .collect(),
+        values
+            .iter()
+            .flat_map(|v| (*v as f32 / 32768.0 * bound).to_le_bytes())
+            .collect(),
+        values
+            .iter()
+            .flat_map(|v| (f64::from(*v) / 32768.0).to_le_bytes())
+            .collect(),
     ];
     for separator in [",", ", ", " "] {
         let texts = values.iter().map(ToString::to_string);
@@ -51,7 +74,11 @@ fn encoded_bits(values: &[i32]) -> Vec<u8> {
     for value in &values[..2] {
         let raised = (value + 32768) as u32;
         for bit in 0..16 {
-            let element = if raised >> bit & 1 == 1 { Field128::one() } else { Field128::zero() };
+            let element = if raised >> bit & 1 == 1 {
+                Field128::one()
+            } else {
+                Field128::zero()
+            };
             bytes.extend(element.get_encoded().unwrap());
         }
     }
@@ -60,14 +87,19 @@ fn encoded_bits(values: &[i32]) -> Vec<u8> {
 
 fn holds(file: &Path, needles: &HashSet<[u8; WINDOW]>, bits: &[u8]) -> bool {
     let bytes = std::fs::read(file).unwrap();
-    bytes.windows(WINDOW).any(|piece| needles.contains(piece)) || bytes.windows(bits.len()).any(|piece| piece == bits)
+    bytes.windows(WINDOW).any(|piece| needles.contains(piece))
+        || bytes.windows(bits.len()).any(|piece| piece == bits)
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
     }
     found
 }
@@ -87,31 +119,56 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let planted: Vec<f32> = (0..task.spec().dimension())
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound.0 * 0.03
         })
         .collect();
     let update = quantise_vector(&planted, bound, task.spec().frac_bits).unwrap();
-    let (needles, bits) = (needles(update.values(), bound.0), encoded_bits(update.values()));
+    let (needles, bits) = (
+        needles(update.values(), bound.0),
+        encoded_bits(update.values()),
+    );
     assert!(needles.len() > 5000);
 
     // The search itself finds what is there, in any of the forms.
     let control = mesh.dir.path().join("control");
-    let plain: Vec<u8> = update.values()[100..110].iter().flat_map(|v| (*v as i16).to_le_bytes()).collect();
-    for form in [plain, encoded_bits(update.values()), format!("{:?}", &update.values()[7..12]).into_bytes()] {
+    let plain: Vec<u8> = update.values()[100..110]
+        .iter()
+        .flat_map(|v| (*v as i16).to_le_bytes())
+        .collect();
+    for form in [
+        plain,
+        encoded_bits(update.values()),
+        format!("{:?}", &update.values()[7..12]).into_bytes(),
+    ] {
         std::fs::write(&control, form).unwrap();
         assert!(holds(&control, &needles, &bits));
     }
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let http = HttpClient::new().unwrap();
         let digest: Digest = open.base_model;
-        let model = http.get_bytes(&format!("{}/api/v1/models/{digest}", mesh.url()), 1 << 20).await.unwrap();
+        let model = http
+            .get_bytes(&format!("{}/api/v1/models/{digest}", mesh.url()), 1 << 20)
+            .await
+            .unwrap();
         let training = Training::start(&task, &open, &model).unwrap();
-        let report = training.split(&update, ReportId([7; 16]), now / 1000).unwrap().seal(&mut rand::rng()).unwrap();
+        let report = training
+            .split(&update, ReportId([7; 16]), now / 1000)
+            .unwrap()
+            .seal(&mut rand::rng())
+            .unwrap();
         let leader = format!("http://127.0.0.1:{}", mesh.port + 10);
-        let answer = http.put_report(&leader, &report.task.to_string(), report.bytes).await.unwrap();
+        let answer = http
+            .put_report(&leader, &report.task.to_string(), report.bytes)
+            .await
+            .unwrap();
         assert_eq!((answer.status, answer.code), (201, None));
     });
 
@@ -122,17 +179,28 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
             all.push(mesh.log(node));
             for file in all {
                 searched += std::fs::metadata(&file).unwrap().len();
-                assert!(!holds(&file, &needles, &bits), "{when}: the update is in {}", file.display());
+                assert!(
+                    !holds(&file, &needles, &bits),
+                    "{when}: the update is in {}",
+                    file.display()
+                );
             }
         }
-        assert!(searched > 100_000, "the stores were searched: {searched} bytes");
+        assert!(
+            searched > 100_000,
+            "the stores were searched: {searched} bytes"
+        );
     };
     search("stored");
-    mesh.wait("the report is verified", |mesh| mesh.task()["round"]["verified"] == 1);
+    mesh.wait("the report is verified", |mesh| {
+        mesh.task()["round"]["verified"] == 1
+    });
     search("verified");
     for _ in 0..2 {
         assert!(mesh.contribute(&[]).status.success());
     }
-    mesh.wait("the round is finished", |mesh| mesh.task()["roundsDone"] == 1);
+    mesh.wait("the round is finished", |mesh| {
+        mesh.task()["roundsDone"] == 1
+    });
     search("released");
 }

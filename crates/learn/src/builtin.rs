@@ -1,7 +1,8 @@
 //! Built-in tasks: real data, tuned settings.
 
 use crate::{
-    ClipNorm, Column, Label, LabelKind, LearningSpec, LocalTraining, ModelSpec, Schema, ServerOptimiser,
+    ClipNorm, Column, Label, LabelKind, LearningSpec, LocalTraining, ModelSpec, Schema,
+    ServerOptimiser,
 };
 
 /// A built-in task.
@@ -39,7 +40,11 @@ pub fn builtin(name: &str, model: Option<&str>) -> Option<Builtin> {
     let spec = |schema, model, epochs, batch_size, learning_rate, clip| LearningSpec {
         schema,
         model,
-        local: LocalTraining { epochs, batch_size, learning_rate },
+        local: LocalTraining {
+            epochs,
+            batch_size,
+            learning_rate,
+        },
         clip_norm: ClipNorm(clip),
         frac_bits: 15,
         server: averaging,
@@ -85,12 +90,20 @@ pub fn builtin(name: &str, model: Option<&str>) -> Option<Builtin> {
 }
 
 fn digits() -> Schema {
-    let pixel = |i: usize| Column { name: format!("p{i}"), min: 0.0, max: 16.0, center: None, scale: None };
+    let pixel = |i: usize| Column {
+        name: format!("p{i}"),
+        min: 0.0,
+        max: 16.0,
+        center: None,
+        scale: None,
+    };
     Schema {
         columns: (0..64).map(pixel).collect(),
         label: Label {
             name: "label".into(),
-            kind: LabelKind::Class { classes: (0..10).map(|digit| digit.to_string()).collect() },
+            kind: LabelKind::Class {
+                classes: (0..10).map(|digit| digit.to_string()).collect(),
+            },
         },
     }
 }
@@ -114,7 +127,12 @@ fn columns(rows: &[Row]) -> Vec<Column> {
 fn breast_cancer() -> Schema {
     Schema {
         columns: columns(BREAST_CANCER),
-        label: Label { name: "benign".into(), kind: LabelKind::Class { classes: vec!["0".into(), "1".into()] } },
+        label: Label {
+            name: "benign".into(),
+            kind: LabelKind::Class {
+                classes: vec!["0".into(), "1".into()],
+            },
+        },
     }
 }
 
@@ -123,7 +141,12 @@ fn diabetes() -> Schema {
         columns: columns(DIABETES),
         label: Label {
             name: "progression".into(),
-            kind: LabelKind::Number { min: 0.0, max: 700.0, center: Some(152.0), scale: Some(77.0) },
+            kind: LabelKind::Number {
+                min: 0.0,
+                max: 700.0,
+                center: Some(152.0),
+                scale: Some(77.0),
+            },
         },
     }
 }
@@ -193,7 +216,9 @@ mod tests {
     fn the_shipped_rows_fit_their_schemas() {
         for (name, rows) in [("digits", 1797), ("breast-cancer", 569), ("diabetes", 442)] {
             let schema = builtin(name, None).unwrap().spec.schema;
-            let samples = schema.read_csv(builtin_csv(name).unwrap(), &crate::DataLimits::default()).unwrap();
+            let samples = schema
+                .read_csv(builtin_csv(name).unwrap(), &crate::DataLimits::default())
+                .unwrap();
             assert_eq!(samples.len(), rows);
         }
     }

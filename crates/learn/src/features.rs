@@ -21,7 +21,11 @@ impl std::fmt::Debug for Samples {
 
 impl Samples {
     pub(crate) fn new(inputs: usize, rows: Vec<f64>, labels: Vec<f64>) -> Self {
-        Self { inputs, rows, labels }
+        Self {
+            inputs,
+            rows,
+            labels,
+        }
     }
 
     /// Number of rows.
@@ -41,7 +45,11 @@ impl Samples {
             rows.extend(self.rows.iter().skip(at * self.inputs).take(self.inputs));
             labels.extend(self.labels.get(at));
         }
-        Self { inputs: self.inputs, rows, labels }
+        Self {
+            inputs: self.inputs,
+            rows,
+            labels,
+        }
     }
 
     fn shuffled(&self, seed: u64) -> Vec<usize> {
@@ -61,7 +69,16 @@ impl Samples {
     pub fn partition(&self, n: usize, seed: u64) -> Vec<Self> {
         let order = self.shuffled(seed ^ 0x5EED);
         (0..n)
-            .map(|party| self.pick(&order.iter().copied().skip(party).step_by(n.max(1)).collect::<Vec<_>>()))
+            .map(|party| {
+                self.pick(
+                    &order
+                        .iter()
+                        .copied()
+                        .skip(party)
+                        .step_by(n.max(1))
+                        .collect::<Vec<_>>(),
+                )
+            })
             .collect()
     }
 
@@ -72,7 +89,12 @@ impl Samples {
 
     /// The rows as CSV, with a header; reading it back by the same schema gives the same rows.
     pub fn to_csv(&self, schema: &Schema) -> String {
-        let names: Vec<_> = schema.columns.iter().map(|c| c.name.as_str()).chain([schema.label.name.as_str()]).collect();
+        let names: Vec<_> = schema
+            .columns
+            .iter()
+            .map(|c| c.name.as_str())
+            .chain([schema.label.name.as_str()])
+            .collect();
         let mut text = names.join(",") + "\n";
         for (row, label) in self.rows.chunks_exact(self.inputs.max(1)).zip(&self.labels) {
             for value in row {
@@ -90,7 +112,11 @@ impl Samples {
 
     /// What the model sees: `(x - centre) / scale` with the schema's constants.
     pub fn features(&self, schema: &Schema) -> Features {
-        let units: Vec<_> = schema.columns.iter().map(|c| unit(c.min, c.max, c.center, c.scale)).collect();
+        let units: Vec<_> = schema
+            .columns
+            .iter()
+            .map(|c| unit(c.min, c.max, c.center, c.scale))
+            .collect();
         let x = self
             .rows
             .iter()
@@ -98,13 +124,29 @@ impl Samples {
             .map(|(value, (center, scale))| ((value - center) / scale) as f32)
             .collect();
         let targets = match &schema.label.kind {
-            LabelKind::Class { .. } => Targets::Class(self.labels.iter().map(|label| *label as u32).collect()),
-            LabelKind::Number { min, max, center, scale } => {
+            LabelKind::Class { .. } => {
+                Targets::Class(self.labels.iter().map(|label| *label as u32).collect())
+            }
+            LabelKind::Number {
+                min,
+                max,
+                center,
+                scale,
+            } => {
                 let (center, scale) = unit(*min, *max, *center, *scale);
-                Targets::Number(self.labels.iter().map(|label| ((label - center) / scale) as f32).collect())
+                Targets::Number(
+                    self.labels
+                        .iter()
+                        .map(|label| ((label - center) / scale) as f32)
+                        .collect(),
+                )
             }
         };
-        Features { inputs: self.inputs, x, targets }
+        Features {
+            inputs: self.inputs,
+            x,
+            targets,
+        }
     }
 }
 

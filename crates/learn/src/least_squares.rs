@@ -5,7 +5,9 @@ use crate::{Features, Targets};
 /// R2 on `test` of ordinary least squares with intercept fitted on `train`; `None` without numbers
 /// as labels, or if the normal equations are singular.
 pub fn ols_r2(train: &Features, test: &Features) -> Option<f64> {
-    let (Targets::Number(y), Targets::Number(wanted)) = (train.targets(), test.targets()) else { return None };
+    let (Targets::Number(y), Targets::Number(wanted)) = (train.targets(), test.targets()) else {
+        return None;
+    };
     let inputs = train.inputs();
     let row = |x: &[f32]| -> Vec<f64> { x.iter().map(|v| f64::from(*v)).chain([1.0]).collect() };
     let width = inputs + 1;
@@ -35,7 +37,10 @@ fn solve(mut system: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     for column in 0..n {
         let size = |row: &Vec<f64>| row.get(column).map_or(0.0, |v| v.abs());
         let pivot = (column..n).max_by(|a, b| {
-            system.get(*a).map_or(0.0, size).total_cmp(&system.get(*b).map_or(0.0, size))
+            system
+                .get(*a)
+                .map_or(0.0, size)
+                .total_cmp(&system.get(*b).map_or(0.0, size))
         })?;
         system.swap(column, pivot);
         let lead = *system.get(column)?.get(column)?;
@@ -48,7 +53,9 @@ fn solve(mut system: Vec<Vec<f64>>) -> Option<Vec<f64>> {
             if at == column {
                 row.clone_from(&base);
             } else {
-                row.iter_mut().zip(&base).for_each(|(v, b)| *v -= factor * b);
+                row.iter_mut()
+                    .zip(&base)
+                    .for_each(|(v, b)| *v -= factor * b);
             }
         }
     }

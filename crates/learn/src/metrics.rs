@@ -20,7 +20,12 @@ pub struct Metrics {
 impl Metrics {
     /// No rows to measure on.
     pub const fn unknown() -> Self {
-        Self { loss: 0.0, accuracy: None, r2: None, rows: 0 }
+        Self {
+            loss: 0.0,
+            accuracy: None,
+            r2: None,
+            rows: 0,
+        }
     }
 }
 
@@ -38,12 +43,20 @@ pub fn evaluate(model: &Model, rows: &Features) -> Metrics {
             for (logits, &class) in outputs.chunks_exact(width).zip(classes) {
                 let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f64 = logits.iter().map(|v| f64::from(v - top).exp()).sum();
-                let own = logits.get(class as usize).copied().unwrap_or(f32::NEG_INFINITY);
+                let own = logits
+                    .get(class as usize)
+                    .copied()
+                    .unwrap_or(f32::NEG_INFINITY);
                 loss += sum.ln() - f64::from(own - top);
                 let best = logits.iter().position(|v| *v == top);
                 right += u64::from(best == Some(class as usize));
             }
-            Metrics { loss: loss / n as f64, accuracy: Some(right as f64 / n as f64), r2: None, rows: n as u64 }
+            Metrics {
+                loss: loss / n as f64,
+                accuracy: Some(right as f64 / n as f64),
+                r2: None,
+                rows: n as u64,
+            }
         }
         Targets::Number(wanted) => {
             let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
@@ -53,7 +66,12 @@ pub fn evaluate(model: &Model, rows: &Features) -> Metrics {
                 total += (f64::from(*wanted) - mean).powi(2);
             }
             let r2 = (total > 0.0).then(|| 1.0 - residual / total);
-            Metrics { loss: residual / n as f64, accuracy: None, r2, rows: n as u64 }
+            Metrics {
+                loss: residual / n as f64,
+                accuracy: None,
+                r2,
+                rows: n as u64,
+            }
         }
     }
 }

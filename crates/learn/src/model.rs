@@ -42,7 +42,10 @@ pub(crate) fn layers(spec: &ModelSpec, inputs: usize, outputs: usize) -> Vec<Sha
 
 /// Number of parameters.
 pub fn dimension(spec: &ModelSpec, inputs: usize, outputs: usize) -> usize {
-    layers(spec, inputs, outputs).iter().map(|(i, o)| i * o + o).sum()
+    layers(spec, inputs, outputs)
+        .iter()
+        .map(|(i, o)| i * o + o)
+        .sum()
 }
 
 /// SHA-256 of a model's bytes.
@@ -66,14 +69,23 @@ impl Model {
         let mut params = Vec::with_capacity(dimension(spec, inputs, outputs));
         for (i, o) in &layers {
             let limit = (6.0 / (i + o) as f32).sqrt();
-            params.extend((0..i * o).map(|_| if random { rng.random_range(-limit..limit) } else { 0.0 }));
+            params.extend((0..i * o).map(|_| {
+                if random {
+                    rng.random_range(-limit..limit)
+                } else {
+                    0.0
+                }
+            }));
             params.extend(std::iter::repeat_n(0.0, *o));
         }
         Self { layers, params }
     }
 
     pub(crate) fn with_params(&self, params: Vec<f32>) -> Self {
-        Self { layers: self.layers.clone(), params }
+        Self {
+            layers: self.layers.clone(),
+            params,
+        }
     }
 
     pub(crate) fn layers(&self) -> &[Shape] {
@@ -115,7 +127,9 @@ impl Model {
                     }
                 }
                 if at + 1 < last {
-                    next.iter_mut().skip(start).for_each(|value| *value = value.max(0.0));
+                    next.iter_mut()
+                        .skip(start)
+                        .for_each(|value| *value = value.max(0.0));
                 }
             }
             current = next;
@@ -127,12 +141,23 @@ impl Model {
     pub fn to_safetensors(&self) -> Vec<u8> {
         let mut tensors = Vec::new();
         for (at, ((i, o), weights, biases)) in self.split().into_iter().enumerate() {
-            let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            let bytes = |values: &[f32]| {
+                values
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect::<Vec<u8>>()
+            };
             tensors.push((format!("layer{}.bias", at + 1), vec![o], bytes(biases)));
-            tensors.push((format!("layer{}.weight", at + 1), vec![i, o], bytes(weights)));
+            tensors.push((
+                format!("layer{}.weight", at + 1),
+                vec![i, o],
+                bytes(weights),
+            ));
         }
         let views = tensors.iter().filter_map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, shape.clone(), bytes).ok().map(|view| (name.as_str(), view))
+            TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .ok()
+                .map(|view| (name.as_str(), view))
         });
         // Shapes and lengths agree by construction, which is all that can fail here.
         safetensors::serialize(views, None::<HashMap<String, String>>).unwrap_or_default()
@@ -145,20 +170,34 @@ impl Model {
     /// [`ModelError`] for other tensors, shapes or types than the task's, and for values that are
     /// not finite.
     pub fn from_safetensors(bytes: &[u8], spec: &LearningSpec) -> Result<Self, ModelError> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|e| ModelError(format!("it is not safetensors ({e})")))?;
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|e| ModelError(format!("it is not safetensors ({e})")))?;
         let layers = layers(&spec.model, spec.schema.inputs(), spec.schema.outputs());
         if tensors.len() != 2 * layers.len() {
-            return Err(ModelError(format!("it has {} tensors, the task's has {}", tensors.len(), 2 * layers.len())));
+            return Err(ModelError(format!(
+                "it has {} tensors, the task's has {}",
+                tensors.len(),
+                2 * layers.len()
+            )));
         }
         let mut params = Vec::with_capacity(spec.dimension());
         for (at, &(i, o)) in layers.iter().enumerate() {
             for (part, shape) in [("weight", vec![i, o]), ("bias", vec![o])] {
                 let name = format!("layer{}.{part}", at + 1);
-                let tensor = tensors.tensor(&name).map_err(|_| ModelError(format!("tensor {name} is missing")))?;
+                let tensor = tensors
+                    .tensor(&name)
+                    .map_err(|_| ModelError(format!("tensor {name} is missing")))?;
                 if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-                    return Err(ModelError(format!("tensor {name} is not float32 of shape {shape:?}")));
+                    return Err(ModelError(format!(
+                        "tensor {name} is not float32 of shape {shape:?}"
+                    )));
                 }
-                let values = tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                let values = tensor
+                    .data()
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|bytes| f32::from_le_bytes(*bytes));
                 params.extend(values);
             }
         }
@@ -182,17 +221,30 @@ mod tests {
         let bytes = model.to_safetensors();
         assert_eq!(bytes, model.clone().to_safetensors());
         assert_eq!(Model::from_safetensors(&bytes, &mlp).unwrap(), model);
-        assert!(Model::from_safetensors(&bytes, &softmax).unwrap_err().to_string().contains("4 tensors"));
+        assert!(
+            Model::from_safetensors(&bytes, &softmax)
+                .unwrap_err()
+                .to_string()
+                .contains("4 tensors")
+        );
         assert!(Model::from_safetensors(&bytes[..bytes.len() - 1], &mlp).is_err());
         let mut broken = model.params().to_vec();
         broken[3] = f32::NAN;
         let bytes = model.with_params(broken).to_safetensors();
-        assert!(Model::from_safetensors(&bytes, &mlp).unwrap_err().to_string().contains("not finite"));
+        assert!(
+            Model::from_safetensors(&bytes, &mlp)
+                .unwrap_err()
+                .to_string()
+                .contains("not finite")
+        );
     }
 
     #[test]
     fn predictions_are_the_layers_applied() {
-        let model = Model { layers: vec![(2, 1), (1, 2)], params: vec![1.0, -1.0, 0.5, 2.0, 3.0, 0.0, 1.0] };
+        let model = Model {
+            layers: vec![(2, 1), (1, 2)],
+            params: vec![1.0, -1.0, 0.5, 2.0, 3.0, 0.0, 1.0],
+        };
         // hidden = relu(x0 - x1 + 0.5), outputs = (2h, 3h + 1)
         assert_eq!(model.predict(&[1.0, 0.5, 0.0, 9.0]), [2.0, 4.0, 0.0, 1.0]);
     }

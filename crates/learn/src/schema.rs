@@ -66,8 +66,17 @@ pub struct Schema {
     pub label: Label,
 }
 
-fn check_range(name: &str, min: f64, max: f64, center: Option<f64>, scale: Option<f64>) -> Result<(), SpecError> {
-    let finite = [Some(min), Some(max), center, scale].iter().flatten().all(|v| v.is_finite());
+fn check_range(
+    name: &str,
+    min: f64,
+    max: f64,
+    center: Option<f64>,
+    scale: Option<f64>,
+) -> Result<(), SpecError> {
+    let finite = [Some(min), Some(max), center, scale]
+        .iter()
+        .flatten()
+        .all(|v| v.is_finite());
     if !finite || min >= max || scale.is_some_and(|s| s <= 0.0) {
         return Err(SpecError(format!(
             "column \"{name}\" needs finite numbers with min below max and a positive scale"
@@ -102,10 +111,19 @@ impl Schema {
         let mut names: Vec<_> = self.columns.iter().map(|c| c.name.as_str()).collect();
         names.push(&self.label.name);
         names.sort_unstable();
-        if names.windows(2).any(|pair| pair.first() == pair.last()) || names.iter().any(|n| n.is_empty()) {
+        if names.windows(2).any(|pair| pair.first() == pair.last())
+            || names.iter().any(|n| n.is_empty())
+        {
             return Err(SpecError("every column needs a name of its own".into()));
         }
-        for Column { name, min, max, center, scale } in &self.columns {
+        for Column {
+            name,
+            min,
+            max,
+            center,
+            scale,
+        } in &self.columns
+        {
             check_range(name, *min, *max, *center, *scale)?;
         }
         match &self.label.kind {
@@ -114,18 +132,26 @@ impl Schema {
                 distinct.sort_unstable();
                 distinct.dedup();
                 if classes.len() < 2 || distinct.len() != classes.len() {
-                    return Err(SpecError("the label needs at least two different classes".into()));
+                    return Err(SpecError(
+                        "the label needs at least two different classes".into(),
+                    ));
                 }
                 Ok(())
             }
-            LabelKind::Number { min, max, center, scale } => {
-                check_range(&self.label.name, *min, *max, *center, *scale)
-            }
+            LabelKind::Number {
+                min,
+                max,
+                center,
+                scale,
+            } => check_range(&self.label.name, *min, *max, *center, *scale),
         }
     }
 }
 
 /// Centre and scale of a range.
 pub(crate) fn unit(min: f64, max: f64, center: Option<f64>, scale: Option<f64>) -> (f64, f64) {
-    (center.unwrap_or((min + max) / 2.0), scale.unwrap_or((max - min) / 2.0))
+    (
+        center.unwrap_or((min + max) / 2.0),
+        scale.unwrap_or((max - min) / 2.0),
+    )
 }

@@ -42,7 +42,11 @@ impl OptimiserState {
 
     /// For the store: both moments, little-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.first.iter().chain(&self.second).flat_map(|v| v.to_le_bytes()).collect()
+        self.first
+            .iter()
+            .chain(&self.second)
+            .flat_map(|v| v.to_le_bytes())
+            .collect()
     }
 
     /// From the store.
@@ -65,7 +69,12 @@ impl ServerOptimiser {
     pub(crate) fn validate(&self) -> Result<(), SpecError> {
         let good = match *self {
             Self::FedAvg { learning_rate } => learning_rate.is_finite() && learning_rate > 0.0,
-            Self::FedAdam { learning_rate, beta1, beta2, tau } => {
+            Self::FedAdam {
+                learning_rate,
+                beta1,
+                beta2,
+                tau,
+            } => {
                 learning_rate.is_finite()
                     && learning_rate > 0.0
                     && (0.0..1.0).contains(&beta1)
@@ -75,7 +84,10 @@ impl ServerOptimiser {
             }
         };
         good.then_some(()).ok_or_else(|| {
-            SpecError("the server's step needs a positive rate, betas from 0 up to 1 and a positive tau".into())
+            SpecError(
+                "the server's step needs a positive rate, betas from 0 up to 1 and a positive tau"
+                    .into(),
+            )
         })
     }
 
@@ -84,16 +96,31 @@ impl ServerOptimiser {
     /// # Errors
     ///
     /// [`UpdateError`] if the update is another model's or the result is not finite.
-    pub fn step(&self, state: &mut OptimiserState, model: &Model, mean: &MeanUpdate) -> Result<Model, UpdateError> {
+    pub fn step(
+        &self,
+        state: &mut OptimiserState,
+        model: &Model,
+        mean: &MeanUpdate,
+    ) -> Result<Model, UpdateError> {
         let old = model.params();
         if mean.values().len() != old.len() {
-            return Err(UpdateError::OtherDimension { expected: old.len(), found: mean.values().len() });
+            return Err(UpdateError::OtherDimension {
+                expected: old.len(),
+                found: mean.values().len(),
+            });
         }
         let params: Vec<f32> = match *self {
-            Self::FedAvg { learning_rate } => {
-                old.iter().zip(mean.values()).map(|(w, u)| w + learning_rate * u).collect()
-            }
-            Self::FedAdam { learning_rate, beta1, beta2, tau } => {
+            Self::FedAvg { learning_rate } => old
+                .iter()
+                .zip(mean.values())
+                .map(|(w, u)| w + learning_rate * u)
+                .collect(),
+            Self::FedAdam {
+                learning_rate,
+                beta1,
+                beta2,
+                tau,
+            } => {
                 state.first.resize(old.len(), 0.0);
                 state.second.resize(old.len(), 0.0);
                 let moments = state.first.iter_mut().zip(&mut state.second);
@@ -128,16 +155,29 @@ mod tests {
     fn averaging_adds_the_mean() {
         let model = Model::init(&ModelSpec::Linear, 1, 1, 0);
         let step = ServerOptimiser::FedAvg { learning_rate: 0.5 };
-        let next = step.step(&mut OptimiserState::new(), &model, &mean(&[2.0, -4.0])).unwrap();
+        let next = step
+            .step(&mut OptimiserState::new(), &model, &mean(&[2.0, -4.0]))
+            .unwrap();
         assert_eq!(next.params(), [1.0, -2.0]);
         let other = step.step(&mut OptimiserState::new(), &model, &mean(&[2.0]));
-        assert!(matches!(other, Err(UpdateError::OtherDimension { expected: 2, found: 1 })));
+        assert!(matches!(
+            other,
+            Err(UpdateError::OtherDimension {
+                expected: 2,
+                found: 1
+            })
+        ));
     }
 
     #[test]
     fn adam_follows_its_formula_and_its_state_survives_the_store() {
         let model = Model::init(&ModelSpec::Linear, 1, 1, 0);
-        let adam = ServerOptimiser::FedAdam { learning_rate: 1.0, beta1: 0.5, beta2: 0.75, tau: 0.5 };
+        let adam = ServerOptimiser::FedAdam {
+            learning_rate: 1.0,
+            beta1: 0.5,
+            beta2: 0.75,
+            tau: 0.5,
+        };
         let mut state = OptimiserState::new();
         let next = adam.step(&mut state, &model, &mean(&[2.0, 0.0])).unwrap();
         // m = 1, v = 1: 1 / (1 + 0.5)

@@ -44,11 +44,25 @@ impl LearningSpec {
             ModelSpec::Mlp { hidden } => hidden > 0 && hidden <= 65_536,
         };
         if !fits {
-            return Err(SpecError("the model does not fit the label: softmax needs classes, linear a number".into()));
+            return Err(SpecError(
+                "the model does not fit the label: softmax needs classes, linear a number".into(),
+            ));
         }
-        let LocalTraining { epochs, batch_size, learning_rate } = self.local;
-        if epochs == 0 || epochs > 1000 || batch_size == 0 || !learning_rate.is_finite() || learning_rate <= 0.0 {
-            return Err(SpecError("local training needs 1 to 1000 epochs, a batch and a positive learning rate".into()));
+        let LocalTraining {
+            epochs,
+            batch_size,
+            learning_rate,
+        } = self.local;
+        if epochs == 0
+            || epochs > 1000
+            || batch_size == 0
+            || !learning_rate.is_finite()
+            || learning_rate <= 0.0
+        {
+            return Err(SpecError(
+                "local training needs 1 to 1000 epochs, a batch and a positive learning rate"
+                    .into(),
+            ));
         }
         if !self.clip_norm.0.is_finite() || self.clip_norm.0 <= 0.0 {
             return Err(SpecError("the norm bound must be positive".into()));

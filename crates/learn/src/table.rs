@@ -15,7 +15,10 @@ pub struct DataLimits {
 
 impl Default for DataLimits {
     fn default() -> Self {
-        Self { max_bytes: 64 * 1024 * 1024, max_rows: 1_000_000 }
+        Self {
+            max_bytes: 64 * 1024 * 1024,
+            max_rows: 1_000_000,
+        }
     }
 }
 
@@ -69,33 +72,56 @@ impl std::error::Error for DataErrors {}
 
 impl DataErrors {
     fn one(message: String) -> Self {
-        Self { errors: vec![DataError { row: None, column: None, message }], total: 1 }
+        Self {
+            errors: vec![DataError {
+                row: None,
+                column: None,
+                message,
+            }],
+            total: 1,
+        }
     }
 
     fn push(&mut self, row: u64, column: &str, message: String) {
         self.total += 1;
         if self.errors.len() < SHOWN {
-            self.errors.push(DataError { row: Some(row), column: Some(column.to_owned()), message });
+            self.errors.push(DataError {
+                row: Some(row),
+                column: Some(column.to_owned()),
+                message,
+            });
         }
     }
 }
 
 fn shown(text: &str) -> String {
-    if text.chars().count() > 40 { format!("{}...", text.chars().take(40).collect::<String>()) } else { text.to_owned() }
+    if text.chars().count() > 40 {
+        format!("{}...", text.chars().take(40).collect::<String>())
+    } else {
+        text.to_owned()
+    }
 }
 
 fn parse_number(text: &str, min: f64, max: f64) -> Result<f64, String> {
     if text.is_empty() {
         return Err(format!("is empty; a number from {min} to {max} is needed"));
     }
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("\"{}\" is not a number; a number from {min} to {max} is needed", shown(text)))?;
+    let value: f64 = text.parse().map_err(|_| {
+        format!(
+            "\"{}\" is not a number; a number from {min} to {max} is needed",
+            shown(text)
+        )
+    })?;
     if !value.is_finite() {
-        return Err(format!("\"{}\" is not a finite number; a number from {min} to {max} is needed", shown(text)));
+        return Err(format!(
+            "\"{}\" is not a finite number; a number from {min} to {max} is needed",
+            shown(text)
+        ));
     }
     if value < min || value > max {
-        return Err(format!("{value} is out of range; a number from {min} to {max} is needed"));
+        return Err(format!(
+            "{value} is out of range; a number from {min} to {max} is needed"
+        ));
     }
     Ok(value)
 }
@@ -107,7 +133,11 @@ fn parse_class(text: &str, classes: &[String]) -> Result<f64, String> {
     };
     match classes.iter().position(same) {
         Some(index) => Ok(index as f64),
-        None => Err(format!("\"{}\" is not one of the classes {}", shown(text), classes.join(", "))),
+        None => Err(format!(
+            "\"{}\" is not one of the classes {}",
+            shown(text),
+            classes.join(", ")
+        )),
     }
 }
 
@@ -127,13 +157,24 @@ impl Schema {
         }
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         let text = std::str::from_utf8(bytes).map_err(|e| {
-            DataErrors::one(format!("the file is not UTF-8 text (byte {}); save it as CSV in UTF-8", e.valid_up_to()))
+            DataErrors::one(format!(
+                "the file is not UTF-8 text (byte {}); save it as CSV in UTF-8",
+                e.valid_up_to()
+            ))
         })?;
         if text.trim().is_empty() {
-            return Err(DataErrors::one("the file is empty; a header line and at least one row are needed".into()));
+            return Err(DataErrors::one(
+                "the file is empty; a header line and at least one row are needed".into(),
+            ));
         }
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|e| DataErrors::one(format!("the header cannot be read: {e}")))?.clone();
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .from_reader(text.as_bytes());
+        let header = reader
+            .headers()
+            .map_err(|e| DataErrors::one(format!("the header cannot be read: {e}")))?
+            .clone();
         let find = |name: &str| header.iter().position(|h| h == name);
         let missing: Vec<_> = self
             .columns
@@ -143,20 +184,37 @@ impl Schema {
             .filter(|name| find(name).is_none())
             .collect();
         if !missing.is_empty() {
-            let some: Vec<_> = missing.iter().take(10).map(|name| format!("\"{name}\"")).collect();
+            let some: Vec<_> = missing
+                .iter()
+                .take(10)
+                .map(|name| format!("\"{name}\""))
+                .collect();
             let rest = missing.len().saturating_sub(10);
-            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-            return Err(DataErrors::one(format!("the header is missing the columns {}{more}", some.join(", "))));
+            let more = if rest > 0 {
+                format!(" and {rest} more")
+            } else {
+                String::new()
+            };
+            return Err(DataErrors::one(format!(
+                "the header is missing the columns {}{more}",
+                some.join(", ")
+            )));
         }
         let inputs: Vec<usize> = self.columns.iter().filter_map(|c| find(&c.name)).collect();
         let label_at = find(&self.label.name).unwrap_or(0);
-        let mut errors = DataErrors { errors: Vec::new(), total: 0 };
+        let mut errors = DataErrors {
+            errors: Vec::new(),
+            total: 0,
+        };
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         let mut row = 0;
         for record in reader.records() {
             row += 1;
             if row > limits.max_rows {
-                return Err(DataErrors::one(format!("the file has more than {} rows; leave some out", limits.max_rows)));
+                return Err(DataErrors::one(format!(
+                    "the file has more than {} rows; leave some out",
+                    limits.max_rows
+                )));
             }
             let record = match record {
                 Ok(record) => record,
@@ -169,7 +227,11 @@ impl Schema {
                 errors.push(
                     row,
                     &self.label.name,
-                    format!("the row has {} fields, the header {}", record.len(), header.len()),
+                    format!(
+                        "the row has {} fields, the header {}",
+                        record.len(),
+                        header.len()
+                    ),
                 );
                 continue;
             }
@@ -205,21 +267,38 @@ mod tests {
     use crate::{Column, Label};
 
     fn schema() -> Schema {
-        let column = |name: &str| Column { name: name.into(), min: 0.0, max: 16.0, center: None, scale: None };
+        let column = |name: &str| Column {
+            name: name.into(),
+            min: 0.0,
+            max: 16.0,
+            center: None,
+            scale: None,
+        };
         Schema {
             columns: vec![column("a"), column("b")],
-            label: Label { name: "y".into(), kind: LabelKind::Class { classes: vec!["0".into(), "1".into()] } },
+            label: Label {
+                name: "y".into(),
+                kind: LabelKind::Class {
+                    classes: vec!["0".into(), "1".into()],
+                },
+            },
         }
     }
 
     fn error(csv: &str) -> String {
-        schema().read_csv(csv.as_bytes(), &DataLimits::default()).unwrap_err().to_string()
+        schema()
+            .read_csv(csv.as_bytes(), &DataLimits::default())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn good_rows_are_read_whatever_the_column_order_and_line_ends() {
         let samples = schema()
-            .read_csv("\u{feff}extra,y,b,a\r\nx,1.0,3,4\r\n,0,0,16\r\n".as_bytes(), &DataLimits::default())
+            .read_csv(
+                "\u{feff}extra,y,b,a\r\nx,1.0,3,4\r\n,0,0,16\r\n".as_bytes(),
+                &DataLimits::default(),
+            )
             .unwrap();
         assert_eq!(samples.len(), 2);
         let features = samples.features(&schema());
@@ -233,25 +312,53 @@ mod tests {
         assert!(error(" \n").contains("empty"));
         assert!(error("a,b,y\n").contains("no rows"));
         assert!(error("a,y\n1,0\n").contains("missing the columns \"b\""));
-        assert_eq!(error("a,b,y\n1,2,0\n1,cat,0\n"), "row 2, column \"b\": \"cat\" is not a number; a number from 0 to 16 is needed");
-        assert!(error("a,b,y\nNaN,2,0\n").contains("row 1, column \"a\": \"NaN\" is not a finite number"));
+        assert_eq!(
+            error("a,b,y\n1,2,0\n1,cat,0\n"),
+            "row 2, column \"b\": \"cat\" is not a number; a number from 0 to 16 is needed"
+        );
+        assert!(
+            error("a,b,y\nNaN,2,0\n")
+                .contains("row 1, column \"a\": \"NaN\" is not a finite number")
+        );
         assert!(error("a,b,y\ninf,2,0\n").contains("not a finite"));
         assert!(error("a,b,y\n1,17,0\n").contains("17 is out of range; a number from 0 to 16"));
         assert!(error("a,b,y\n1,,0\n").contains("is empty"));
         assert!(error("a,b,y\n1,2,7\n").contains("\"7\" is not one of the classes 0, 1"));
         assert!(error("a,b,y\n1,2\n").contains("has 2 fields, the header 3"));
-        let latin1 = schema().read_csv(b"a,b,y\n1,\xE9,0\n", &DataLimits::default()).unwrap_err();
+        let latin1 = schema()
+            .read_csv(b"a,b,y\n1,\xE9,0\n", &DataLimits::default())
+            .unwrap_err();
         assert!(latin1.to_string().contains("UTF-8"));
-        let small = DataLimits { max_bytes: 3, max_rows: 9 };
-        assert!(schema().read_csv(b"a,b,y\n", &small).unwrap_err().to_string().contains("at most 3"));
-        let few = DataLimits { max_rows: 1, ..DataLimits::default() };
-        assert!(schema().read_csv(b"a,b,y\n1,2,0\n1,2,0\n", &few).unwrap_err().to_string().contains("more than 1 rows"));
+        let small = DataLimits {
+            max_bytes: 3,
+            max_rows: 9,
+        };
+        assert!(
+            schema()
+                .read_csv(b"a,b,y\n", &small)
+                .unwrap_err()
+                .to_string()
+                .contains("at most 3")
+        );
+        let few = DataLimits {
+            max_rows: 1,
+            ..DataLimits::default()
+        };
+        assert!(
+            schema()
+                .read_csv(b"a,b,y\n1,2,0\n1,2,0\n", &few)
+                .unwrap_err()
+                .to_string()
+                .contains("more than 1 rows")
+        );
     }
 
     #[test]
     fn many_errors_are_counted_and_the_first_shown() {
         let rows = "x,2,0\n".repeat(100);
-        let errors = schema().read_csv(format!("a,b,y\n{rows}").as_bytes(), &DataLimits::default()).unwrap_err();
+        let errors = schema()
+            .read_csv(format!("a,b,y\n{rows}").as_bytes(), &DataLimits::default())
+            .unwrap_err();
         assert_eq!((errors.errors.len(), errors.total), (20, 100));
         assert!(errors.to_string().ends_with("and 80 more"));
     }

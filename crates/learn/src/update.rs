@@ -38,7 +38,11 @@ pub enum UpdateError {
 }
 
 fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|v| f64::from(*v) * f64::from(*v))
+        .sum::<f64>()
+        .sqrt()
 }
 
 fn check_finite(values: &[f32]) -> Result<(), UpdateError> {
@@ -92,10 +96,19 @@ impl LocalUpdate {
         let limit = f64::from(bound.0);
         let clipped = original > limit;
         let values = match clipped {
-            true => self.values.iter().map(|v| (f64::from(*v) * (limit / original)) as f32).collect(),
+            true => self
+                .values
+                .iter()
+                .map(|v| (f64::from(*v) * (limit / original)) as f32)
+                .collect(),
             false => self.values,
         };
-        Ok(ClippedUpdate { values, bound, original: original as f32, clipped })
+        Ok(ClippedUpdate {
+            values,
+            bound,
+            original: original as f32,
+            clipped,
+        })
     }
 }
 
@@ -138,9 +151,15 @@ impl ClippedUpdate {
         let mut scale = one / f64::from(self.bound.0);
         let slack = 1.0 - (self.values.len() as f64).sqrt() / one;
         loop {
-            let values: Vec<i32> =
-                self.values.iter().map(|v| (f64::from(*v) * scale).round_ties_even() as i32).collect();
-            let squares: u64 = values.iter().map(|v| i64::from(*v).unsigned_abs().pow(2)).sum();
+            let values: Vec<i32> = self
+                .values
+                .iter()
+                .map(|v| (f64::from(*v) * scale).round_ties_even() as i32)
+                .collect();
+            let squares: u64 = values
+                .iter()
+                .map(|v| i64::from(*v).unsigned_abs().pow(2))
+                .sum();
             if squares < limit {
                 return Ok(FixedUpdate { values, frac_bits });
             }
@@ -174,10 +193,17 @@ impl FixedUpdate {
 /// # Errors
 ///
 /// [`UpdateError::OverNorm`] or [`UpdateError::NotFinite`].
-pub fn quantise_vector(values: &[f32], bound: ClipNorm, frac_bits: u32) -> Result<FixedUpdate, UpdateError> {
+pub fn quantise_vector(
+    values: &[f32],
+    bound: ClipNorm,
+    frac_bits: u32,
+) -> Result<FixedUpdate, UpdateError> {
     let clipped = LocalUpdate::new(values.to_vec()).clip(bound)?;
     if clipped.clipped {
-        return Err(UpdateError::OverNorm { norm: clipped.original, bound: bound.0 });
+        return Err(UpdateError::OverNorm {
+            norm: clipped.original,
+            bound: bound.0,
+        });
     }
     clipped.quantise(frac_bits)
 }
@@ -198,8 +224,10 @@ impl MeanUpdate {
         if weight == 0 {
             return Err(UpdateError::NoWeight);
         }
-        let values: Vec<f32> =
-            sum.iter().map(|v| (v * f64::from(bound.0) / weight as f64) as f32).collect();
+        let values: Vec<f32> = sum
+            .iter()
+            .map(|v| (v * f64::from(bound.0) / weight as f64) as f32)
+            .collect();
         check_finite(&values)?;
         Ok(Self { values })
     }
@@ -238,7 +266,8 @@ mod tests {
     #[test]
     fn halves_round_to_even_and_the_bound_itself_fits() {
         let step = 1.0 / 32768.0;
-        let fixed = quantise_vector(&[0.5 * step, 1.5 * step, -2.5 * step], ClipNorm(1.0), 15).unwrap();
+        let fixed =
+            quantise_vector(&[0.5 * step, 1.5 * step, -2.5 * step], ClipNorm(1.0), 15).unwrap();
         assert_eq!(fixed.values(), [0, 2, -2]);
         let edge = quantise_vector(&[1.0], ClipNorm(1.0), 15).unwrap();
         assert_eq!(edge.values(), [32767]);
@@ -247,10 +276,19 @@ mod tests {
     #[test]
     fn what_is_over_the_bound_or_not_finite_is_refused_with_its_figure() {
         let over = quantise_vector(&[3.0, 4.0], ClipNorm(1.0), 15).unwrap_err();
-        assert_eq!(over, UpdateError::OverNorm { norm: 5.0, bound: 1.0 });
+        assert_eq!(
+            over,
+            UpdateError::OverNorm {
+                norm: 5.0,
+                bound: 1.0
+            }
+        );
         let nan = quantise_vector(&[0.0, f32::NAN], ClipNorm(1.0), 15).unwrap_err();
         assert_eq!(nan, UpdateError::NotFinite { index: 1 });
-        assert_eq!(MeanUpdate::from_sum(&[1.0], ClipNorm(1.0), 0), Err(UpdateError::NoWeight));
+        assert_eq!(
+            MeanUpdate::from_sum(&[1.0], ClipNorm(1.0), 0),
+            Err(UpdateError::NoWeight)
+        );
         let secret = LocalUpdate::new(vec![0.125]);
         assert!(!format!("{secret:?}").contains("0.125"));
     }

@@ -304,7 +304,9 @@ impl Delivery {
                 };
                 self.out.push_back(Output::Delivered { path, because });
             }
-            Some(reason @ (Reason::Paused | Reason::Unavailable)) => self.wait(now, reason.text().to_owned()),
+            Some(reason @ (Reason::Paused | Reason::Unavailable)) => {
+                self.wait(now, reason.text().to_owned())
+            }
             reason => {
                 self.state = State::Over;
                 self.out.push_back(match reason {

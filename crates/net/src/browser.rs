@@ -13,7 +13,10 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     core::muxing::StreamMuxerBox,
     multiaddr::Protocol,
-    swarm::{SwarmEvent, dial_opts::{DialOpts, PeerCondition}},
+    swarm::{
+        SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use libp2p_stream::{Behaviour, Control};
 use libp2p_webrtc_websys::{Config, Transport};
@@ -54,7 +57,10 @@ impl DialError {
 
     fn sort(text: String) -> Self {
         let has = |word: &str| text.contains(word);
-        if has("SDP is modified") || has("InvalidModificationError") || has("Firefox does not support") {
+        if has("SDP is modified")
+            || has("InvalidModificationError")
+            || has("Firefox does not support")
+        {
             Self::RefusedByBrowser(text)
         } else if has("RTCPeerConnection is not defined") {
             Self::NoWebRtc
@@ -87,17 +93,23 @@ impl BrowserEndpoint {
         let swarm = SwarmBuilder::with_new_identity()
             .with_wasm_bindgen()
             .with_other_transport(|key| {
-                Transport::new(Config::new(key)).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+                Transport::new(Config::new(key))
+                    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
             })
             .map_err(|e| failed(e.to_string()))?
             .with_behaviour(|_| Behaviour::new())
             .map_err(|e| failed(e.to_string()))?
-            .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_secs(20)))
+            .with_swarm_config(|config| {
+                config.with_idle_connection_timeout(std::time::Duration::from_secs(20))
+            })
             .build();
         let control = swarm.behaviour().new_control();
         let (commands, inbox) = mpsc::channel(16);
         wasm_bindgen_futures::spawn_local(drive(swarm, inbox));
-        Ok(Self { control, commands: Rc::new(RefCell::new(commands)) })
+        Ok(Self {
+            control,
+            commands: Rc::new(RefCell::new(commands)),
+        })
     }
 
     /// Open a stream to the node at this WebRTC-direct address, within five seconds.
@@ -111,8 +123,14 @@ impl BrowserEndpoint {
             let (done, answer) = oneshot::channel();
             let mut commands = self.commands.borrow().clone();
             let stopped = || DialError::Unreachable("the endpoint has stopped".into());
-            commands.send(Command::Dial(peer, address, done)).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())?.map_err(DialError::sort)?;
+            commands
+                .send(Command::Dial(peer, address, done))
+                .await
+                .map_err(|_| stopped())?;
+            answer
+                .await
+                .map_err(|_| stopped())?
+                .map_err(DialError::sort)?;
             let mut control = self.control.clone();
             control
                 .open_stream(peer, StreamProtocol::new(protocol))

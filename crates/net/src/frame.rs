@@ -57,7 +57,11 @@ pub async fn read_frame<R: AsyncRead + Unpin>(
     }
     // Grows with what arrives: a claimed length alone must not take a server's memory.
     let mut payload = Vec::new();
-    reader.take(len as u64).read_to_end(&mut payload).await.map_err(truncated)?;
+    reader
+        .take(len as u64)
+        .read_to_end(&mut payload)
+        .await
+        .map_err(truncated)?;
     if payload.len() != len {
         return Err(FrameError::Truncated);
     }
@@ -69,7 +73,10 @@ pub async fn read_frame<R: AsyncRead + Unpin>(
 /// # Errors
 ///
 /// [`FrameError::TooLarge`] if the payload does not fit a `u32`; [`FrameError::Io`].
-pub async fn write_frame<W: AsyncWrite + Unpin>(writer: &mut W, frame: &Frame) -> Result<(), FrameError> {
+pub async fn write_frame<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    frame: &Frame,
+) -> Result<(), FrameError> {
     write_parts(writer, frame.kind, &frame.payload).await
 }
 
@@ -106,7 +113,9 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Frame, FrameError> {
-        block_on(read_frame(&mut Cursor::new(bytes), |kind| (kind == 7).then_some(10)))
+        block_on(read_frame(&mut Cursor::new(bytes), |kind| {
+            (kind == 7).then_some(10)
+        }))
     }
 
     #[test]
@@ -124,15 +133,31 @@ mod tests {
     fn every_truncation_is_seen() {
         let whole = [0, 0, 0, 3, 7, 1, 2, 3];
         for end in 0..whole.len() {
-            assert!(matches!(read(&whole[..end]), Err(FrameError::Truncated)), "cut at {end}");
+            assert!(
+                matches!(read(&whole[..end]), Err(FrameError::Truncated)),
+                "cut at {end}"
+            );
         }
     }
 
     #[test]
     fn a_huge_length_is_refused_before_anything_is_read() {
         let error = read(&[0xff, 0xff, 0xff, 0xff, 7]).unwrap_err();
-        assert!(matches!(error, FrameError::TooLarge { kind: 7, len: 0xffff_ffff, max: 10 }));
-        assert!(matches!(read(&[0, 0, 0, 11, 7]), Err(FrameError::TooLarge { len: 11, .. })));
-        assert!(matches!(read(&[0, 0, 0, 1, 8, 0]), Err(FrameError::UnknownKind(8))));
+        assert!(matches!(
+            error,
+            FrameError::TooLarge {
+                kind: 7,
+                len: 0xffff_ffff,
+                max: 10
+            }
+        ));
+        assert!(matches!(
+            read(&[0, 0, 0, 11, 7]),
+            Err(FrameError::TooLarge { len: 11, .. })
+        ));
+        assert!(matches!(
+            read(&[0, 0, 0, 1, 8, 0]),
+            Err(FrameError::UnknownKind(8))
+        ));
     }
 }

@@ -68,7 +68,10 @@ impl HttpClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map(Self)
-            .map_err(|e| HttpError::Unreachable { url: "the network".into(), why: e.to_string() })
+            .map_err(|e| HttpError::Unreachable {
+                url: "the network".into(),
+                why: e.to_string(),
+            })
     }
 
     async fn read(url: &str, mut response: Response, max: usize) -> Result<Vec<u8>, HttpError> {
@@ -87,12 +90,23 @@ impl HttpClient {
         if status.is_success() {
             return Ok(response);
         }
-        let body = Self::read(url, response, 64 * 1024).await.unwrap_or_default();
+        let body = Self::read(url, response, 64 * 1024)
+            .await
+            .unwrap_or_default();
         let body = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
-            .and_then(|value| value.get("message").and_then(|m| m.as_str()).map(str::to_owned))
+            .and_then(|value| {
+                value
+                    .get("message")
+                    .and_then(|m| m.as_str())
+                    .map(str::to_owned)
+            })
             .unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(300).collect());
-        Err(HttpError::Status { url: url.to_owned(), status: status.as_u16(), body })
+        Err(HttpError::Status {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            body,
+        })
     }
 
     /// Get bytes, at most `max`.
@@ -101,7 +115,12 @@ impl HttpClient {
     ///
     /// [`HttpError`].
     pub async fn get_bytes(&self, url: &str, max: usize) -> Result<Vec<u8>, HttpError> {
-        let response = self.0.get(url).send().await.map_err(|e| unreachable(url, &e))?;
+        let response = self
+            .0
+            .get(url)
+            .send()
+            .await
+            .map_err(|e| unreachable(url, &e))?;
         Self::read(url, Self::good(url, response).await?, max).await
     }
 
@@ -112,7 +131,10 @@ impl HttpClient {
     /// [`HttpError`].
     pub async fn get_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, HttpError> {
         let body = self.get_bytes(url, JSON_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed { url: url.to_owned(), why: e.to_string() })
+        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
+            url: url.to_owned(),
+            why: e.to_string(),
+        })
     }
 
     /// Post JSON with a bearer token.
@@ -120,11 +142,19 @@ impl HttpClient {
     /// # Errors
     ///
     /// [`HttpError`].
-    pub async fn post_json<B: Serialize, T: DeserializeOwned>(&self, url: &str, body: &B, token: &str) -> Result<T, HttpError> {
+    pub async fn post_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        url: &str,
+        body: &B,
+        token: &str,
+    ) -> Result<T, HttpError> {
         let request = self.0.post(url).bearer_auth(token).json(body);
         let response = request.send().await.map_err(|e| unreachable(url, &e))?;
         let body = Self::read(url, Self::good(url, response).await?, JSON_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed { url: url.to_owned(), why: e.to_string() })
+        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
+            url: url.to_owned(),
+            why: e.to_string(),
+        })
     }
 
     /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`.
@@ -132,20 +162,43 @@ impl HttpClient {
     /// # Errors
     ///
     /// [`HttpError::Unreachable`]; a refusal is an answer.
-    pub async fn put_report(&self, base: &str, task: &str, bytes: Vec<u8>) -> Result<PutAnswer, HttpError> {
+    pub async fn put_report(
+        &self,
+        base: &str,
+        task: &str,
+        bytes: Vec<u8>,
+    ) -> Result<PutAnswer, HttpError> {
         let url = format!("{}/tasks/{task}/reports", base.trim_end_matches('/'));
-        let request = self.0.put(&url).header(CONTENT_TYPE, "application/dap-report").body(bytes);
+        let request = self
+            .0
+            .put(&url)
+            .header(CONTENT_TYPE, "application/dap-report")
+            .body(bytes);
         let response = request.send().await.map_err(|e| unreachable(&url, &e))?;
         let status = response.status();
         let body = Self::read(&url, response, 64 * 1024).await?;
         let code = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
-            .and_then(|value| value.get("code").and_then(|c| c.as_str()).map(str::to_owned));
-        if status.is_server_error() || (status != StatusCode::PAYLOAD_TOO_LARGE && !status.is_success() && code.is_none()) {
+            .and_then(|value| {
+                value
+                    .get("code")
+                    .and_then(|c| c.as_str())
+                    .map(str::to_owned)
+            });
+        if status.is_server_error()
+            || (status != StatusCode::PAYLOAD_TOO_LARGE && !status.is_success() && code.is_none())
+        {
             let body = String::from_utf8_lossy(&body).chars().take(300).collect();
-            return Err(HttpError::Status { url, status: status.as_u16(), body });
+            return Err(HttpError::Status {
+                url,
+                status: status.as_u16(),
+                body,
+            });
         }
-        Ok(PutAnswer { status: status.as_u16(), code })
+        Ok(PutAnswer {
+            status: status.as_u16(),
+            code,
+        })
     }
 }
 
@@ -156,5 +209,8 @@ fn unreachable(url: &str, error: &reqwest::Error) -> HttpError {
         why = inner.to_string();
         source = inner.source();
     }
-    HttpError::Unreachable { url: url.to_owned(), why }
+    HttpError::Unreachable {
+        url: url.to_owned(),
+        why,
+    }
 }

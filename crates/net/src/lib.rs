@@ -31,7 +31,15 @@
 //! assert!(block_on(read_frame(&mut Cursor::new(&bytes), |_| Some(10_000))).is_err());
 //! # Ok::<(), defim_net::FrameError>(())
 //! ```
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 #[cfg(target_arch = "wasm32")]
 pub mod browser;

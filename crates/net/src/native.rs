@@ -16,7 +16,10 @@ use libp2p::{
     identity::{Keypair, PublicKey, ed25519},
     multiaddr::Protocol,
     noise, ping,
-    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::{DialOpts, PeerCondition}},
+    swarm::{
+        NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
     tcp, yamux,
 };
 use libp2p_stream::Control;
@@ -59,7 +62,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, connections_per_peer: 8, pending: 1024 }
+        Self {
+            connections: 4096,
+            connections_per_peer: 8,
+            pending: 1024,
+        }
     }
 }
 
@@ -78,7 +85,9 @@ pub enum NetError {
         why: String,
     },
     /// The certificate cannot be read.
-    #[error("the WebRTC certificate cannot be used: {0}; remove it to make a new one (the node's address changes)")]
+    #[error(
+        "the WebRTC certificate cannot be used: {0}; remove it to make a new one (the node's address changes)"
+    )]
     Certificate(String),
     /// The other node cannot be reached.
     #[error("no connection to {addresses}: {why}")]
@@ -147,7 +156,13 @@ fn peer_key(peer: &PeerId) -> Option<[u8; 32]> {
     let bytes = peer.to_bytes();
     // An ed25519 peer id is the identity multihash (0x00) of the key's protobuf.
     let protobuf = bytes.get(2..)?;
-    Some(PublicKey::try_decode_protobuf(protobuf).ok()?.try_into_ed25519().ok()?.to_bytes())
+    Some(
+        PublicKey::try_decode_protobuf(protobuf)
+            .ok()?
+            .try_into_ed25519()
+            .ok()?
+            .to_bytes(),
+    )
 }
 
 fn peer_id(key: &[u8; 32]) -> Option<PeerId> {
@@ -160,9 +175,14 @@ fn peer_id(key: &[u8; 32]) -> Option<PeerId> {
 /// # Errors
 ///
 /// [`NetError`] if the seed gives no key.
-pub fn address_of(seed: &[u8; 32], quic: SocketAddr, tcp: SocketAddr) -> Result<Vec<String>, NetError> {
+pub fn address_of(
+    seed: &[u8; 32],
+    quic: SocketAddr,
+    tcp: SocketAddr,
+) -> Result<Vec<String>, NetError> {
     let mut seed = *seed;
-    let keypair = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
+    let keypair =
+        Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
     let peer = Protocol::P2p(keypair.public().to_peer_id());
     Ok(vec![
         listen_address(quic, true, &[Protocol::QuicV1, peer.clone()]).to_string(),
@@ -175,7 +195,11 @@ fn listen_address(at: SocketAddr, udp: bool, rest: &[Protocol<'static>]) -> Mult
         IpAddr::V4(ip) => Protocol::Ip4(ip),
         IpAddr::V6(ip) => Protocol::Ip6(ip),
     };
-    let port = if udp { Protocol::Udp(at.port()) } else { Protocol::Tcp(at.port()) };
+    let port = if udp {
+        Protocol::Udp(at.port())
+    } else {
+        Protocol::Tcp(at.port())
+    };
     [ip, port].into_iter().chain(rest.iter().cloned()).collect()
 }
 
@@ -190,42 +214,68 @@ impl Endpoint {
         // An error means that one is set already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut seed = config.identity_seed;
-        let keypair = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
-        let key = keypair.public().try_into_ed25519().map_err(|e| NetError::Address(e.to_string()))?.to_bytes();
+        let keypair =
+            Keypair::ed25519_from_bytes(&mut seed).map_err(|e| NetError::Address(e.to_string()))?;
+        let key = keypair
+            .public()
+            .try_into_ed25519()
+            .map_err(|e| NetError::Address(e.to_string()))?
+            .to_bytes();
         let own = keypair.public().to_peer_id();
         let certificate = match &config.webrtc_certificate_pem {
-            Some(pem) => Certificate::from_pem(pem).map_err(|e| NetError::Certificate(e.to_string()))?,
-            None => Certificate::generate(&mut rand10::rng()).map_err(|e| NetError::Certificate(e.to_string()))?,
+            Some(pem) => {
+                Certificate::from_pem(pem).map_err(|e| NetError::Certificate(e.to_string()))?
+            }
+            None => Certificate::generate(&mut rand10::rng())
+                .map_err(|e| NetError::Certificate(e.to_string()))?,
         };
         let pem = config.webrtc.map(|_| Arc::new(certificate.serialize_pem()));
         let mut swarm = build(keypair, certificate, config.limits)?;
         let mut wanted = HashMap::<ListenerId, String>::new();
         let addresses = [
-            config.quic.map(|at| listen_address(at, true, &[Protocol::QuicV1])),
+            config
+                .quic
+                .map(|at| listen_address(at, true, &[Protocol::QuicV1])),
             config.tcp.map(|at| listen_address(at, false, &[])),
-            config.webrtc.map(|at| listen_address(at, true, &[Protocol::WebRTCDirect])),
+            config
+                .webrtc
+                .map(|at| listen_address(at, true, &[Protocol::WebRTCDirect])),
         ];
         for address in addresses.into_iter().flatten() {
             let text = address.to_string();
-            let id = swarm
-                .listen_on(address)
-                .map_err(|e| NetError::Listen { address: text.clone(), why: e.to_string() })?;
+            let id = swarm.listen_on(address).map_err(|e| NetError::Listen {
+                address: text.clone(),
+                why: e.to_string(),
+            })?;
             wanted.insert(id, text);
         }
         let mut found = Vec::new();
         while !wanted.is_empty() {
             match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
+                SwarmEvent::NewListenAddr {
+                    listener_id,
+                    address,
+                } => {
                     wanted.remove(&listener_id);
                     found.push(address.with(Protocol::P2p(own)).to_string());
                 }
                 SwarmEvent::ListenerError { listener_id, error } => {
                     let address = wanted.remove(&listener_id).unwrap_or_default();
-                    return Err(NetError::Listen { address, why: error.to_string() });
+                    return Err(NetError::Listen {
+                        address,
+                        why: error.to_string(),
+                    });
                 }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                SwarmEvent::ListenerClosed {
+                    listener_id,
+                    reason,
+                    ..
+                } => {
                     let address = wanted.remove(&listener_id).unwrap_or_default();
-                    return Err(NetError::Listen { address, why: format!("{reason:?}") });
+                    return Err(NetError::Listen {
+                        address,
+                        why: format!("{reason:?}"),
+                    });
                 }
                 _ => {}
             }
@@ -233,7 +283,13 @@ impl Endpoint {
         let control = swarm.behaviour().streams.new_control();
         let (commands, inbox) = mpsc::channel(64);
         tokio::spawn(drive(swarm, inbox));
-        Ok(Self { control, commands, addresses: Arc::new(found), certificate: pem, key })
+        Ok(Self {
+            control,
+            commands,
+            addresses: Arc::new(found),
+            certificate: pem,
+            key,
+        })
     }
 
     /// Where this endpoint listens, peer id and certificate hash included.
@@ -258,7 +314,10 @@ impl Endpoint {
     /// [`NetError::Stopped`] if the protocol is taken already.
     pub fn accept(&self, protocol: &'static str) -> Result<Incoming, NetError> {
         let mut control = self.control.clone();
-        control.accept(StreamProtocol::new(protocol)).map(Incoming).map_err(|_| NetError::Stopped)
+        control
+            .accept(StreamProtocol::new(protocol))
+            .map(Incoming)
+            .map_err(|_| NetError::Stopped)
     }
 
     /// Open a stream to a node, over a connection that is there or a new one.
@@ -274,16 +333,25 @@ impl Endpoint {
         deadline: Duration,
     ) -> Result<Stream, NetError> {
         let peer = peer_id(&node).ok_or_else(|| NetError::Address(addresses.join(", ")))?;
-        let unreachable = |why: String| NetError::Unreachable { addresses: addresses.join(", "), why };
+        let unreachable = |why: String| NetError::Unreachable {
+            addresses: addresses.join(", "),
+            why,
+        };
         let work = async {
             self.dial(peer, addresses).await?;
             let mut control = self.control.clone();
-            match control.open_stream(peer, StreamProtocol::new(protocol)).await {
+            match control
+                .open_stream(peer, StreamProtocol::new(protocol))
+                .await
+            {
                 Ok(stream) => Ok(stream),
                 Err(first) => {
                     // The connection may be that of a process that is gone: drop it and dial anew.
                     tracing::debug!(%first, "stream failed, dialling again");
-                    self.commands.send(Command::Close(peer)).await.map_err(|_| NetError::Stopped)?;
+                    self.commands
+                        .send(Command::Close(peer))
+                        .await
+                        .map_err(|_| NetError::Stopped)?;
                     self.dial(peer, addresses).await?;
                     control
                         .open_stream(peer, StreamProtocol::new(protocol))
@@ -292,7 +360,9 @@ impl Endpoint {
                 }
             }
         };
-        tokio::time::timeout(deadline, work).await.map_err(|_| NetError::Deadline(deadline))?
+        tokio::time::timeout(deadline, work)
+            .await
+            .map_err(|_| NetError::Deadline(deadline))?
     }
 
     async fn dial(&self, peer: PeerId, addresses: &[String]) -> Result<(), NetError> {
@@ -302,13 +372,20 @@ impl Endpoint {
             .collect::<Result<Vec<Multiaddr>, _>>()?;
         let (done, answer) = oneshot::channel();
         self.commands
-            .send(Command::Dial(Dial { peer, addresses: parsed, done }))
+            .send(Command::Dial(Dial {
+                peer,
+                addresses: parsed,
+                done,
+            }))
             .await
             .map_err(|_| NetError::Stopped)?;
         answer
             .await
             .map_err(|_| NetError::Stopped)?
-            .map_err(|why| NetError::Unreachable { addresses: addresses.join(", "), why })
+            .map_err(|why| NetError::Unreachable {
+                addresses: addresses.join(", "),
+                why,
+            })
     }
 
     /// Ask another node: one frame out, one frame back.
@@ -331,11 +408,17 @@ impl Endpoint {
             let _ = stream.close().await;
             Ok(answer)
         };
-        tokio::time::timeout(deadline, work).await.map_err(|_| NetError::Deadline(deadline))?
+        tokio::time::timeout(deadline, work)
+            .await
+            .map_err(|_| NetError::Deadline(deadline))?
     }
 }
 
-fn build(keypair: Keypair, certificate: Certificate, limits: Limits) -> Result<Swarm<Behaviour>, NetError> {
+fn build(
+    keypair: Keypair,
+    certificate: Certificate,
+    limits: Limits,
+) -> Result<Swarm<Behaviour>, NetError> {
     let failed = |e: &dyn std::fmt::Display| NetError::Address(e.to_string());
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_established(Some(limits.connections))
@@ -343,11 +426,16 @@ fn build(keypair: Keypair, certificate: Certificate, limits: Limits) -> Result<S
         .with_max_pending_incoming(Some(limits.pending));
     let builder = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
         .map_err(|e| failed(&e))?
         .with_quic()
         .with_other_transport(|key| {
-            WebRtc::new(key.clone(), certificate).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+            WebRtc::new(key.clone(), certificate)
+                .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         })
         .map_err(|e| failed(&e))?
         .with_behaviour(|_| Behaviour {
@@ -356,7 +444,9 @@ fn build(keypair: Keypair, certificate: Certificate, limits: Limits) -> Result<S
             limits: connection_limits::Behaviour::new(limits),
         })
         .map_err(|e| failed(&e))?;
-    Ok(builder.with_swarm_config(|config| config.with_idle_connection_timeout(IDLE)).build())
+    Ok(builder
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .build())
 }
 
 async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Command>) {

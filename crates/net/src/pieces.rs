@@ -25,7 +25,10 @@ pub struct Pieces<W> {
 impl<W> Pieces<W> {
     /// Wrap a writer that has nothing unflushed.
     pub fn new(inner: W) -> Self {
-        Self { inner, unflushed: 0 }
+        Self {
+            inner,
+            unflushed: 0,
+        }
     }
 
     /// The writer inside; flush before.
@@ -35,7 +38,11 @@ impl<W> Pieces<W> {
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Pieces<W> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.unflushed >= PIECE_BYTES {
             ready!(self.as_mut().poll_flush(cx))?;
         }
@@ -83,7 +90,11 @@ mod tests {
     }
 
     impl AsyncWrite for Channel {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
             // Short writes happen.
             let taken = buf.len().min(3_001);
             self.open.extend_from_slice(&buf[..taken]);
@@ -106,7 +117,12 @@ mod tests {
         let bytes: Vec<u8> = (0..100_003_u32).map(|i| i as u8).collect();
         let mut channel = Channel::default();
         block_on(write_pieces(&mut channel, &bytes)).unwrap();
-        assert!(channel.messages.iter().all(|message| message.len() <= PIECE_BYTES));
+        assert!(
+            channel
+                .messages
+                .iter()
+                .all(|message| message.len() <= PIECE_BYTES)
+        );
         assert_eq!(channel.messages.concat(), bytes);
         assert!(channel.open.is_empty(), "all of it is flushed");
     }
@@ -116,7 +132,12 @@ mod tests {
         let mut pieces = Pieces::new(Channel::default());
         block_on(write_parts(&mut pieces, 1, &vec![5; 65_536])).unwrap();
         let channel = pieces.into_inner();
-        assert!(channel.messages.iter().all(|message| message.len() <= PIECE_BYTES));
+        assert!(
+            channel
+                .messages
+                .iter()
+                .all(|message| message.len() <= PIECE_BYTES)
+        );
         assert_eq!(channel.messages.concat().len(), 65_541);
     }
 }

@@ -88,18 +88,25 @@ pub trait UploadHandler {
     /// Begin or go on.
     fn begin(&self, begin: &Begin) -> impl Future<Output = BeginAnswer> + Send;
     /// Store a piece that starts at `offset`.
-    fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), Verdict>> + Send;
+    fn append(
+        &self,
+        begin: &Begin,
+        offset: u64,
+        bytes: &[u8],
+    ) -> impl Future<Output = Result<(), Verdict>> + Send;
     /// All bytes are here.
     fn finish(&self, begin: &Begin) -> impl Future<Output = Verdict> + Send;
 }
 
 fn control<T: Serialize>(kind: u8, value: &T) -> Result<Frame, UploadError> {
-    let payload = postcard::to_allocvec(value).map_err(|_| UploadError::Protocol("a message cannot be encoded"))?;
+    let payload = postcard::to_allocvec(value)
+        .map_err(|_| UploadError::Protocol("a message cannot be encoded"))?;
     Ok(Frame { kind, payload })
 }
 
 fn read<T: DeserializeOwned>(frame: &Frame) -> Result<T, UploadError> {
-    postcard::from_bytes(&frame.payload).map_err(|_| UploadError::Protocol("a message cannot be decoded"))
+    postcard::from_bytes(&frame.payload)
+        .map_err(|_| UploadError::Protocol("a message cannot be decoded"))
 }
 
 /// A frame in pieces that a WebRTC stream survives.
@@ -121,7 +128,12 @@ pub async fn upload<S: AsyncRead + AsyncWrite + Unpin>(
     mut progress: impl FnMut(Progress),
 ) -> Result<Verdict, UploadError> {
     let total = report.bytes.len() as u64;
-    let begin = Begin { task: report.task, report_id: report.report_id, length: total, digest: report.digest };
+    let begin = Begin {
+        task: report.task,
+        report_id: report.report_id,
+        length: total,
+        digest: report.digest,
+    };
     send(stream, &control(BEGIN, &begin)?).await?;
     let answers = |kind| matches!(kind, RESUME | VERDICT).then_some(CONTROL_BYTES);
     let answer = read_frame(stream, answers).await?;
@@ -134,11 +146,26 @@ pub async fn upload<S: AsyncRead + AsyncWrite + Unpin>(
         .and_then(|at| report.bytes.get(at..))
         .ok_or(UploadError::Protocol("it asks for bytes past the end"))?;
     let mut sent = resumed_from;
-    progress(Progress { resumed_from, sent, total });
+    progress(Progress {
+        resumed_from,
+        sent,
+        total,
+    });
     for chunk in rest.chunks(CHUNK_BYTES) {
-        send(stream, &Frame { kind: CHUNK, payload: chunk.to_vec() }).await?;
+        send(
+            stream,
+            &Frame {
+                kind: CHUNK,
+                payload: chunk.to_vec(),
+            },
+        )
+        .await?;
         sent += chunk.len() as u64;
-        progress(Progress { resumed_from, sent, total });
+        progress(Progress {
+            resumed_from,
+            sent,
+            total,
+        });
     }
     let answer = read_frame(stream, |kind| (kind == VERDICT).then_some(CONTROL_BYTES)).await?;
     read(&answer)
@@ -157,7 +184,9 @@ pub async fn serve_upload<S: AsyncRead + AsyncWrite + Unpin, H: UploadHandler>(
     let first = read_frame(stream, |kind| (kind == BEGIN).then_some(CONTROL_BYTES)).await?;
     let begin: Begin = read(&first)?;
     let mut offset = match handler.begin(&begin).await {
-        BeginAnswer::Verdict(verdict) => return Ok(send(stream, &control(VERDICT, &verdict)?).await?),
+        BeginAnswer::Verdict(verdict) => {
+            return Ok(send(stream, &control(VERDICT, &verdict)?).await?);
+        }
         BeginAnswer::Resume(offset) => offset,
     };
     if begin.length > max_length || offset > begin.length {
@@ -168,7 +197,9 @@ pub async fn serve_upload<S: AsyncRead + AsyncWrite + Unpin, H: UploadHandler>(
         let chunk = read_frame(stream, |kind| (kind == CHUNK).then_some(CHUNK_BYTES)).await?;
         let next = offset + chunk.payload.len() as u64;
         if chunk.payload.is_empty() || next > begin.length {
-            return Err(UploadError::Protocol("a chunk is empty or goes past the report's length"));
+            return Err(UploadError::Protocol(
+                "a chunk is empty or goes past the report's length",
+            ));
         }
         if let Err(verdict) = handler.append(&begin, offset, &chunk.payload).await {
             return Ok(send(stream, &control(VERDICT, &verdict)?).await?);

@@ -64,7 +64,10 @@ impl Shelf {
     ) -> Result<Submission, ReleaseError> {
         let mut builder = AggregateBuilder::new(task)?;
         for id in ids {
-            builder.add(*id, self.verified.get(id).map(Vec::as_slice).unwrap_or_default())?;
+            builder.add(
+                *id,
+                self.verified.get(id).map(Vec::as_slice).unwrap_or_default(),
+            )?;
         }
         builder.release(batch)?.into_submission()
     }
@@ -86,7 +89,13 @@ impl Helper<'_> {
         if *self.shelf.verify_key.get_or_insert(request.verify_key) != request.verify_key {
             return Response::Refused("the task's verification key was changed".into());
         }
-        Response::Prepared(request.reports.iter().map(|init| self.answer(request, init)).collect())
+        Response::Prepared(
+            request
+                .reports
+                .iter()
+                .map(|init| self.answer(request, init))
+                .collect(),
+        )
     }
 
     fn answer(&mut self, request: &PrepareRequest, init: &PrepareInit) -> PrepareAnswer {
@@ -104,8 +113,13 @@ impl Helper<'_> {
             None => {}
         }
         self.shelf.seen.insert(init.id, digest);
-        let Prepared { answer, share } =
-            helper::prepare(self.task, self.round, self.secrets, &request.verify_key, init);
+        let Prepared { answer, share } = helper::prepare(
+            self.task,
+            self.round,
+            self.secrets,
+            &request.verify_key,
+            init,
+        );
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
             self.shelf.verified.insert(init.id, bytes);
         }
@@ -114,7 +128,11 @@ impl Helper<'_> {
     }
 
     /// Sign the batch and release this member's sum.
-    pub fn close(&mut self, summary: SignedText, ids: &[ReportId]) -> Result<(Response, Option<Submission>), ReleaseError> {
+    pub fn close(
+        &mut self,
+        summary: SignedText,
+        ids: &[ReportId],
+    ) -> Result<(Response, Option<Submission>), ReleaseError> {
         let verified: Vec<_> = self.shelf.verified.keys().copied().collect();
         match helper::agree(self.task, self.round, self.secrets, summary, ids, &verified) {
             Ok((batch, signature)) => {

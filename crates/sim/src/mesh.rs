@@ -9,7 +9,8 @@ use defim_full::{
 };
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    Manifest, Member, Millis, NodeId, NodeKey, Reason, Schedule, SignedText, VerifiedManifest, VerifiedRound,
+    Manifest, Member, Millis, NodeId, NodeKey, Reason, Schedule, SignedText, VerifiedManifest,
+    VerifiedRound,
     vdaf::VdafSpec,
     wire::{Progress, Request, Response, Submission},
 };
@@ -48,7 +49,11 @@ pub struct Mesh {
 }
 
 fn member(secrets: &Secrets, name: &str) -> Member {
-    Member { node: secrets.node.id(), name: name.to_owned(), hpke: secrets.sealing.config() }
+    Member {
+        node: secrets.node.id(),
+        name: name.to_owned(),
+        hpke: secrets.sealing.config(),
+    }
 }
 
 impl Mesh {
@@ -57,27 +62,35 @@ impl Mesh {
     /// # Errors
     ///
     /// [`SimError::Setup`] if the task is refused.
-    pub fn new(spec: &LearningSpec, holdout: Option<Features>, schedule: Schedule) -> Result<Self, SimError> {
+    pub fn new(
+        spec: &LearningSpec,
+        holdout: Option<Features>,
+        schedule: Schedule,
+    ) -> Result<Self, SimError> {
         let setup = |e: &dyn std::fmt::Display| SimError::Setup(e.to_string());
         let key = Arc::new(NodeKey::from_seed([1; 32]));
         let leader = Arc::new(Secrets::from_seed([2; 32]));
         let helper = Secrets::from_seed([3; 32]);
-        let learning = serde_json::to_string(spec).and_then(RawValue::from_string).map_err(|e| setup(&e))?;
+        let learning = serde_json::to_string(spec)
+            .and_then(RawValue::from_string)
+            .map_err(|e| setup(&e))?;
         let manifest = Manifest {
             name: "simulated".into(),
             title: "A simulated task".into(),
             summary: String::new(),
             aggregation: key.id(),
             members: vec![member(&leader, "full-1"), member(&helper, "full-2")],
-            vdaf: VdafSpec::FixedPointL2 { dimension: spec.dimension() },
+            vdaf: VdafSpec::FixedPointL2 {
+                dimension: spec.dimension(),
+            },
             schedule,
             created_ms: 0,
             learning,
         };
         let signed = manifest.sign(&key).map_err(|e| setup(&e))?;
         let manifest = VerifiedManifest::verify(signed, None).map_err(|e| setup(&e))?;
-        let coordinator =
-            Coordinator::new(manifest.clone(), key, holdout, Restored::default()).map_err(|e| setup(&e))?;
+        let coordinator = Coordinator::new(manifest.clone(), key, holdout, Restored::default())
+            .map_err(|e| setup(&e))?;
         Ok(Self {
             manifest,
             coordinator,
@@ -124,15 +137,17 @@ impl Mesh {
     /// [`SimError::Setup`] if none opens.
     pub fn open_round(&mut self) -> Result<VerifiedRound, SimError> {
         self.coordinate(coordinator::Input::Tick);
-        let round = self
-            .coordinator
-            .open_round()
-            .cloned()
-            .ok_or_else(|| SimError::Setup("no round opens: all rounds of the task are done".into()))?;
+        let round = self.coordinator.open_round().cloned().ok_or_else(|| {
+            SimError::Setup("no round opens: all rounds of the task are done".into())
+        })?;
         self.leader_shelf.next_round();
         self.helper_shelf.next_round();
         self.result = None;
-        self.machine = Some(Leader::new(self.manifest.clone(), round.clone(), self.leader.clone())?);
+        self.machine = Some(Leader::new(
+            self.manifest.clone(),
+            round.clone(),
+            self.leader.clone(),
+        )?);
         Ok(round)
     }
 
@@ -153,7 +168,11 @@ impl Mesh {
         let round = self.coordinator.open_round().ok_or(Reason::RoundClosed)?;
         let report = accept_upload(&self.manifest, round, &self.leader.sealing, self.now, bytes)?;
         if let Some(first) = self.leader_shelf.seen.get(&report.id) {
-            return if *first == report.digest { Ok(()) } else { Err(Reason::Replayed) };
+            return if *first == report.digest {
+                Ok(())
+            } else {
+                Err(Reason::Replayed)
+            };
         }
         self.leader_shelf.seen.insert(report.id, report.digest);
         self.leader_shelf.pending.insert(report.id, report.bytes);
@@ -165,7 +184,11 @@ impl Mesh {
     /// # Errors
     ///
     /// [`SimError`] if it does not end.
-    pub fn finish_round(&mut self, clock: Clock<'_>, steps: &mut Steps) -> Result<RoundResult, SimError> {
+    pub fn finish_round(
+        &mut self,
+        clock: Clock<'_>,
+        steps: &mut Steps,
+    ) -> Result<RoundResult, SimError> {
         let started = self.now;
         while self.now - started < LONGEST_MS {
             self.lead(clock, steps)?;
@@ -173,9 +196,15 @@ impl Mesh {
             if let Some(result) = self.result.take() {
                 return Ok(result);
             }
-            self.wait(if self.leader_shelf.pending.is_empty() { 500 } else { 1 });
+            self.wait(if self.leader_shelf.pending.is_empty() {
+                500
+            } else {
+                1
+            });
         }
-        Err(SimError::Stuck(self.coordinator.open_round().map_or(0, |round| round.round)))
+        Err(SimError::Stuck(
+            self.coordinator.open_round().map_or(0, |round| round.round),
+        ))
     }
 
     /// Run everything that is due now.
@@ -183,7 +212,11 @@ impl Mesh {
     /// # Errors
     ///
     /// [`SimError`] if a member cannot add.
-    pub fn settle(&mut self, clock: Clock<'_>, steps: &mut Steps) -> Result<Option<RoundResult>, SimError> {
+    pub fn settle(
+        &mut self,
+        clock: Clock<'_>,
+        steps: &mut Steps,
+    ) -> Result<Option<RoundResult>, SimError> {
         self.lead(clock, steps)?;
         self.coordinate(coordinator::Input::Tick);
         Ok(self.result.take())
@@ -209,13 +242,19 @@ impl Mesh {
     }
 
     fn lead(&mut self, clock: Clock<'_>, steps: &mut Steps) -> Result<(), SimError> {
-        let Some(mut machine) = self.machine.take() else { return Ok(()) };
+        let Some(mut machine) = self.machine.take() else {
+            return Ok(());
+        };
         let mut inputs = VecDeque::from([self.state(), leader::Input::Tick]);
         while let Some(input) = inputs.pop_front() {
-            timed(clock, &mut steps.verify_ms, || machine.handle(self.now, input));
+            timed(clock, &mut steps.verify_ms, || {
+                machine.handle(self.now, input)
+            });
             while let Some(output) = machine.poll() {
                 if let Some(next) = self.perform(output, clock, steps)? {
-                    timed(clock, &mut steps.verify_ms, || machine.handle(self.now, next));
+                    timed(clock, &mut steps.verify_ms, || {
+                        machine.handle(self.now, next)
+                    });
                 }
             }
         }
@@ -226,7 +265,10 @@ impl Mesh {
     }
 
     fn state(&self) -> leader::Input {
-        leader::Input::State { counts: self.leader_shelf.counts(), proposal: self.leader_shelf.proposal.clone() }
+        leader::Input::State {
+            counts: self.leader_shelf.counts(),
+            proposal: self.leader_shelf.proposal.clone(),
+        }
     }
 
     fn perform(
@@ -241,7 +283,9 @@ impl Mesh {
             O::LoadPending { reports, bytes } => {
                 debug_assert!(reports <= PREPARE_REPORTS && bytes <= PREPARE_BYTES);
                 let some = self.leader_shelf.pending.iter().take(reports);
-                Some(I::Pending(some.map(|(id, bytes)| (*id, bytes.clone())).collect()))
+                Some(I::Pending(
+                    some.map(|(id, bytes)| (*id, bytes.clone())).collect(),
+                ))
             }
             O::Ask(request) => Some(I::Answer(self.ask(request, clock, steps)?)),
             O::Record(outcomes) => {
@@ -256,14 +300,17 @@ impl Mesh {
                 }
                 Some(self.state())
             }
-            O::LoadVerified => Some(I::Verified(self.leader_shelf.verified.keys().copied().collect())),
+            O::LoadVerified => Some(I::Verified(
+                self.leader_shelf.verified.keys().copied().collect(),
+            )),
             O::Propose(proposal) => {
                 self.leader_shelf.proposal = Some(proposal);
                 None
             }
             O::Release { batch, ids } => {
-                let submission =
-                    timed(clock, &mut steps.add_ms, || self.leader_shelf.release(&self.manifest, batch, &ids))?;
+                let submission = timed(clock, &mut steps.add_ms, || {
+                    self.leader_shelf.release(&self.manifest, batch, &ids)
+                })?;
                 let from = self.leader.node.id();
                 let start = clock();
                 self.submit(from, submission);
@@ -288,11 +335,18 @@ impl Mesh {
         })
     }
 
-    fn ask(&mut self, request: Request, clock: Clock<'_>, steps: &mut Steps) -> Result<Option<Response>, SimError> {
+    fn ask(
+        &mut self,
+        request: Request,
+        clock: Clock<'_>,
+        steps: &mut Steps,
+    ) -> Result<Option<Response>, SimError> {
         if !self.helper_up {
             return Ok(None);
         }
-        let Some(round) = self.coordinator.open_round() else { return Ok(None) };
+        let Some(round) = self.coordinator.open_round() else {
+            return Ok(None);
+        };
         let mut helper = Helper {
             task: &self.manifest,
             round,
@@ -300,11 +354,12 @@ impl Mesh {
             shelf: &mut self.helper_shelf,
         };
         Ok(match request {
-            Request::Prepare(request) => {
-                Some(timed(clock, &mut steps.verify_ms, || helper.prepare(&request)))
-            }
+            Request::Prepare(request) => Some(timed(clock, &mut steps.verify_ms, || {
+                helper.prepare(&request)
+            })),
             Request::Close { summary, ids } => {
-                let (response, submission) = timed(clock, &mut steps.add_ms, || helper.close(summary, &ids))?;
+                let (response, submission) =
+                    timed(clock, &mut steps.add_ms, || helper.close(summary, &ids))?;
                 if let Some(submission) = submission {
                     let from = self.helper.node.id();
                     let start = clock();

@@ -13,12 +13,21 @@ use crate::{
 /// # Errors
 ///
 /// [`SimError`].
-pub fn run_plain(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&RoundReport)) -> Result<Summary, SimError> {
+pub fn run_plain(
+    setup: &Setup,
+    clock: Clock<'_>,
+    on_round: &mut dyn FnMut(&RoundReport),
+) -> Result<Summary, SimError> {
     let learn = |e: &dyn std::fmt::Display| SimError::Learn(e.to_string());
     let started = clock();
     let dealt = setup.deal()?;
     let spec = &setup.spec;
-    let mut model = Model::init(&spec.model, spec.schema.inputs(), spec.schema.outputs(), spec.init_seed);
+    let mut model = Model::init(
+        &spec.model,
+        spec.schema.inputs(),
+        spec.schema.outputs(),
+        spec.init_seed,
+    );
     let mut optimiser = OptimiserState::new();
     let (mut total, mut metrics) = (Steps::default(), Metrics::unknown());
     for round in 1..=setup.rounds {
@@ -32,7 +41,8 @@ pub fn run_plain(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&Roun
                 let mut spent = 0.0;
                 let clipped = timed(clock, &mut spent, || {
                     let seed = setup.training_seed(round, at);
-                    let update = train(&model, rows, &spec.local, seed, &mut |_| {}).map_err(|e| learn(&e))?;
+                    let update = train(&model, rows, &spec.local, seed, &mut |_| {})
+                        .map_err(|e| learn(&e))?;
                     update.clip(spec.clip_norm).map_err(|e| learn(&e))
                 });
                 clipped.map(|clipped| (clipped, spent))
@@ -43,11 +53,17 @@ pub fn run_plain(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&Roun
             steps.train_ms += spent;
             timed(clock, &mut steps.add_ms, || {
                 let bound = f64::from(spec.clip_norm.0);
-                sum.iter_mut().zip(update.values()).for_each(|(sum, value)| *sum += f64::from(*value) / bound);
+                sum.iter_mut()
+                    .zip(update.values())
+                    .for_each(|(sum, value)| *sum += f64::from(*value) / bound);
             });
         }
-        let mean = MeanUpdate::from_sum(&sum, spec.clip_norm, updates.len() as u64).map_err(|e| learn(&e))?;
-        model = spec.server.step(&mut optimiser, &model, &mean).map_err(|e| learn(&e))?;
+        let mean = MeanUpdate::from_sum(&sum, spec.clip_norm, updates.len() as u64)
+            .map_err(|e| learn(&e))?;
+        model = spec
+            .server
+            .step(&mut optimiser, &model, &mean)
+            .map_err(|e| learn(&e))?;
         metrics = evaluate(&model, &dealt.test);
         total.add(&steps);
         on_round(&RoundReport {

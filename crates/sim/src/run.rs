@@ -35,7 +35,9 @@ pub(crate) struct Dealt {
 
 impl Setup {
     pub(crate) fn deal(&self) -> Result<Dealt, SimError> {
-        self.spec.validate().map_err(|e| SimError::Setup(e.to_string()))?;
+        self.spec
+            .validate()
+            .map_err(|e| SimError::Setup(e.to_string()))?;
         let (train, test) = self.rows.split_holdout(5, self.seed);
         if self.light < 2 || self.light > train.len() {
             return Err(SimError::Setup(format!(
@@ -50,7 +52,11 @@ impl Setup {
         }
         let schema = &self.spec.schema;
         Ok(Dealt {
-            parties: train.partition(self.light, self.seed).iter().map(|rows| rows.features(schema)).collect(),
+            parties: train
+                .partition(self.light, self.seed)
+                .iter()
+                .map(|rows| rows.features(schema))
+                .collect(),
             train: train.features(schema),
             test: test.features(schema),
         })
@@ -83,7 +89,9 @@ pub fn contribute(
     })?;
     let mut id = [0; 16];
     rand::rng().fill_bytes(&mut id);
-    let split = timed(clock, &mut steps.split_ms, || training.split(&quantised.fixed, ReportId(id), now / 1000))?;
+    let split = timed(clock, &mut steps.split_ms, || {
+        training.split(&quantised.fixed, ReportId(id), now / 1000)
+    })?;
     let sealed = timed(clock, &mut steps.seal_ms, || split.seal(&mut rand::rng()))?;
     Ok((sealed, steps))
 }
@@ -93,12 +101,22 @@ pub fn contribute(
 /// # Errors
 ///
 /// [`SimError`].
-pub fn run(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&RoundReport)) -> Result<Summary, SimError> {
+pub fn run(
+    setup: &Setup,
+    clock: Clock<'_>,
+    on_round: &mut dyn FnMut(&RoundReport),
+) -> Result<Summary, SimError> {
     let started = clock();
     let dealt = setup.deal()?;
-    let light = u32::try_from(setup.light).map_err(|_| SimError::Setup("too many light nodes".into()))?;
-    let schedule =
-        Schedule { min_batch: 2, max_batch: light, settle_ms: 1_000, round_ms: 3_600_000, rounds: setup.rounds };
+    let light =
+        u32::try_from(setup.light).map_err(|_| SimError::Setup("too many light nodes".into()))?;
+    let schedule = Schedule {
+        min_batch: 2,
+        max_batch: light,
+        settle_ms: 1_000,
+        round_ms: 3_600_000,
+        rounds: setup.rounds,
+    };
     let mut mesh = Mesh::new(&setup.spec, Some(dealt.test.clone()), schedule)?;
     let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
     let (mut last, mut total, mut bytes) = (None, Steps::default(), 0);
@@ -113,7 +131,17 @@ pub fn run(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&RoundRepor
             .parties
             .par_iter()
             .enumerate()
-            .map(|(at, rows)| contribute(&task, &open, model, rows, setup.training_seed(opened.round, at), now, clock))
+            .map(|(at, rows)| {
+                contribute(
+                    &task,
+                    &open,
+                    model,
+                    rows,
+                    setup.training_seed(opened.round, at),
+                    now,
+                    clock,
+                )
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut steps = Steps::default();
         for (report, own) in sealed {
@@ -123,7 +151,12 @@ pub fn run(setup: &Setup, clock: Clock<'_>, on_round: &mut dyn FnMut(&RoundRepor
         }
         let done = match mesh.finish_round(clock, &mut steps)? {
             RoundResult::Completed(done) => done,
-            RoundResult::Voided(why) => return Err(SimError::Voided { round: opened.round, why }),
+            RoundResult::Voided(why) => {
+                return Err(SimError::Voided {
+                    round: opened.round,
+                    why,
+                });
+            }
         };
         let report = RoundReport {
             round: done.round,

@@ -1,6 +1,11 @@
 //! What the mesh does with contributions that are not as they should be: each is refused with its
 //! reason, and the honest ones beside it are counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::time::Duration;
 
@@ -35,19 +40,50 @@ struct World {
 impl World {
     fn new(min_batch: u32) -> Self {
         let spec = builtin("diabetes", None).unwrap().spec;
-        let samples = spec.schema.read_csv(builtin_csv("diabetes").unwrap(), &Default::default()).unwrap();
-        let rows = samples.partition(8, 1).iter().map(|rows| rows.features(&spec.schema)).collect();
-        let schedule = Schedule { min_batch, max_batch: 100, settle_ms: 1000, round_ms: 60_000, rounds: 5 };
+        let samples = spec
+            .schema
+            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
+            .unwrap();
+        let rows = samples
+            .partition(8, 1)
+            .iter()
+            .map(|rows| rows.features(&spec.schema))
+            .collect();
+        let schedule = Schedule {
+            min_batch,
+            max_batch: 100,
+            settle_ms: 1000,
+            round_ms: 60_000,
+            rounds: 5,
+        };
         let mut mesh = Mesh::new(&spec, None, schedule).unwrap();
         let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
         let round = mesh.open_round().unwrap();
-        Self { mesh, task, round, rows }
+        Self {
+            mesh,
+            task,
+            round,
+            rows,
+        }
     }
 
     fn honest(&self, party: usize) -> SealedReport {
-        let open = self.task.open_round(self.round.signed().clone(), self.mesh.now()).unwrap();
+        let open = self
+            .task
+            .open_round(self.round.signed().clone(), self.mesh.now())
+            .unwrap();
         let (_, model) = self.mesh.coordinator().model();
-        contribute(&self.task, &open, model, &self.rows[party], 7, self.mesh.now(), &still).unwrap().0
+        contribute(
+            &self.task,
+            &open,
+            model,
+            &self.rows[party],
+            7,
+            self.mesh.now(),
+            &still,
+        )
+        .unwrap()
+        .0
     }
 
     fn upload_honest(&mut self, parties: std::ops::Range<usize>) {
@@ -59,27 +95,54 @@ impl World {
 
     /// Seal shares as a client with its own code could.
     fn seal(&self, id: ReportId, round: u64, public: &[u8], shares: [Vec<u8>; 2]) -> Vec<u8> {
-        let metadata = Metadata { id, time_s: self.mesh.now() / 1000 };
+        let metadata = Metadata {
+            id,
+            time_s: self.mesh.now() / 1000,
+        };
         let manifest = self.mesh.manifest();
         let sealed = |at: usize, seat| {
-            let plain = PlaintextShare { extensions: vec![Extension::round(round)], payload: shares[at].clone() };
+            let plain = PlaintextShare {
+                extensions: vec![Extension::round(round)],
+                payload: shares[at].clone(),
+            };
             let member = &manifest.members[at];
-            seal(&member.hpke, seat, &manifest.task(), &metadata, public, &plain, &mut rand::rng()).unwrap()
+            seal(
+                &member.hpke,
+                seat,
+                &manifest.task(),
+                &metadata,
+                public,
+                &plain,
+                &mut rand::rng(),
+            )
+            .unwrap()
         };
         let (leader, helper) = (sealed(0, Seat::Leader), sealed(1, Seat::Helper));
-        Report { metadata, public_share: public.to_vec(), leader, helper }.get_encoded().unwrap()
+        Report {
+            metadata,
+            public_share: public.to_vec(),
+            leader,
+            helper,
+        }
+        .get_encoded()
+        .unwrap()
     }
 
     fn shares(&self, id: ReportId) -> (Vec<u8>, [Vec<u8>; 2]) {
         let vdaf = self.mesh.manifest().vdaf.instance().unwrap();
         let values = vec![Coordinate::from_num(0.1); self.mesh.manifest().vdaf.dimension()];
         let (public, shares) = vdaf.shard(&values, id.as_bytes()).unwrap();
-        let encoded: Vec<_> = shares.iter().map(|share| share.get_encoded().unwrap()).collect();
+        let encoded: Vec<_> = shares
+            .iter()
+            .map(|share| share.get_encoded().unwrap())
+            .collect();
         (public.get_encoded().unwrap(), encoded.try_into().unwrap())
     }
 
     fn finish(&mut self) -> RoundResult {
-        self.mesh.finish_round(&still, &mut Steps::default()).unwrap()
+        self.mesh
+            .finish_round(&still, &mut Steps::default())
+            .unwrap()
     }
 
     fn finish_counting(&mut self) -> (u64, Vec<(String, u64)>) {
@@ -171,12 +234,23 @@ type Bounded = FixedPointBoundedL2VecSum<
 fn forge(world: &World, id: ReportId, change: impl Fn(&mut Vec<Field128>)) -> Vec<u8> {
     let dimension = world.mesh.manifest().vdaf.dimension();
     let honest = Bounded::new(dimension).unwrap();
-    let mut bits = honest.encode_measurement(&vec![Coordinate::ZERO; dimension]).unwrap();
+    let mut bits = honest
+        .encode_measurement(&vec![Coordinate::ZERO; dimension])
+        .unwrap();
     change(&mut bits);
-    let cheat: Prio3<Unbounded<Bounded>, XofTurboShake128, 16> = Prio3::new(2, 1, 0xFFFF_0000, Unbounded(honest)).unwrap();
+    let cheat: Prio3<Unbounded<Bounded>, XofTurboShake128, 16> =
+        Prio3::new(2, 1, 0xFFFF_0000, Unbounded(honest)).unwrap();
     let (public, shares) = cheat.shard(&bits, id.as_bytes()).unwrap();
-    let encoded: Vec<_> = shares.iter().map(|share| share.get_encoded().unwrap()).collect();
-    world.seal(id, 1, &public.get_encoded().unwrap(), encoded.try_into().unwrap())
+    let encoded: Vec<_> = shares
+        .iter()
+        .map(|share| share.get_encoded().unwrap())
+        .collect();
+    world.seal(
+        id,
+        1,
+        &public.get_encoded().unwrap(),
+        encoded.try_into().unwrap(),
+    )
 }
 
 #[test]
@@ -193,7 +267,9 @@ fn an_update_over_the_norm_bound_is_refused_however_its_prover_cheats() {
     });
     world.mesh.upload(over).unwrap();
     // A "bit" of a million: a coordinate far outside, its norm still said to be 0.
-    let wide = forge(&world, ReportId([3; 16]), |bits| bits[0] = Field128::from(1_000_000));
+    let wide = forge(&world, ReportId([3; 16]), |bits| {
+        bits[0] = Field128::from(1_000_000)
+    });
     world.mesh.upload(wide).unwrap();
     let (reports, rejected) = world.finish_counting();
     assert_eq!(reports, 3);
@@ -210,7 +286,11 @@ fn a_report_counts_once_however_often_it_comes() {
     }
     let (public, shares) = world.shares(report.id);
     let other = world.seal(report.id, 1, &public, shares);
-    assert_eq!(world.mesh.upload(other), Err(Reason::Replayed), "another report under the same id");
+    assert_eq!(
+        world.mesh.upload(other),
+        Err(Reason::Replayed),
+        "another report under the same id"
+    );
     let (reports, rejected) = world.finish_counting();
     assert_eq!(reports, 2);
     assert_eq!(rejected, [("replayed".to_owned(), 1)]);
@@ -239,7 +319,10 @@ fn a_report_counts_only_in_its_round_and_in_time() {
     world.mesh.upload(mixed.get_encoded().unwrap()).unwrap();
     let (reports, rejected) = world.finish_counting();
     // One at its upload above, one by the helper.
-    assert_eq!((reports, rejected), (2, vec![("wrong-round".to_owned(), 2)]));
+    assert_eq!(
+        (reports, rejected),
+        (2, vec![("wrong-round".to_owned(), 2)])
+    );
 
     world.round = world.mesh.open_round().unwrap();
     let report = world.honest(0);
@@ -252,7 +335,10 @@ fn bytes_that_are_no_report_are_refused_and_nothing_is_stored() {
     let mut world = World::new(2);
     let report = world.honest(0);
     for cut in (0..report.bytes.len()).step_by(97) {
-        assert!(world.mesh.upload(report.bytes[..cut].to_vec()).is_err(), "cut at {cut}");
+        assert!(
+            world.mesh.upload(report.bytes[..cut].to_vec()).is_err(),
+            "cut at {cut}"
+        );
     }
     let longer = [report.bytes.as_slice(), &[0]].concat();
     assert_eq!(world.mesh.upload(longer), Err(Reason::Malformed));
@@ -262,13 +348,22 @@ fn bytes_that_are_no_report_are_refused_and_nothing_is_stored() {
     let decoded = Report::get_decoded(&report.bytes).unwrap();
     let mut changed = decoded.clone();
     *changed.leader.payload.last_mut().unwrap() ^= 1;
-    assert_eq!(world.mesh.upload(changed.get_encoded().unwrap()), Err(Reason::SealBroken));
+    assert_eq!(
+        world.mesh.upload(changed.get_encoded().unwrap()),
+        Err(Reason::SealBroken)
+    );
     let mut changed = decoded.clone();
     changed.metadata.time_s += 1;
-    assert_eq!(world.mesh.upload(changed.get_encoded().unwrap()), Err(Reason::SealBroken));
+    assert_eq!(
+        world.mesh.upload(changed.get_encoded().unwrap()),
+        Err(Reason::SealBroken)
+    );
     let mut changed = decoded;
     changed.metadata.time_s += 3600;
-    assert_eq!(world.mesh.upload(changed.get_encoded().unwrap()), Err(Reason::TooEarly));
+    assert_eq!(
+        world.mesh.upload(changed.get_encoded().unwrap()),
+        Err(Reason::TooEarly)
+    );
     // The honest one is still welcome.
     world.mesh.upload(report.bytes).unwrap();
     world.upload_honest(1..2);
@@ -282,7 +377,10 @@ fn a_seal_for_the_helper_that_was_changed_on_the_way_is_refused_by_the_helper() 
     let mut report = Report::get_decoded(&world.honest(2).bytes).unwrap();
     report.helper.payload[5] ^= 1;
     world.mesh.upload(report.get_encoded().unwrap()).unwrap();
-    assert_eq!(world.finish_counting(), (2, vec![("seal-broken".to_owned(), 1)]));
+    assert_eq!(
+        world.finish_counting(),
+        (2, vec![("seal-broken".to_owned(), 1)])
+    );
 }
 
 #[test]
@@ -310,10 +408,16 @@ fn a_batch_below_min_batch_is_never_released() {
         AgreedBatch::verify(&task, 1, signed(&ids[..2])).unwrap_err(),
         BatchError::BelowMinBatch { have: 2, need: 3 }
     );
-    assert_eq!(AgreedBatch::verify(&task, 1, enough[..1].to_vec()).unwrap_err(), BatchError::Incomplete);
+    assert_eq!(
+        AgreedBatch::verify(&task, 1, enough[..1].to_vec()).unwrap_err(),
+        BatchError::Incomplete
+    );
     // A report twice does not fill a batch.
     let twice = [ids[0], ids[1], ids[1]];
-    assert_eq!(BatchSummary::new(task.task(), 1, &twice, Default::default()).unwrap_err(), BatchError::WrongIds);
+    assert_eq!(
+        BatchSummary::new(task.task(), 1, &twice, Default::default()).unwrap_err(),
+        BatchError::WrongIds
+    );
     // And a summary that lies about its size does not let fewer shares go.
     world.upload_honest(0..2);
     let lying = AgreedBatch::verify(&task, 1, enough).unwrap();
@@ -332,11 +436,22 @@ fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
     world.mesh.set_helper_up(false);
     world.upload_honest(0..2);
     for _ in 0..5 {
-        assert!(world.mesh.settle(&still, &mut Steps::default()).unwrap().is_none());
+        assert!(
+            world
+                .mesh
+                .settle(&still, &mut Steps::default())
+                .unwrap()
+                .is_none()
+        );
         world.mesh.wait(1_100);
     }
     let view = world.mesh.coordinator().view().unwrap();
-    assert_eq!(view.phase, RoundPhase::WaitingForMember { member: "full-2".into() });
+    assert_eq!(
+        view.phase,
+        RoundPhase::WaitingForMember {
+            member: "full-2".into()
+        }
+    );
     assert_eq!(view.pending, 2, "nothing is lost");
     world.mesh.set_helper_up(true);
     assert_eq!(world.finish_counting().0, 2);
@@ -352,36 +467,69 @@ fn a_light_node_refuses_what_was_not_signed() {
     let mut changed = world.mesh.signed().clone();
     changed.payload = changed.payload.replace("full-1", "full-9");
     assert!(JoinedTask::join(changed, None).is_err());
-    let open = world.task.open_round(world.round.signed().clone(), world.mesh.now()).unwrap();
+    let open = world
+        .task
+        .open_round(world.round.signed().clone(), world.mesh.now())
+        .unwrap();
     let (_, model) = world.mesh.coordinator().model();
     let mut other = model.to_vec();
     *other.last_mut().unwrap() ^= 1;
     let error = defim_light::Training::start(&world.task, &open, &other).unwrap_err();
     assert_eq!(error.code(), "wrong-model");
-    let late = world.task.open_round(world.round.signed().clone(), world.round.deadline_ms + 1).unwrap_err();
+    let late = world
+        .task
+        .open_round(world.round.signed().clone(), world.round.deadline_ms + 1)
+        .unwrap_err();
     assert_eq!(late.code(), "too-late");
 }
 
 fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
     let spec = builtin(task, model).unwrap().spec;
-    let rows = spec.schema.read_csv(builtin_csv(task).unwrap(), &Default::default()).unwrap();
-    Setup { spec, rows, light: 20, rounds, seed: 1 }
+    let rows = spec
+        .schema
+        .read_csv(builtin_csv(task).unwrap(), &Default::default())
+        .unwrap();
+    Setup {
+        spec,
+        rows,
+        light: 20,
+        rounds,
+        seed: 1,
+    }
 }
 
 #[test]
 fn digits_are_learnt_with_secret_shares_as_well_as_without() {
     let setup = setup("digits", None, 15);
-    let shared = run(&setup, &still, &mut |_| {}).unwrap().metrics.accuracy.unwrap();
-    let plain = run_plain(&setup, &still, &mut |_| {}).unwrap().metrics.accuracy.unwrap();
+    let shared = run(&setup, &still, &mut |_| {})
+        .unwrap()
+        .metrics
+        .accuracy
+        .unwrap();
+    let plain = run_plain(&setup, &still, &mut |_| {})
+        .unwrap()
+        .metrics
+        .accuracy
+        .unwrap();
     assert!(shared >= 0.92, "{shared}");
-    assert!((shared - plain).abs() <= 0.005, "{shared} against {plain} in the clear");
+    assert!(
+        (shared - plain).abs() <= 0.005,
+        "{shared} against {plain} in the clear"
+    );
 }
 
 #[test]
 fn breast_cancer_and_diabetes_are_learnt() {
-    let accuracy = run(&setup("breast-cancer", None, 15), &still, &mut |_| {}).unwrap().metrics.accuracy.unwrap();
+    let accuracy = run(&setup("breast-cancer", None, 15), &still, &mut |_| {})
+        .unwrap()
+        .metrics
+        .accuracy
+        .unwrap();
     assert!(accuracy >= 0.94, "{accuracy}");
     let diabetes = run(&setup("diabetes", None, 15), &still, &mut |_| {}).unwrap();
-    let (r2, best) = (diabetes.metrics.r2.unwrap(), diabetes.least_squares_r2.unwrap());
+    let (r2, best) = (
+        diabetes.metrics.r2.unwrap(),
+        diabetes.least_squares_r2.unwrap(),
+    );
     assert!((r2 - best).abs() <= 0.02, "R2 {r2}, least squares {best}");
 }

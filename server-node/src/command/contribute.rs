@@ -64,14 +64,21 @@ struct Sender {
 
 impl Sender {
     /// Send until the leader has stored or refused the report, or time is up.
-    async fn deliver(&self, report: &SealedReport, give_up: std::time::Instant) -> Outcome<(Path, Option<String>)> {
+    async fn deliver(
+        &self,
+        report: &SealedReport,
+        give_up: std::time::Instant,
+    ) -> Outcome<(Path, Option<String>)> {
         let peer_to_peer = self.endpoint.is_some() && !self.leader.addresses.is_empty();
         let mut delivery = Delivery::new(&self.leader.name, peer_to_peer);
         delivery.handle(clock::now(), Input::Tick);
         let mut waited_for = String::new();
         loop {
             let Some(output) = delivery.poll() else {
-                let due = delivery.next_tick().unwrap_or_default().saturating_sub(clock::now());
+                let due = delivery
+                    .next_tick()
+                    .unwrap_or_default()
+                    .saturating_sub(clock::now());
                 tokio::time::sleep(Duration::from_millis(due.clamp(10, 1000))).await;
                 delivery.handle(clock::now(), Input::Tick);
                 continue;
@@ -86,7 +93,9 @@ impl Sender {
                 }
                 Output::Wait { because, .. } => {
                     if clock::start() >= give_up {
-                        return Err(Failure::Unreachable(format!("{because}; nothing was counted, try again later")));
+                        return Err(Failure::Unreachable(format!(
+                            "{because}; nothing was counted, try again later"
+                        )));
                     }
                     if because != waited_for {
                         eprintln!("{because}; trying again");
@@ -94,19 +103,32 @@ impl Sender {
                     }
                 }
                 Output::Delivered { path, because } => return Ok((path, because)),
-                Output::Refused { code, message } => return Err(Failure::Input(format!("{message} ({code})"))),
+                Output::Refused { code, message } => {
+                    return Err(Failure::Input(format!("{message} ({code})")));
+                }
             }
         }
     }
 
     async fn over_peer(&self, report: &SealedReport) -> Input {
         let path = Path::Webrtc;
-        let failed = |code: &str, message: String| Input::Failed { path, code: code.into(), message };
+        let failed = |code: &str, message: String| Input::Failed {
+            path,
+            code: code.into(),
+            message,
+        };
         let Some(endpoint) = &self.endpoint else {
             return failed("no-endpoint", "peer to peer is switched off".into());
         };
         let connect = Duration::from_millis(defim_light::delivery::CONNECT_MS);
-        let opened = endpoint.open(self.leader.key, &self.leader.addresses, protocol::UPLOAD, connect).await;
+        let opened = endpoint
+            .open(
+                self.leader.key,
+                &self.leader.addresses,
+                protocol::UPLOAD,
+                connect,
+            )
+            .await;
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(error) => return failed("unreachable", error.to_string()),
@@ -119,7 +141,10 @@ impl Sender {
         };
         let limit = Duration::from_millis(defim_light::delivery::HTTPS_MS);
         match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
-            Ok(Ok(verdict)) => Input::Verdict { path, code: verdict.code },
+            Ok(Ok(verdict)) => Input::Verdict {
+                path,
+                code: verdict.code,
+            },
             Ok(Err(error)) => failed("broken", error.to_string()),
             Err(_) => failed("stalled", "the upload stood still".into()),
         }
@@ -127,15 +152,33 @@ impl Sender {
 
     async fn over_https(&self, report: &SealedReport) -> Input {
         let path = Path::Https;
-        let failed = |code: &str, message: String| Input::Failed { path, code: code.into(), message };
+        let failed = |code: &str, message: String| Input::Failed {
+            path,
+            code: code.into(),
+            message,
+        };
         let base = self.client.resolve(&self.leader.http);
-        match self.client.http().put_report(&base, &report.task.to_string(), report.bytes.clone()).await {
+        match self
+            .client
+            .http()
+            .put_report(&base, &report.task.to_string(), report.bytes.clone())
+            .await
+        {
             Ok(answer) => match answer.code {
                 None if answer.status < 300 => Input::Verdict { path, code: 0 },
-                None => Input::Verdict { path, code: Reason::TooLarge.code() },
+                None => Input::Verdict {
+                    path,
+                    code: Reason::TooLarge.code(),
+                },
                 Some(slug) => match Reason::ALL.iter().find(|reason| reason.slug() == slug) {
-                    Some(reason) => Input::Verdict { path, code: reason.code() },
-                    None => failed("unknown-answer", format!("the node refuses with \"{slug}\"")),
+                    Some(reason) => Input::Verdict {
+                        path,
+                        code: reason.code(),
+                    },
+                    None => failed(
+                        "unknown-answer",
+                        format!("the node refuses with \"{slug}\""),
+                    ),
                 },
             },
             Err(HttpError::Unreachable { why, .. }) => failed("unreachable", why),
@@ -152,11 +195,22 @@ struct Prepared {
     clipped: bool,
 }
 
-fn prepare(task: &JoinedTask, view: &TaskView, model: &[u8], csv: &[u8], file: &FilePath) -> Outcome<Prepared> {
-    let round = view.round.as_ref().ok_or_else(|| Failure::Input("no round is open".into()))?;
+fn prepare(
+    task: &JoinedTask,
+    view: &TaskView,
+    model: &[u8],
+    csv: &[u8],
+    file: &FilePath,
+) -> Outcome<Prepared> {
+    let round = view
+        .round
+        .as_ref()
+        .ok_or_else(|| Failure::Input("no round is open".into()))?;
     let open = task.open_round(round.signed.clone(), clock::now())?;
     let training = Training::start(task, &open, model)?;
-    let samples = training.read_csv(csv).map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?;
+    let samples = training
+        .read_csv(csv)
+        .map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?;
     let features = training.features(&samples);
     let mut seed = [0; 8];
     rand::rng().fill_bytes(&mut seed);
@@ -167,40 +221,77 @@ fn prepare(task: &JoinedTask, view: &TaskView, model: &[u8], csv: &[u8], file: &
     let started = clock::start();
     let mut id = [0; 16];
     rand::rng().fill_bytes(&mut id);
-    let report = training.split(&quantised.fixed, ReportId(id), clock::now_s())?.seal(&mut rand::rng())?;
-    Ok(Prepared { report, rows: samples.len(), train_ms, split_ms: ms(started), clipped: quantised.clipped })
+    let report = training
+        .split(&quantised.fixed, ReportId(id), clock::now_s())?
+        .seal(&mut rand::rng())?;
+    Ok(Prepared {
+        report,
+        rows: samples.len(),
+        train_ms,
+        split_ms: ms(started),
+        clipped: quantised.clipped,
+    })
 }
 
 /// Wait for a round after `last` that takes reports.
-async fn next_round(client: &MeshClient, task: &str, last: Option<u64>, give_up: std::time::Instant) -> Outcome<TaskView> {
+async fn next_round(
+    client: &MeshClient,
+    task: &str,
+    last: Option<u64>,
+    give_up: std::time::Instant,
+) -> Outcome<TaskView> {
     loop {
         let view = client.task(task).await?;
         if view.rounds_done >= view.rounds {
-            return Err(Failure::Input(format!("all {} rounds of task {} are done", view.rounds, view.name)));
+            return Err(Failure::Input(format!(
+                "all {} rounds of task {} are done",
+                view.rounds, view.name
+            )));
         }
         // A report can still be sent while a member is away: the nodes keep it.
-        if view.round.as_ref().is_some_and(|round| round.accepts_reports && last.is_none_or(|last| round.round > last)) {
+        if view.round.as_ref().is_some_and(|round| {
+            round.accepts_reports && last.is_none_or(|last| round.round > last)
+        }) {
             return Ok(view);
         }
         if clock::start() >= give_up {
-            let state = view.round.map_or("no round is open".to_owned(), |round| round.text);
-            return Err(Failure::Unreachable(format!("task {} takes no contribution now: {state}", view.name)));
+            let state = view
+                .round
+                .map_or("no round is open".to_owned(), |round| round.text);
+            return Err(Failure::Unreachable(format!(
+                "task {} takes no contribution now: {state}",
+                view.name
+            )));
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn counted(client: &MeshClient, task: &str, round: u64, give_up: std::time::Instant) -> Outcome<RoundRecordView> {
+async fn counted(
+    client: &MeshClient,
+    task: &str,
+    round: u64,
+    give_up: std::time::Instant,
+) -> Outcome<RoundRecordView> {
     loop {
         let view = client.task(task).await?;
-        if let Some(record) = view.history.iter().flatten().find(|record| record.round == round) {
+        if let Some(record) = view
+            .history
+            .iter()
+            .flatten()
+            .find(|record| record.round == round)
+        {
             return match &record.reason {
                 None => Ok(record.clone()),
-                Some(reason) => Err(Failure::Other(format!("round {round} ended without a result: {reason}"))),
+                Some(reason) => Err(Failure::Other(format!(
+                    "round {round} ended without a result: {reason}"
+                ))),
             };
         }
         if clock::start() >= give_up {
-            let state = view.round.map_or("no round is open".to_owned(), |round| round.text);
+            let state = view
+                .round
+                .map_or("no round is open".to_owned(), |round| round.text);
             return Err(Failure::Unreachable(format!(
                 "round {round} is not finished yet: {state}; the contribution is stored and will be counted"
             )));
@@ -225,7 +316,11 @@ fn print(done: &Contribution) {
         println!("  not peer to peer: {because}");
     }
     if let Some(record) = &done.counted {
-        println!("  counted with {} others; new model: {}", record.reports.saturating_sub(1), out::quality(record.metrics.as_ref()));
+        println!(
+            "  counted with {} others; new model: {}",
+            record.reports.saturating_sub(1),
+            out::quality(record.metrics.as_ref())
+        );
     }
 }
 
@@ -245,22 +340,43 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
     for _ in 0..args.rounds {
         let give_up = clock::start() + Duration::from_secs_f64(args.timeout);
         let view = next_round(&client, &args.task, last, give_up).await?;
-        let expected = view.id.parse().map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
+        let expected = view
+            .id
+            .parse()
+            .map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
         let task = JoinedTask::join(view.signed.clone(), Some(expected))?;
         let round = view.round.as_ref().map_or(0, |round| round.round);
-        let base_model = view.round.as_ref().map_or(view.current_model, |round| round.base_model);
+        let base_model = view
+            .round
+            .as_ref()
+            .map_or(view.current_model, |round| round.base_model);
         let model = client.model(&base_model).await?;
-        let prepared = tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data))?;
+        let prepared =
+            tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data))?;
         let leader = task.manifest().leader();
         let mesh = client.mesh().await?;
-        let node = mesh.nodes.into_iter().find(|node| node.id == leader.node.to_string()).ok_or_else(|| {
-            Failure::Integrity(format!("the mesh does not list {}, the leader its task names", leader.name))
-        })?;
+        let node = mesh
+            .nodes
+            .into_iter()
+            .find(|node| node.id == leader.node.to_string())
+            .ok_or_else(|| {
+                Failure::Integrity(format!(
+                    "the mesh does not list {}, the leader its task names",
+                    leader.name
+                ))
+            })?;
         if args.via == Via::Auto && endpoint.is_none() {
             let mut identity_seed = [0; 32];
             rand::rng().fill_bytes(&mut identity_seed);
-            let config = EndpointConfig { identity_seed, ..EndpointConfig::default() };
-            endpoint = Some(Endpoint::start(config).await.map_err(|e| Failure::Other(e.to_string()))?);
+            let config = EndpointConfig {
+                identity_seed,
+                ..EndpointConfig::default()
+            };
+            endpoint = Some(
+                Endpoint::start(config)
+                    .await
+                    .map_err(|e| Failure::Other(e.to_string()))?,
+            );
         }
         let sender = Sender {
             endpoint: endpoint.clone(),
@@ -269,7 +385,11 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
                 name: leader.name.clone(),
                 key: leader.node.0,
                 http: node.http,
-                addresses: node.addresses.into_iter().filter(|text| !text.contains("webrtc")).collect(),
+                addresses: node
+                    .addresses
+                    .into_iter()
+                    .filter(|text| !text.contains("webrtc"))
+                    .collect(),
             },
         };
         let started = clock::start();
@@ -283,7 +403,11 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
             },
-            because: if args.via == Via::Https { None } else { because },
+            because: if args.via == Via::Https {
+                None
+            } else {
+                because
+            },
             bytes: prepared.report.bytes.len(),
             rows: prepared.rows,
             train_ms: prepared.train_ms,

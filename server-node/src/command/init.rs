@@ -53,7 +53,12 @@ fn peer(args: &Init, config: &NodeConfig) -> Outcome<Peer> {
     let seed = load_or_make_seed(&folder)?;
     let addresses = address_of(&seed, config.quic, config.tcp)
         .map_err(|e| Failure::Other(format!("the key of {} cannot be used: {e}", config.name)))?;
-    Ok(peer_of(config, &seed, format!("http://{}", config.http), addresses))
+    Ok(peer_of(
+        config,
+        &seed,
+        format!("http://{}", config.http),
+        addresses,
+    ))
 }
 
 /// Run it.
@@ -63,30 +68,56 @@ fn peer(args: &Init, config: &NodeConfig) -> Outcome<Peer> {
 /// [`Failure`].
 pub fn run(args: &Init, json: bool) -> Outcome {
     if matches!(args.host, IpAddr::V4(ip) if ip.is_unspecified()) || args.host.is_unspecified() {
-        return Err(Failure::Usage("--host is the address the nodes are reached at; it cannot be 0.0.0.0 or ::".into()));
+        return Err(Failure::Usage(
+            "--host is the address the nodes are reached at; it cannot be 0.0.0.0 or ::".into(),
+        ));
     }
     if args.base_port.checked_add(STEP * FULL_NODES + 2).is_none() || args.base_port == 0 {
-        return Err(Failure::Usage(format!("--base-port leaves no room: the nodes take ports up to {} above it", STEP * FULL_NODES + 2)));
+        return Err(Failure::Usage(format!(
+            "--base-port leaves no room: the nodes take ports up to {} above it",
+            STEP * FULL_NODES + 2
+        )));
     }
     let schedule = args.schedule.schedule()?;
     let mut aggregation = config(args, "aggregation", Role::Aggregation, args.base_port);
     aggregation.web = match &args.web {
         None => None,
         Some(web) => Some(
-            std::path::absolute(web).map_err(|e| Failure::Input(format!("{} cannot be used: {e}", web.display())))?,
+            std::path::absolute(web)
+                .map_err(|e| Failure::Input(format!("{} cannot be used: {e}", web.display())))?,
         ),
     };
-    aggregation.tasks = args.tasks.iter().map(|task| task_request(task, schedule)).collect::<Outcome<_>>()?;
+    aggregation.tasks = args
+        .tasks
+        .iter()
+        .map(|task| task_request(task, schedule))
+        .collect::<Outcome<_>>()?;
     let mut nodes = vec![aggregation];
     for number in 1..=FULL_NODES {
-        nodes.push(config(args, &format!("full-{number}"), Role::Full, args.base_port + STEP * number));
+        nodes.push(config(
+            args,
+            &format!("full-{number}"),
+            Role::Full,
+            args.base_port + STEP * number,
+        ));
     }
-    let peers = nodes.iter().map(|node| peer(args, node)).collect::<Outcome<Vec<_>>>()?;
+    let peers = nodes
+        .iter()
+        .map(|node| peer(args, node))
+        .collect::<Outcome<Vec<_>>>()?;
     let mut files = Vec::new();
     for node in &mut nodes {
-        node.peers = peers.iter().filter(|peer| peer.name != node.name).cloned().collect();
-        let text = toml::to_string(node)
-            .map_err(|e| Failure::Other(format!("the configuration of {} cannot be written: {e}", node.name)))?;
+        node.peers = peers
+            .iter()
+            .filter(|peer| peer.name != node.name)
+            .cloned()
+            .collect();
+        let text = toml::to_string(node).map_err(|e| {
+            Failure::Other(format!(
+                "the configuration of {} cannot be written: {e}",
+                node.name
+            ))
+        })?;
         let path = args.dir.join(format!("{}.toml", node.name));
         if path.exists() {
             return Err(Failure::Input(format!(
@@ -98,13 +129,18 @@ pub fn run(args: &Init, json: bool) -> Outcome {
         files.push(path);
     }
     if json {
-        out::json(&serde_json::json!({ "configurations": files, "mesh": format!("http://{}", SocketAddr::new(args.host, args.base_port)) }));
+        out::json(
+            &serde_json::json!({ "configurations": files, "mesh": format!("http://{}", SocketAddr::new(args.host, args.base_port)) }),
+        );
     } else {
         println!("Start each node in a terminal of its own:");
         for file in files {
             println!("  defim node run --config {}", file.display());
         }
-        println!("The page is then at http://{}", SocketAddr::new(args.host, args.base_port));
+        println!(
+            "The page is then at http://{}",
+            SocketAddr::new(args.host, args.base_port)
+        );
     }
     Ok(())
 }

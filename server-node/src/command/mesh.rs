@@ -19,7 +19,9 @@ pub struct MeshClient {
 fn failure(error: HttpError) -> Failure {
     let text = error.to_string();
     match error {
-        HttpError::Unreachable { .. } => Failure::Unreachable(format!("{text}; is the mesh up? `defim up` starts one")),
+        HttpError::Unreachable { .. } => {
+            Failure::Unreachable(format!("{text}; is the mesh up? `defim up` starts one"))
+        }
         HttpError::Status { status, .. } if status < 500 => Failure::Input(text),
         HttpError::Status { .. } => Failure::Unreachable(text),
         HttpError::TooLarge(_) | HttpError::Malformed { .. } => Failure::Integrity(text),
@@ -35,9 +37,14 @@ impl MeshClient {
     pub fn new(base: &str) -> Outcome<Self> {
         let base = base.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(Failure::Usage(format!("\"{base}\" is no mesh address; it looks like http://127.0.0.1:8080")));
+            return Err(Failure::Usage(format!(
+                "\"{base}\" is no mesh address; it looks like http://127.0.0.1:8080"
+            )));
         }
-        Ok(Self { base, http: HttpClient::new().map_err(failure)? })
+        Ok(Self {
+            base,
+            http: HttpClient::new().map_err(failure)?,
+        })
     }
 
     /// The HTTP client.
@@ -47,7 +54,11 @@ impl MeshClient {
 
     /// An address the mesh gave, made absolute.
     pub fn resolve(&self, address: &str) -> String {
-        if address.starts_with('/') { format!("{}{address}", self.base) } else { address.to_owned() }
+        if address.starts_with('/') {
+            format!("{}{address}", self.base)
+        } else {
+            address.to_owned()
+        }
     }
 
     /// Get JSON from the API.
@@ -56,7 +67,10 @@ impl MeshClient {
     ///
     /// [`Failure`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        self.http.get_json(&format!("{}/api/v1{path}", self.base)).await.map_err(failure)
+        self.http
+            .get_json(&format!("{}/api/v1{path}", self.base))
+            .await
+            .map_err(failure)
     }
 
     /// Post JSON to the API, as admin.
@@ -64,8 +78,16 @@ impl MeshClient {
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B, token: &str) -> Outcome<T> {
-        self.http.post_json(&format!("{}/api/v1{path}", self.base), body, token).await.map_err(failure)
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        token: &str,
+    ) -> Outcome<T> {
+        self.http
+            .post_json(&format!("{}/api/v1{path}", self.base), body, token)
+            .await
+            .map_err(failure)
     }
 
     /// The mesh's nodes.
@@ -83,7 +105,11 @@ impl MeshClient {
     ///
     /// [`Failure`].
     pub async fn task(&self, name: &str) -> Outcome<TaskView> {
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
             return Err(Failure::Input(format!(
                 "\"{name}\" is no task name: letters, digits, \"-\", \"_\" and \".\"; `defim task list` shows all"
             )));
@@ -98,7 +124,10 @@ impl MeshClient {
     /// [`Failure`].
     pub async fn model(&self, digest: &defim_protocol::Digest) -> Outcome<Vec<u8>> {
         let url = format!("{}/api/v1/models/{digest}", self.base);
-        self.http.get_bytes(&url, defim_protocol::limits::MODEL_BYTES).await.map_err(failure)
+        self.http
+            .get_bytes(&url, defim_protocol::limits::MODEL_BYTES)
+            .await
+            .map_err(failure)
     }
 }
 
@@ -113,11 +142,20 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
         out::json(&view);
         return Ok(());
     }
-    println!("{:<14} {:<12} {:<12} {}", "name", "role", "state", "address");
-    println!("{:<14} {:<12} {:<12} {}", view.aggregation.name, "aggregation", "up", mesh);
+    println!(
+        "{:<14} {:<12} {:<12} {}",
+        "name", "role", "state", "address"
+    );
+    println!(
+        "{:<14} {:<12} {:<12} {}",
+        view.aggregation.name, "aggregation", "up", mesh
+    );
     for node in view.nodes {
         let state = if node.reachable { "up" } else { "down" };
-        println!("{:<14} {:<12} {:<12} {}", node.name, "full", state, node.http);
+        println!(
+            "{:<14} {:<12} {:<12} {}",
+            node.name, "full", state, node.http
+        );
     }
     Ok(())
 }

@@ -32,14 +32,22 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Simulate(args) => simulate::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,
         Command::Task { command } => match command {
-            TaskCommand::Create { mesh, task, name, model, schedule, admin_token } => {
-                tasks::create(&mesh, &task, name, model, &schedule, &admin_token, json).await
-            }
+            TaskCommand::Create {
+                mesh,
+                task,
+                name,
+                model,
+                schedule,
+                admin_token,
+            } => tasks::create(&mesh, &task, name, model, &schedule, &admin_token, json).await,
             TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
             TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
-            TaskCommand::Pause { task, mesh, resume, admin_token } => {
-                tasks::pause(&mesh, &task, !resume, &admin_token, json).await
-            }
+            TaskCommand::Pause {
+                task,
+                mesh,
+                resume,
+                admin_token,
+            } => tasks::pause(&mesh, &task, !resume, &admin_token, json).await,
         },
         Command::Model { command } => model::run(command, json).await,
     }

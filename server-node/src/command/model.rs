@@ -17,10 +17,18 @@ use crate::{
 ///
 /// [`Failure`].
 pub async fn run(command: ModelCommand, json: bool) -> Outcome {
-    let ModelCommand::Export { task, mesh, format, out: path } = command;
+    let ModelCommand::Export {
+        task,
+        mesh,
+        format,
+        out: path,
+    } = command;
     let client = MeshClient::new(&mesh)?;
     let view = client.task(&task).await?;
-    let expected = view.id.parse().map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
+    let expected = view
+        .id
+        .parse()
+        .map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
     let joined = JoinedTask::join(view.signed, Some(expected))?;
     let bytes = client.model(&view.current_model).await?;
     let found = Digest::of(&bytes);
@@ -30,16 +38,27 @@ pub async fn run(command: ModelCommand, json: bool) -> Outcome {
             view.current_model
         )));
     }
-    defim_learn::Model::from_safetensors(&bytes, joined.spec())
-        .map_err(|e| Failure::Integrity(format!("the mesh sent no model of this task: {e}; nothing was written")))?;
+    defim_learn::Model::from_safetensors(&bytes, joined.spec()).map_err(|e| {
+        Failure::Integrity(format!(
+            "the mesh sent no model of this task: {e}; nothing was written"
+        ))
+    })?;
     let ModelFormat::Safetensors = format;
     let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", view.name)));
     std::fs::write(&path, &bytes)
         .map_err(|e| Failure::Input(format!("{} cannot be written: {e}", path.display())))?;
     if json {
-        out::json(&serde_json::json!({ "file": path, "digest": found, "bytes": bytes.len(), "rounds": view.rounds_done }));
+        out::json(
+            &serde_json::json!({ "file": path, "digest": found, "bytes": bytes.len(), "rounds": view.rounds_done }),
+        );
     } else {
-        println!("{}: {} bytes, {} after {} rounds", path.display(), bytes.len(), found, view.rounds_done);
+        println!(
+            "{}: {} bytes, {} after {} rounds",
+            path.display(),
+            bytes.len(),
+            found,
+            view.rounds_done
+        );
     }
     Ok(())
 }

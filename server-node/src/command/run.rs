@@ -55,7 +55,11 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
     let config = NodeConfig::read(path)?;
     make_folder(&config.data)?;
     let (name, role, address) = (config.name.clone(), config.role, config.http);
-    let full_nodes = config.peers.iter().filter(|peer| peer.role == Role::Full).count();
+    let full_nodes = config
+        .peers
+        .iter()
+        .filter(|peer| peer.role == Role::Full)
+        .count();
     if role == Role::Aggregation && full_nodes < 2 {
         return Err(Failure::Input(format!(
             "the configuration {} names {full_nodes} full nodes; a committee needs two",
@@ -63,7 +67,11 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
         )));
     }
     let peers = directory(config.peers.clone());
-    let (data, web, tasks) = (config.data.clone(), config.web.clone(), config.tasks.clone());
+    let (data, web, tasks) = (
+        config.data.clone(),
+        config.web.clone(),
+        config.tasks.clone(),
+    );
     let listening = Listening::start(config).await?;
     let router = match role {
         Role::Full => {
@@ -74,12 +82,19 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
             let node = listening.aggregation(peers).await?;
             create_tasks(&node, tasks).await?;
             let admin_token = load_or_make_token(&data)?;
-            http::mesh_router(http::Mesh { node, embedded: Arc::default(), admin_token: admin_token.into(), web })
+            http::mesh_router(http::Mesh {
+                node,
+                embedded: Arc::default(),
+                admin_token: admin_token.into(),
+                web,
+            })
         }
     };
     let ready = |bound| {
         if json {
-            out::json(&serde_json::json!({ "node": name, "role": role, "http": format!("http://{bound}") }));
+            out::json(
+                &serde_json::json!({ "node": name, "role": role, "http": format!("http://{bound}") }),
+            );
         } else {
             println!("{name} serves http://{bound}");
         }

@@ -30,7 +30,8 @@ impl From<SimError> for Failure {
 ///
 /// [`Failure::Input`] naming the file.
 pub fn read_rows(path: &Path) -> Outcome<Vec<u8>> {
-    let cannot = |e: std::io::Error| Failure::Input(format!("{} cannot be read: {e}", path.display()));
+    let cannot =
+        |e: std::io::Error| Failure::Input(format!("{} cannot be read: {e}", path.display()));
     let max = DataLimits::default().max_bytes;
     let length = std::fs::metadata(path).map_err(cannot)?.len();
     // Before it is read: a file of a gigabyte would be in memory twice.
@@ -47,8 +48,9 @@ fn spec(args: &Simulate) -> Outcome<LearningSpec> {
     if Path::new(&args.task).is_file() {
         let text = std::fs::read_to_string(&args.task)
             .map_err(|e| Failure::Input(format!("{} cannot be read: {e}", args.task)))?;
-        return serde_json::from_str(&text)
-            .map_err(|e| Failure::Input(format!("{} is no learning specification: {e}", args.task)));
+        return serde_json::from_str(&text).map_err(|e| {
+            Failure::Input(format!("{} is no learning specification: {e}", args.task))
+        });
     }
     Ok(builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?.spec)
 }
@@ -73,7 +75,10 @@ fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: 
     if json {
         match baseline {
             None => out::json(round),
-            Some(baseline) => out::json(&Line { baseline: baseline.name(), value: round }),
+            Some(baseline) => out::json(&Line {
+                baseline: baseline.name(),
+                value: round,
+            }),
         }
         return;
     }
@@ -94,18 +99,36 @@ fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: 
 
 fn print_steps(steps: &Steps, rounds: u64) {
     let each = |total: f64| total / rounds.max(1) as f64;
-    println!("  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms",
-        each(steps.train_ms), each(steps.split_ms), each(steps.seal_ms), each(steps.verify_ms), each(steps.add_ms));
+    println!(
+        "  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms",
+        each(steps.train_ms),
+        each(steps.split_ms),
+        each(steps.seal_ms),
+        each(steps.verify_ms),
+        each(steps.add_ms)
+    );
 }
 
 fn print_summary(title: &str, summary: &Summary) {
     let metrics = crate::http::MetricsView::from(&summary.metrics);
-    println!("{title}: {} after {} rounds with {} light nodes, {:.1} s", out::quality(Some(&metrics)), summary.rounds, summary.light, summary.wall_s);
+    println!(
+        "{title}: {} after {} rounds with {} light nodes, {:.1} s",
+        out::quality(Some(&metrics)),
+        summary.rounds,
+        summary.light,
+        summary.wall_s
+    );
     if summary.upload_bytes_per_report > 0 {
-        println!("  {} bytes a report, {} counted, {} refused", summary.upload_bytes_per_report, summary.reports, summary.rejected);
+        println!(
+            "  {} bytes a report, {} counted, {} refused",
+            summary.upload_bytes_per_report, summary.reports, summary.rejected
+        );
     }
     if let Some(r2) = summary.least_squares_r2 {
-        println!("  least squares on the same rows: R2 {}", out::number(Some(r2)));
+        println!(
+            "  least squares on the same rows: R2 {}",
+            out::number(Some(r2))
+        );
     }
     print_steps(&summary.steps, summary.rounds);
 }
@@ -122,7 +145,10 @@ fn simulate(args: &Simulate, setup: &Setup, json: bool) -> Outcome {
     progress.finish_and_clear();
     match (json, args.baseline) {
         (true, None) => out::json(&summary),
-        (true, Some(baseline)) => out::json(&Line { baseline: baseline.name(), value: &summary }),
+        (true, Some(baseline)) => out::json(&Line {
+            baseline: baseline.name(),
+            value: &summary,
+        }),
         (false, None) => print_summary("with proofs and secret shares", &summary),
         (false, Some(_)) => print_summary("without cryptography", &summary),
     }
@@ -148,13 +174,29 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         Some(path) => read_rows(path)?,
         None => defim_learn::builtin_csv(&args.task)
             .map(<[u8]>::to_vec)
-            .ok_or_else(|| Failure::Usage("--data is needed: only built-in tasks have rows of their own".into()))?,
+            .ok_or_else(|| {
+                Failure::Usage(
+                    "--data is needed: only built-in tasks have rows of their own".into(),
+                )
+            })?,
     };
-    let rows = spec.schema.read_csv(&csv, &DataLimits::default()).map_err(|e| {
-        let file = args.data.as_ref().map_or_else(|| args.task.clone(), |path| path.display().to_string());
-        Failure::Input(format!("{file}: {e}"))
-    })?;
-    let setup = Setup { spec, rows, light: args.light, rounds: args.rounds, seed: args.seed };
+    let rows = spec
+        .schema
+        .read_csv(&csv, &DataLimits::default())
+        .map_err(|e| {
+            let file = args
+                .data
+                .as_ref()
+                .map_or_else(|| args.task.clone(), |path| path.display().to_string());
+            Failure::Input(format!("{file}: {e}"))
+        })?;
+    let setup = Setup {
+        spec,
+        rows,
+        light: args.light,
+        rounds: args.rounds,
+        seed: args.seed,
+    };
     tokio::task::spawn_blocking(move || simulate(&args, &setup, json))
         .await
         .map_err(|e| Failure::Other(format!("the run stopped: {e}")))?

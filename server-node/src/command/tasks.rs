@@ -25,7 +25,9 @@ impl ModelArg {
 
 fn milliseconds(name: &str, seconds: f64) -> Outcome<u64> {
     if !seconds.is_finite() || !(0.0..=1e9).contains(&seconds) {
-        return Err(Failure::Usage(format!("{name} is a number of seconds from 0 to a billion")));
+        return Err(Failure::Usage(format!(
+            "{name} is a number of seconds from 0 to a billion"
+        )));
     }
     Ok((seconds * 1000.0).round() as u64)
 }
@@ -52,27 +54,57 @@ impl ScheduleArgs {
 /// # Errors
 ///
 /// [`Failure::Input`] if it is neither.
-pub fn request(task: &str, name: Option<String>, model: Option<&str>, schedule: defim_protocol::Schedule) -> Outcome<TaskRequest> {
-    let empty =
-        TaskRequest { builtin: None, model: None, learning: None, name, title: None, summary: None, schedule };
+pub fn request(
+    task: &str,
+    name: Option<String>,
+    model: Option<&str>,
+    schedule: defim_protocol::Schedule,
+) -> Outcome<TaskRequest> {
+    let empty = TaskRequest {
+        builtin: None,
+        model: None,
+        learning: None,
+        name,
+        title: None,
+        summary: None,
+        schedule,
+    };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
-        return Ok(TaskRequest { builtin: Some(task.to_owned()), model: model.map(str::to_owned), ..empty });
+        return Ok(TaskRequest {
+            builtin: Some(task.to_owned()),
+            model: model.map(str::to_owned),
+            ..empty
+        });
     }
-    let text = std::fs::read_to_string(task).map_err(|e| Failure::Input(format!("{task} cannot be read: {e}")))?;
-    let learning =
-        serde_json::from_str(&text).map_err(|e| Failure::Input(format!("{task} is no learning specification: {e}")))?;
-    let stem = Path::new(task).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
-    Ok(TaskRequest { learning: Some(learning), name: empty.name.clone().or(stem), ..empty })
+    let text = std::fs::read_to_string(task)
+        .map_err(|e| Failure::Input(format!("{task} cannot be read: {e}")))?;
+    let learning = serde_json::from_str(&text)
+        .map_err(|e| Failure::Input(format!("{task} is no learning specification: {e}")))?;
+    let stem = Path::new(task)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .map(str::to_owned);
+    Ok(TaskRequest {
+        learning: Some(learning),
+        name: empty.name.clone().or(stem),
+        ..empty
+    })
 }
 
 fn token(path: &Path) -> Outcome<String> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::Input(format!("the admin token {} cannot be read: {e}; it is in the mesh's data folder", path.display()))
+        Failure::Input(format!(
+            "the admin token {} cannot be read: {e}; it is in the mesh's data folder",
+            path.display()
+        ))
     })?;
     let token = text.trim();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_alphanumeric()) {
-        return Err(Failure::Input(format!("{} holds no admin token: letters and digits only", path.display())));
+        return Err(Failure::Input(format!(
+            "{} holds no admin token: letters and digits only",
+            path.display()
+        )));
     }
     Ok(token.to_owned())
 }
@@ -92,11 +124,16 @@ pub async fn create(
     json: bool,
 ) -> Outcome {
     let request = request(task, name, model.map(ModelArg::name), schedule.schedule()?)?;
-    let created: Value = MeshClient::new(mesh)?.post("/tasks", &request, &token(admin_token)?).await?;
+    let created: Value = MeshClient::new(mesh)?
+        .post("/tasks", &request, &token(admin_token)?)
+        .await?;
     if json {
         out::json(&created);
     } else {
-        println!("created task {}", created.get("id").and_then(Value::as_str).unwrap_or("-"));
+        println!(
+            "created task {}",
+            created.get("id").and_then(Value::as_str).unwrap_or("-")
+        );
     }
     Ok(())
 }
@@ -121,7 +158,10 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
             None if task.rounds_done >= task.rounds => "all rounds are done".to_owned(),
             None => "no round is open".to_owned(),
         };
-        println!("{:<16} {:<8} {}/{} rounds  {state}", task.name, task.model, task.rounds_done, task.rounds);
+        println!(
+            "{:<16} {:<8} {}/{} rounds  {state}",
+            task.name, task.model, task.rounds_done, task.rounds
+        );
     }
     Ok(())
 }
@@ -129,12 +169,23 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
 fn print(task: &TaskView) {
     println!("{} ({})", task.name, task.title);
     println!("  id          {}", task.id);
-    println!("  model       {}, {} parameters, {}", task.model, task.dimension, task.current_model);
-    println!("  rounds      {} of {} done{}", task.rounds_done, task.rounds, if task.paused { ", paused" } else { "" });
+    println!(
+        "  model       {}, {} parameters, {}",
+        task.model, task.dimension, task.current_model
+    );
+    println!(
+        "  rounds      {} of {} done{}",
+        task.rounds_done,
+        task.rounds,
+        if task.paused { ", paused" } else { "" }
+    );
     println!("  first model {}", out::quality(task.initial.as_ref()));
     if let Some(round) = &task.round {
         println!("  round {:<5} {}", round.round, round.text);
-        println!("              {} verified, {} to check", round.verified, round.pending);
+        println!(
+            "              {} verified, {} to check",
+            round.verified, round.pending
+        );
         for (reason, count) in &round.rejected {
             println!("              {count} refused: {reason}");
         }
@@ -147,7 +198,10 @@ fn print(task: &TaskView) {
                 record.reports,
                 out::quality(record.metrics.as_ref())
             ),
-            Some(reason) => println!("  round {:<5} ended without a result: {reason}", record.round),
+            Some(reason) => println!(
+                "  round {:<5} ended without a result: {reason}",
+                record.round
+            ),
         }
     }
 }
@@ -172,12 +226,20 @@ pub async fn show(mesh: &str, task: &str, json: bool) -> Outcome {
 /// # Errors
 ///
 /// [`Failure`].
-pub async fn pause(mesh: &str, task: &str, paused: bool, admin_token: &Path, json: bool) -> Outcome {
+pub async fn pause(
+    mesh: &str,
+    task: &str,
+    paused: bool,
+    admin_token: &Path,
+    json: bool,
+) -> Outcome {
     let client = MeshClient::new(mesh)?;
     // The name is checked where it is looked up.
     let id = client.task(task).await?.id;
     let body = serde_json::json!({ "paused": paused });
-    let view: TaskView = client.post(&format!("/tasks/{id}/pause"), &body, &token(admin_token)?).await?;
+    let view: TaskView = client
+        .post(&format!("/tasks/{id}/pause"), &body, &token(admin_token)?)
+        .await?;
     if json {
         out::json(&view);
     } else {

@@ -33,7 +33,11 @@ struct Ports {
 
 fn free_ports(ip: IpAddr) -> std::io::Result<Ports> {
     let any = SocketAddr::new(ip, 0);
-    let (quic, webrtc, tcp) = (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
+    let (quic, webrtc, tcp) = (
+        UdpSocket::bind(any)?,
+        UdpSocket::bind(any)?,
+        TcpListener::bind(any)?,
+    );
     Ok(Ports {
         quic: quic.local_addr()?.port(),
         tcp: tcp.local_addr()?.port(),
@@ -45,10 +49,14 @@ fn ports(folder: &Path, ip: IpAddr) -> Outcome<Ports> {
     let path = folder.join("ports.json");
     if let Ok(text) = std::fs::read_to_string(&path) {
         return serde_json::from_str(&text).map_err(|e| {
-            Failure::Input(format!("{} is damaged: {e}; delete it, and the node gets new ports", path.display()))
+            Failure::Input(format!(
+                "{} is damaged: {e}; delete it, and the node gets new ports",
+                path.display()
+            ))
         });
     }
-    let ports = free_ports(ip).map_err(|e| Failure::Other(format!("no port is free on {ip}: {e}")))?;
+    let ports =
+        free_ports(ip).map_err(|e| Failure::Other(format!("no port is free on {ip}: {e}")))?;
     write_secret(&path, &serde_json::to_string(&ports).unwrap_or_default())?;
     Ok(ports)
 }
@@ -81,14 +89,25 @@ async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listen
 /// [`Failure`].
 pub async fn run(args: Up, json: bool) -> Outcome {
     let schedule = args.schedule.schedule()?;
-    let tasks = args.tasks.iter().map(|task| task_request(task, schedule)).collect::<Outcome<Vec<_>>>()?;
+    let tasks = args
+        .tasks
+        .iter()
+        .map(|task| task_request(task, schedule))
+        .collect::<Outcome<Vec<_>>>()?;
     if let Some(web) = &args.web
         && !web.join("index.html").is_file()
     {
-        return Err(Failure::Input(format!("{} has no pages; `cargo xtask web` builds them", web.display())));
+        return Err(Failure::Input(format!(
+            "{} has no pages; `cargo xtask web` builds them",
+            web.display()
+        )));
     }
     make_folder(&args.data)?;
-    let ip = if args.listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { args.listen.ip() };
+    let ip = if args.listen.ip().is_unspecified() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        args.listen.ip()
+    };
     let mut listening = Vec::new();
     for name in FULL_NODES {
         listening.push((name, listen(&args, name, Role::Full, ip).await?));
@@ -119,7 +138,9 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     let pages = args.web.is_some();
     let ready = |bound: SocketAddr| {
         if json {
-            out::json(&serde_json::json!({ "mesh": format!("http://{bound}"), "pages": pages, "admin_token": token_path }));
+            out::json(
+                &serde_json::json!({ "mesh": format!("http://{bound}"), "pages": pages, "admin_token": token_path }),
+            );
             return;
         }
         println!("The mesh is up: 2 full nodes and 1 aggregation node.");
@@ -128,7 +149,10 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         }
         println!("  API          http://{bound}/api/v1/openapi.json");
         println!("  admin token  {}", token_path.display());
-        println!("Press Ctrl+C to stop; everything is kept in {}.", args.data.display());
+        println!(
+            "Press Ctrl+C to stop; everything is kept in {}.",
+            args.data.display()
+        );
     };
     http::serve(args.listen, router, ready, stopped()).await
 }

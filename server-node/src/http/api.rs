@@ -44,15 +44,22 @@ pub fn router(mesh: Mesh) -> Router {
         .route("/tasks/{task}/pause", post(pause))
         .route("/models/{digest}", get(model))
         .route("/events", get(events::events))
-        .route("/openapi.json", get(|| async { Json(Description::openapi()) }))
+        .route(
+            "/openapi.json",
+            get(|| async { Json(Description::openapi()) }),
+        )
         .with_state(mesh)
         .merge(Router::new().route("/health", get(health)))
-        .fallback(|| async { ApiError::not_found("there is no such address; GET /api/v1/openapi.json lists all") })
+        .fallback(|| async {
+            ApiError::not_found("there is no such address; GET /api/v1/openapi.json lists all")
+        })
 }
 
 /// Sample rows of the built-in tasks: those the model is not evaluated on.
 pub fn samples(mesh: Mesh) -> Router {
-    Router::new().route("/samples/{file}", get(sample)).with_state(mesh)
+    Router::new()
+        .route("/samples/{file}", get(sample))
+        .with_state(mesh)
 }
 
 /// For nodes that serve no API.
@@ -70,7 +77,10 @@ struct Health {
 /// Whether this node serves.
 #[utoipa::path(get, path = "/health", responses((status = 200, body = Health)))]
 async fn health() -> Json<Health> {
-    Json(Health { status: "ok".into(), version: env!("CARGO_PKG_VERSION").into() })
+    Json(Health {
+        status: "ok".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
 }
 
 /// The mesh's nodes.
@@ -85,7 +95,10 @@ async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError
     let mut views = Vec::new();
     for (_, run) in mesh.node.tasks() {
         let machine = run.machine.lock().await;
-        views.push((machine.task().created_ms, mesh.task_view(&machine, false).await?));
+        views.push((
+            machine.task().created_ms,
+            mesh.task_view(&machine, false).await?,
+        ));
     }
     views.sort_by_key(|(created, _)| *created);
     Ok(Json(views.into_iter().map(|(_, view)| view).collect()))
@@ -94,17 +107,28 @@ async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError
 async fn find(
     node: &AggregationNode,
     text: &str,
-) -> Result<(defim_protocol::TaskId, std::sync::Arc<crate::node::aggregation::Run>), ApiError> {
+) -> Result<
+    (
+        defim_protocol::TaskId,
+        std::sync::Arc<crate::node::aggregation::Run>,
+    ),
+    ApiError,
+> {
     let shown: String = text.chars().take(80).collect();
-    node.find(text)
-        .await
-        .ok_or_else(|| ApiError::not_found(format!("there is no task \"{shown}\" on this mesh; GET /api/v1/tasks lists all")))
+    node.find(text).await.ok_or_else(|| {
+        ApiError::not_found(format!(
+            "there is no task \"{shown}\" on this mesh; GET /api/v1/tasks lists all"
+        ))
+    })
 }
 
 /// One task with its rounds.
 #[utoipa::path(get, path = "/tasks/{task}", params(("task" = String, Path, description = "name or id")),
     responses((status = 200, body = TaskView), (status = 404, body = ApiError)))]
-async fn task(State(mesh): State<Mesh>, Path(text): Path<String>) -> Result<Json<TaskView>, ApiError> {
+async fn task(
+    State(mesh): State<Mesh>,
+    Path(text): Path<String>,
+) -> Result<Json<TaskView>, ApiError> {
     let (_, run) = find(&mesh.node, &text).await?;
     let machine = run.machine.lock().await;
     Ok(Json(mesh.task_view(&machine, true).await?))
@@ -124,16 +148,19 @@ async fn model(
     Path(digest): Path<String>,
     Query(query): Query<ModelQuery>,
 ) -> Result<Response, ApiError> {
-    let digest: Digest = digest
-        .parse()
-        .map_err(|_| ApiError::not_found("a model's address is the SHA-256 of its bytes in base64url"))?;
+    let digest: Digest = digest.parse().map_err(|_| {
+        ApiError::not_found("a model's address is the SHA-256 of its bytes in base64url")
+    })?;
     let bytes = mesh
         .node
         .model(digest)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("there is no model {digest} here")))?;
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(
         header::CACHE_CONTROL,
         header::HeaderValue::from_static("public, max-age=31536000, immutable"),
@@ -147,12 +174,20 @@ async fn model(
 }
 
 async fn sample(State(mesh): State<Mesh>, Path(file): Path<String>) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found("there are no sample rows by that name; a task's \"sample\" says where they are");
+    let missing = || {
+        ApiError::not_found(
+            "there are no sample rows by that name; a task's \"sample\" says where they are",
+        )
+    };
     let name = file.strip_suffix(".csv").ok_or_else(missing)?;
     let (_, run) = find(&mesh.node, name).await?;
     let spec = run.machine.lock().await.spec().clone();
     let (rows, _) = builtin_rows(&spec).ok_or_else(missing)?;
-    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], rows.to_csv(&spec.schema)).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/csv; charset=utf-8")],
+        rows.to_csv(&spec.schema),
+    )
+        .into_response())
 }
 
 fn admin(mesh: &Mesh, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -179,12 +214,21 @@ struct Created {
 /// Create a task. Needs the admin token.
 #[utoipa::path(post, path = "/tasks", request_body = TaskRequest,
     responses((status = 201, body = Created), (status = 400, body = ApiError), (status = 401, body = ApiError)))]
-async fn create(State(mesh): State<Mesh>, headers: HeaderMap, body: String) -> Result<(StatusCode, Json<Created>), ApiError> {
+async fn create(
+    State(mesh): State<Mesh>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<(StatusCode, Json<Created>), ApiError> {
     admin(&mesh, &headers)?;
-    let request: TaskRequest =
-        serde_json::from_str(&body).map_err(|e| Failure::Input(format!("the task cannot be read: {e}")))?;
+    let request: TaskRequest = serde_json::from_str(&body)
+        .map_err(|e| Failure::Input(format!("the task cannot be read: {e}")))?;
     let task = mesh.node.create(NewTask::try_from(request)?).await?;
-    Ok((StatusCode::CREATED, Json(Created { id: task.to_string() })))
+    Ok((
+        StatusCode::CREATED,
+        Json(Created {
+            id: task.to_string(),
+        }),
+    ))
 }
 
 /// Whether a task is to pause.
@@ -205,8 +249,8 @@ async fn pause(
     body: String,
 ) -> Result<Json<TaskView>, ApiError> {
     admin(&mesh, &headers)?;
-    let request: PauseRequest =
-        serde_json::from_str(&body).map_err(|e| Failure::Input(format!("the request cannot be read: {e}")))?;
+    let request: PauseRequest = serde_json::from_str(&body)
+        .map_err(|e| Failure::Input(format!("the request cannot be read: {e}")))?;
     let (id, run) = find(&mesh.node, &text).await?;
     mesh.node.pause(id, &run, request.paused).await?;
     let machine = run.machine.lock().await;

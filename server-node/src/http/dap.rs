@@ -33,7 +33,12 @@ fn problem(status: StatusCode, kind: &str, code: &str, detail: &str) -> Response
         "code": code,
         "detail": detail,
     });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 fn refusal(reason: Reason) -> Response {
@@ -54,7 +59,12 @@ fn answer(error: ReceiveError) -> Response {
         ReceiveError::Broken(why) => {
             tracing::warn!(why, "a report could not be stored");
             let reason = Reason::Unavailable;
-            problem(StatusCode::SERVICE_UNAVAILABLE, "invalidMessage", reason.slug(), reason.text())
+            problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "invalidMessage",
+                reason.slug(),
+                reason.text(),
+            )
         }
     }
 }
@@ -66,13 +76,19 @@ struct ConfigQuery {
 
 async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQuery>) -> Response {
     if let Some(text) = query.task_id {
-        let known = text.parse::<TaskId>().is_ok_and(|task| node.served(&task).is_some());
+        let known = text
+            .parse::<TaskId>()
+            .is_ok_and(|task| node.served(&task).is_some());
         if !known {
             return refusal(Reason::UnknownTask);
         }
     }
     match encode_hpke_config_list(&[node.hpke()]) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/dap-hpke-config-list")], body).into_response(),
+        Ok(body) => (
+            [(header::CONTENT_TYPE, "application/dap-hpke-config-list")],
+            body,
+        )
+            .into_response(),
         Err(error) => answer(ReceiveError::Broken(error.to_string())),
     }
 }
@@ -87,7 +103,9 @@ async fn upload(
     };
     let bytes = match body {
         Ok(bytes) => bytes,
-        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => return refusal(Reason::TooLarge),
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return refusal(Reason::TooLarge);
+        }
         Err(_) => return refusal(Reason::Malformed),
     };
     match node.receive(task, bytes.to_vec()).await {
@@ -97,7 +115,10 @@ async fn upload(
     }
 }
 
-async fn state(State(node): State<FullNode>, Path((task, report)): Path<(String, String)>) -> Response {
+async fn state(
+    State(node): State<FullNode>,
+    Path((task, report)): Path<(String, String)>,
+) -> Response {
     let (Ok(task), Ok(report)) = (task.parse::<TaskId>(), report.parse::<ReportId>()) else {
         return refusal(Reason::UnknownTask);
     };

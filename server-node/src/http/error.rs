@@ -25,7 +25,11 @@ pub struct ApiError {
 impl ApiError {
     /// Nothing by that name.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { status: 404, code: "not-found", message: message.into() }
+        Self {
+            status: 404,
+            code: "not-found",
+            message: message.into(),
+        }
     }
 
     /// The caller may not do that.
@@ -48,7 +52,11 @@ impl From<Failure> for ApiError {
         if status == 500 {
             tracing::error!(%failure, "a request failed");
         }
-        Self { status, code: failure.kind(), message: failure.to_string() }
+        Self {
+            status,
+            code: failure.kind(),
+            message: failure.to_string(),
+        }
     }
 }
 

@@ -36,22 +36,26 @@ impl Drop for Reader {
 
 /// Tasks as they change: at first all, then each change, event `task` with a `TaskView` without history.
 #[utoipa::path(get, path = "/events", responses((status = 200, content_type = "text/event-stream")))]
-pub async fn events(
-    State(mesh): State<Mesh>,
-) -> Result<Response, ApiError> {
+pub async fn events(State(mesh): State<Mesh>) -> Result<Response, ApiError> {
     let reader = Reader;
     if OPEN.fetch_add(1, Ordering::Relaxed) >= READERS {
         drop(reader);
-        return Err(crate::failure::Failure::Unreachable("too many readers of events; try again later".into()).into());
+        return Err(crate::failure::Failure::Unreachable(
+            "too many readers of events; try again later".into(),
+        )
+        .into());
     }
     let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(16);
     let mut changes = mesh.node.changes();
     tokio::spawn(async move {
         let _reader = reader;
-        let mut changed: BTreeSet<TaskId> = mesh.node.tasks().into_iter().map(|(id, _)| id).collect();
+        let mut changed: BTreeSet<TaskId> =
+            mesh.node.tasks().into_iter().map(|(id, _)| id).collect();
         loop {
             for id in std::mem::take(&mut changed) {
-                let Some(event) = event(&mesh, id).await else { continue };
+                let Some(event) = event(&mesh, id).await else {
+                    continue;
+                };
                 if sender.send(Ok(event)).await.is_err() {
                     return;
                 }
@@ -68,16 +72,24 @@ pub async fn events(
                         changed.insert(id);
                     }
                 }
-                Err(RecvError::Lagged(_)) => changed.extend(mesh.node.tasks().into_iter().map(|(id, _)| id)),
+                Err(RecvError::Lagged(_)) => {
+                    changed.extend(mesh.node.tasks().into_iter().map(|(id, _)| id))
+                }
                 Err(RecvError::Closed) => return,
             }
         }
     });
-    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()).into_response())
+    Ok(Sse::new(ReceiverStream::new(receiver))
+        .keep_alive(KeepAlive::default())
+        .into_response())
 }
 
 async fn event(mesh: &Mesh, id: TaskId) -> Option<Event> {
-    let (_, run) = mesh.node.tasks().into_iter().find(|(task, _)| *task == id)?;
+    let (_, run) = mesh
+        .node
+        .tasks()
+        .into_iter()
+        .find(|(task, _)| *task == id)?;
     let machine = run.machine.lock().await;
     let view = mesh.task_view(&machine, false).await.ok()?;
     drop(machine);

@@ -23,7 +23,9 @@ type Counts = Family<Labels, Gauge<i64>>;
 type Values = Family<Labels, Gauge<f64, AtomicU64>>;
 
 fn count(family: &Counts, labels: Labels, value: u64) {
-    family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+    family
+        .get_or_create(&labels)
+        .set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
 #[derive(Default)]
@@ -41,10 +43,19 @@ struct Page {
 impl Page {
     async fn add_full(&self, node: &FullNode) -> Outcome {
         for served in node.all_served() {
-            let Some(round) = served.round() else { continue };
-            let counts = node.store().report_counts(served.manifest.task().0, round.round).await?;
+            let Some(round) = served.round() else {
+                continue;
+            };
+            let counts = node
+                .store()
+                .report_counts(served.manifest.task().0, round.round)
+                .await?;
             let labels = |key, value: &str| {
-                vec![("node", node.name().to_owned()), ("task", served.manifest.name.clone()), (key, value.to_owned())]
+                vec![
+                    ("node", node.name().to_owned()),
+                    ("task", served.manifest.name.clone()),
+                    (key, value.to_owned()),
+                ]
             };
             count(&self.reports, labels("state", "pending"), counts.pending);
             count(&self.reports, labels("state", "verified"), counts.verified);
@@ -57,17 +68,33 @@ impl Page {
 
     async fn add_mesh(&self, mesh: &Mesh) -> Outcome {
         for node in mesh.view().nodes {
-            count(&self.reachable, vec![("node", node.name)], u64::from(node.reachable));
+            count(
+                &self.reachable,
+                vec![("node", node.name)],
+                u64::from(node.reachable),
+            );
         }
         for (id, run) in mesh.node.tasks() {
             let machine = run.machine.lock().await;
             let labels = vec![("task", machine.task().name.clone())];
             count(&self.rounds, labels.clone(), machine.rounds_done());
-            count(&self.open, labels.clone(), machine.open_round().map_or(0, |round| round.round));
+            count(
+                &self.open,
+                labels.clone(),
+                machine.open_round().map_or(0, |round| round.round),
+            );
             drop(machine);
             let history = mesh.node.store().history(id.0).await?;
-            count(&self.counted, labels.clone(), history.iter().map(|record| record.reports).sum());
-            let last = history.into_iter().rev().map(super::RoundRecordView::from).find_map(|record| record.metrics);
+            count(
+                &self.counted,
+                labels.clone(),
+                history.iter().map(|record| record.reports).sum(),
+            );
+            let last = history
+                .into_iter()
+                .rev()
+                .map(super::RoundRecordView::from)
+                .find_map(|record| record.metrics);
             if let Some(metrics) = last {
                 self.loss.get_or_create(&labels).set(metrics.loss);
                 if let Some(accuracy) = metrics.accuracy {
@@ -80,14 +107,42 @@ impl Page {
 
     fn text(self) -> String {
         let mut registry = Registry::with_prefix("defim");
-        registry.register("reports", "Reports of the open round, by state", self.reports);
-        registry.register("rejected_reports", "Refused reports of the open round, by reason", self.rejected);
+        registry.register(
+            "reports",
+            "Reports of the open round, by state",
+            self.reports,
+        );
+        registry.register(
+            "rejected_reports",
+            "Refused reports of the open round, by reason",
+            self.rejected,
+        );
         registry.register("rounds_done", "Rounds that ended with a model", self.rounds);
-        registry.register("open_round", "Number of the open round; 0 if none", self.open);
-        registry.register("counted_reports", "Reports counted in all rounds", self.counted);
-        registry.register("node_reachable", "Whether the aggregation node reaches a node", self.reachable);
-        registry.register("model_accuracy", "Accuracy of the current model on held-out rows", self.accuracy);
-        registry.register("model_loss", "Loss of the current model on held-out rows", self.loss);
+        registry.register(
+            "open_round",
+            "Number of the open round; 0 if none",
+            self.open,
+        );
+        registry.register(
+            "counted_reports",
+            "Reports counted in all rounds",
+            self.counted,
+        );
+        registry.register(
+            "node_reachable",
+            "Whether the aggregation node reaches a node",
+            self.reachable,
+        );
+        registry.register(
+            "model_accuracy",
+            "Accuracy of the current model on held-out rows",
+            self.accuracy,
+        );
+        registry.register(
+            "model_loss",
+            "Loss of the current model on held-out rows",
+            self.loss,
+        );
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &registry);
@@ -96,7 +151,14 @@ impl Page {
 }
 
 fn respond(page: Page) -> Response {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page.text()).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        page.text(),
+    )
+        .into_response()
 }
 
 /// Of the mesh and the full nodes in this process.
@@ -109,7 +171,9 @@ pub fn mesh_router(mesh: Mesh) -> Router {
         }
         Ok(respond(page))
     };
-    Router::new().route("/metrics", get(handler)).with_state(mesh)
+    Router::new()
+        .route("/metrics", get(handler))
+        .with_state(mesh)
 }
 
 /// Of one full node.
@@ -119,5 +183,7 @@ pub fn full_router(node: FullNode) -> Router {
         page.add_full(&node).await?;
         Ok(respond(page))
     };
-    Router::new().route("/metrics", get(handler)).with_state(node)
+    Router::new()
+        .route("/metrics", get(handler))
+        .with_state(node)
 }

@@ -49,7 +49,10 @@ pub fn mesh_router(mesh: Mesh) -> Router {
         .merge(api::samples(mesh.clone()))
         .merge(metrics::mesh_router(mesh.clone()));
     for full in mesh.embedded.iter() {
-        router = router.nest(&format!("/nodes/{}", full.name()), dap::router(full.clone()));
+        router = router.nest(
+            &format!("/nodes/{}", full.name()),
+            dap::router(full.clone()),
+        );
     }
     if let Some(folder) = &mesh.web {
         // One page for every path that is no file: it routes by itself.
@@ -61,7 +64,9 @@ pub fn mesh_router(mesh: Mesh) -> Router {
 
 /// A full node's uploads, health and metrics.
 pub fn full_router(node: FullNode) -> Router {
-    let router = dap::router(node.clone()).merge(api::health_router()).merge(metrics::full_router(node));
+    let router = dap::router(node.clone())
+        .merge(api::health_router())
+        .merge(metrics::full_router(node));
     guard(router)
 }
 
@@ -98,9 +103,13 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Outcome {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
-        Failure::Other(format!("{address} cannot be listened on: {e}; stop what uses it or choose another address"))
+        Failure::Other(format!(
+            "{address} cannot be listened on: {e}; stop what uses it or choose another address"
+        ))
     })?;
-    let bound = listener.local_addr().map_err(|e| Failure::Other(e.to_string()))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|e| Failure::Other(e.to_string()))?;
     ready(bound);
     let (stopped, over) = tokio::sync::oneshot::channel::<()>();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {

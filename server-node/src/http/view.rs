@@ -27,7 +27,12 @@ pub struct MetricsView {
 
 impl From<&defim_learn::Metrics> for MetricsView {
     fn from(m: &defim_learn::Metrics) -> Self {
-        Self { loss: m.loss, accuracy: m.accuracy, r2: m.r2, rows: m.rows }
+        Self {
+            loss: m.loss,
+            accuracy: m.accuracy,
+            r2: m.r2,
+            rows: m.rows,
+        }
     }
 }
 
@@ -91,10 +96,17 @@ pub struct RoundRecordView {
 
 impl From<RoundRecord> for RoundRecordView {
     fn from(record: RoundRecord) -> Self {
-        let metrics = record.metrics.and_then(|text| serde_json::from_str(&text).ok());
+        let metrics = record
+            .metrics
+            .and_then(|text| serde_json::from_str(&text).ok());
         Self {
             round: record.round,
-            outcome: if record.model.is_some() { "finished" } else { "voided" }.to_owned(),
+            outcome: if record.model.is_some() {
+                "finished"
+            } else {
+                "voided"
+            }
+            .to_owned(),
             reason: record.void_reason,
             model: record.model.map(Digest),
             reports: record.reports,
@@ -194,14 +206,21 @@ impl Mesh {
                     name: peer.name.clone(),
                     role: peer.role,
                     http: peer.http.clone(),
-                    addresses: if health.addresses.is_empty() { peer.addresses.clone() } else { health.addresses },
+                    addresses: if health.addresses.is_empty() {
+                        peer.addresses.clone()
+                    } else {
+                        health.addresses
+                    },
                     reachable: health.reachable,
                 }
             })
             .collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         MeshView {
-            aggregation: AggregationView { id: self.node.id().to_string(), name: self.node.name().to_owned() },
+            aggregation: AggregationView {
+                id: self.node.id().to_string(),
+                name: self.node.name().to_owned(),
+            },
             nodes,
         }
     }
@@ -233,7 +252,8 @@ impl Mesh {
             history: records,
             initial: machine.initial_metrics().map(MetricsView::from),
             current_model: machine.model().0,
-            sample: has_builtin_rows(machine.spec()).then(|| format!("/samples/{}.csv", manifest.name)),
+            sample: has_builtin_rows(machine.spec())
+                .then(|| format!("/samples/{}.csv", manifest.name)),
             rounds_done: machine.rounds_done(),
             rounds: manifest.schedule.rounds,
         })
@@ -242,16 +262,26 @@ impl Mesh {
     fn round_view(&self, machine: &Coordinator) -> Option<RoundView> {
         let manifest = machine.task();
         let open = machine.open_round()?;
-        let told = machine.view().filter(|view| view.opened.round == open.round);
+        let told = machine
+            .view()
+            .filter(|view| view.opened.round == open.round);
         let mut phase = told.map_or(
-            RoundPhase::WaitingForReports { have: 0, need: u64::from(manifest.schedule.min_batch) },
+            RoundPhase::WaitingForReports {
+                have: 0,
+                need: u64::from(manifest.schedule.min_batch),
+            },
             |view| view.phase.clone(),
         );
         // The leader tells of its helper; nobody but this node can tell of the leader.
         if phase.accepts_reports()
-            && let Some(gone) = manifest.members.iter().find(|member| !self.node.health(&member.node).reachable)
+            && let Some(gone) = manifest
+                .members
+                .iter()
+                .find(|member| !self.node.health(&member.node).reachable)
         {
-            phase = RoundPhase::WaitingForMember { member: gone.name.clone() };
+            phase = RoundPhase::WaitingForMember {
+                member: gone.name.clone(),
+            };
         }
         if machine.paused() {
             phase = RoundPhase::Paused;

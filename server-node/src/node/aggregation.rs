@@ -8,7 +8,9 @@ use std::{
 };
 
 use defim_aggregation::coordinator::{Coordinator, Input, Output, Restored};
-use defim_learn::{BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv};
+use defim_learn::{
+    BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv,
+};
 use defim_protocol::{
     Digest, Manifest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
     VerifiedManifest,
@@ -104,10 +106,14 @@ impl AggregationNode {
         for (task, text) in node.inner.store.tasks().await? {
             let restored = serde_json::from_slice::<SignedText>(&text)
                 .map_err(|e| e.to_string())
-                .and_then(|signed| VerifiedManifest::verify(signed, Some(TaskId(task))).map_err(|e| e.to_string()));
+                .and_then(|signed| {
+                    VerifiedManifest::verify(signed, Some(TaskId(task))).map_err(|e| e.to_string())
+                });
             match restored {
                 Ok(manifest) => node.run(manifest).await?,
-                Err(why) => tracing::error!(task = %TaskId(task), why, "a stored task cannot be run"),
+                Err(why) => {
+                    tracing::error!(task = %TaskId(task), why, "a stored task cannot be run")
+                }
             }
         }
         Ok(node)
@@ -116,13 +122,27 @@ impl AggregationNode {
     /// Ask a member again and again whether it is there.
     async fn watch(self, peer: Peer) {
         loop {
-            let answer = self.inner.link.ask_within(&peer.node, &Request::Hello, HELLO_DEADLINE).await;
+            let answer = self
+                .inner
+                .link
+                .ask_within(&peer.node, &Request::Hello, HELLO_DEADLINE)
+                .await;
             let health = match answer {
-                Ok(Response::Here(addresses)) => Health { reachable: true, addresses },
-                _ => Health { reachable: false, addresses: self.health(&peer.node).addresses },
+                Ok(Response::Here(addresses)) => Health {
+                    reachable: true,
+                    addresses,
+                },
+                _ => Health {
+                    reachable: false,
+                    addresses: self.health(&peer.node).addresses,
+                },
             };
             let changed = {
-                let mut members = self.inner.members.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut members = self
+                    .inner
+                    .members
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 members.insert(peer.node, health.clone()) != Some(health)
             };
             if changed {
@@ -136,7 +156,11 @@ impl AggregationNode {
 
     /// What is known of a member.
     pub fn health(&self, node: &NodeId) -> Health {
-        let members = self.inner.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self
+            .inner
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         members.get(node).cloned().unwrap_or_default()
     }
 
@@ -167,7 +191,11 @@ impl AggregationNode {
 
     /// All tasks.
     pub fn tasks(&self) -> Vec<(TaskId, Arc<Run>)> {
-        let tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = self
+            .inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         tasks.iter().map(|(id, run)| (*id, run.clone())).collect()
     }
 
@@ -188,15 +216,26 @@ impl AggregationNode {
     /// [`Failure::Input`] if the name is taken or a value is out of range.
     pub async fn create(&self, new: NewTask) -> Outcome<TaskId> {
         if self.find(&new.name).await.is_some() {
-            return Err(Failure::Input(format!("a task named \"{}\" exists already; choose another name", new.name)));
+            return Err(Failure::Input(format!(
+                "a task named \"{}\" exists already; choose another name",
+                new.name
+            )));
         }
-        new.spec.validate().map_err(|e| Failure::Input(e.to_string()))?;
+        new.spec
+            .validate()
+            .map_err(|e| Failure::Input(e.to_string()))?;
         let members: Vec<Member> = self
             .inner
             .link
             .peers()
             .filter(|peer| peer.role == Role::Full)
-            .filter_map(|peer| Some(Member { node: peer.node, name: peer.name.clone(), hpke: peer.hpke.clone()? }))
+            .filter_map(|peer| {
+                Some(Member {
+                    node: peer.node,
+                    name: peer.name.clone(),
+                    hpke: peer.hpke.clone()?,
+                })
+            })
             .collect();
         // By name: the directory's order is that of the keys.
         let mut members = members;
@@ -211,16 +250,25 @@ impl AggregationNode {
             summary: new.summary,
             aggregation: self.id(),
             members,
-            vdaf: VdafSpec::FixedPointL2 { dimension: new.spec.dimension() },
+            vdaf: VdafSpec::FixedPointL2 {
+                dimension: new.spec.dimension(),
+            },
             schedule: new.schedule,
             created_ms: clock::now(),
             learning,
         };
-        let signed = manifest.sign(&self.inner.key).map_err(|e| Failure::Input(e.to_string()))?;
-        let manifest = VerifiedManifest::verify(signed, None).map_err(|e| Failure::Input(e.to_string()))?;
-        let text = serde_json::to_vec(manifest.signed()).map_err(|e| Failure::Other(e.to_string()))?;
+        let signed = manifest
+            .sign(&self.inner.key)
+            .map_err(|e| Failure::Input(e.to_string()))?;
+        let manifest =
+            VerifiedManifest::verify(signed, None).map_err(|e| Failure::Input(e.to_string()))?;
+        let text =
+            serde_json::to_vec(manifest.signed()).map_err(|e| Failure::Other(e.to_string()))?;
         let task = manifest.task();
-        self.inner.store.put_task(task.0, &text, clock::now()).await?;
+        self.inner
+            .store
+            .put_task(task.0, &text, clock::now())
+            .await?;
         self.run(manifest).await?;
         Ok(task)
     }
@@ -229,17 +277,25 @@ impl AggregationNode {
         let task = manifest.task();
         let store = &self.inner.store;
         let mut restored = Restored {
-            rounds_done: store.history(task.0).await?.iter().filter(|r| r.model.is_some()).count() as u64,
+            rounds_done: store
+                .history(task.0)
+                .await?
+                .iter()
+                .filter(|r| r.model.is_some())
+                .count() as u64,
             model: store.latest_model(task.0).await?,
             paused: store.is_task_paused(task.0).await?,
             ..Restored::default()
         };
         if let Some(round) = store.current_round(task.0).await? {
-            let signed = serde_json::from_slice(&round.signed).map_err(|e| Failure::Other(e.to_string()))?;
+            let signed =
+                serde_json::from_slice(&round.signed).map_err(|e| Failure::Other(e.to_string()))?;
             restored.round = Some((signed, round.state != RoundState::Open));
             for share in store.aggregate_shares(task.0, round.round).await? {
                 if let Ok(submission) = wire::decode::<Submission>(&share.submission) {
-                    restored.submissions.push((NodeId(share.member), submission));
+                    restored
+                        .submissions
+                        .push((NodeId(share.member), submission));
                 }
             }
         }
@@ -248,8 +304,15 @@ impl AggregationNode {
             .map_err(|e| Failure::Integrity(e.to_string()))?;
         let (digest, model) = machine.model();
         store.put_model(digest.0, model).await?;
-        let run = Arc::new(Run { machine: tokio::sync::Mutex::new(machine), told: Mutex::default() });
-        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).insert(task, run.clone());
+        let run = Arc::new(Run {
+            machine: tokio::sync::Mutex::new(machine),
+            told: Mutex::default(),
+        });
+        self.inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(task, run.clone());
         tokio::spawn(self.clone().tick(task, run));
         Ok(())
     }
@@ -280,21 +343,37 @@ impl AggregationNode {
                 Output::Open { signed, opened } => {
                     let (digest, model) = machine.model();
                     store.put_model(digest.0, model).await?;
-                    let text = serde_json::to_vec(&signed).map_err(|e| Failure::Other(e.to_string()))?;
-                    store.put_round(task.0, opened.round, &text, opened.opened_ms).await?;
-                    tracing::info!(task = machine.task().name, round = opened.round, "round opened");
+                    let text =
+                        serde_json::to_vec(&signed).map_err(|e| Failure::Other(e.to_string()))?;
+                    store
+                        .put_round(task.0, opened.round, &text, opened.opened_ms)
+                        .await?;
+                    tracing::info!(
+                        task = machine.task().name,
+                        round = opened.round,
+                        "round opened"
+                    );
                 }
                 Output::StoreShare(member, submission) => {
-                    let bytes = wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
-                    store.put_aggregate_share(task.0, submission.round, member.0, &bytes).await?;
+                    let bytes =
+                        wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
+                    store
+                        .put_aggregate_share(task.0, submission.round, member.0, &bytes)
+                        .await?;
                 }
                 Output::Answer(response) => answer = Some(response),
                 Output::Complete(done) => {
                     tracing::info!(
-                        task = machine.task().name, round = done.round, reports = done.reports,
-                        accuracy = done.metrics.accuracy, r2 = done.metrics.r2, "new model"
+                        task = machine.task().name,
+                        round = done.round,
+                        reports = done.reports,
+                        accuracy = done.metrics.accuracy,
+                        r2 = done.metrics.r2,
+                        "new model"
                     );
-                    let json = |value: serde_json::Result<String>| value.map_err(|e| Failure::Other(e.to_string()));
+                    let json = |value: serde_json::Result<String>| {
+                        value.map_err(|e| Failure::Other(e.to_string()))
+                    };
                     store
                         .complete_round(CompletedRound {
                             task: task.0,
@@ -311,7 +390,9 @@ impl AggregationNode {
                 }
                 Output::Void { round, reason } => {
                     tracing::info!(task = machine.task().name, round, reason, "round voided");
-                    store.void_aggregation_round(task.0, round, &reason, clock::now()).await?;
+                    store
+                        .void_aggregation_round(task.0, round, &reason, clock::now())
+                        .await?;
                 }
                 Output::Changed => {
                     // Nobody watching is no error.
@@ -326,18 +407,30 @@ impl AggregationNode {
     async fn announce(&self, run: &Run) {
         let (manifest, open, paused) = {
             let machine = run.machine.lock().await;
-            (machine.task().clone(), machine.open_round().cloned(), machine.paused())
+            (
+                machine.task().clone(),
+                machine.open_round().cloned(),
+                machine.paused(),
+            )
         };
         let task = manifest.task();
         let round = open.as_ref().map_or(0, |round| round.round);
         for member in &manifest.members {
-            let told = run.told.lock().unwrap_or_else(PoisonError::into_inner).get(&member.node).copied();
+            let told = run
+                .told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&member.node)
+                .copied();
             if told == Some((round, paused)) {
                 continue;
             }
             let mut requests = vec![Request::ServeTask(manifest.signed().clone())];
             if let Some(open) = &open {
-                requests.push(Request::OpenRound { task, round: open.signed().clone() });
+                requests.push(Request::OpenRound {
+                    task,
+                    round: open.signed().clone(),
+                });
             }
             if paused || told.is_some_and(|(_, before)| before != paused) {
                 requests.push(Request::Pause { task, paused });
@@ -347,7 +440,11 @@ impl AggregationNode {
                 match self.inner.link.ask(&member.node, &request).await {
                     Ok(Response::Done) => {}
                     Ok(other) => {
-                        tracing::warn!(member = member.name, ?other, "a member does not take the round");
+                        tracing::warn!(
+                            member = member.name,
+                            ?other,
+                            "a member does not take the round"
+                        );
                         done = false;
                     }
                     Err(why) => {
@@ -358,7 +455,10 @@ impl AggregationNode {
                 }
             }
             if done {
-                run.told.lock().unwrap_or_else(PoisonError::into_inner).insert(member.node, (round, paused));
+                run.told
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(member.node, (round, paused));
             }
         }
     }
@@ -370,8 +470,16 @@ impl AggregationNode {
             Request::Progress(progress) => (progress.task, Input::Progress(from, progress)),
             _ => return Response::Refused("an aggregation node does not answer that".into()),
         };
-        let run = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(&task).cloned();
-        let Some(run) = run else { return Response::Refused("unknown task".into()) };
+        let run = self
+            .inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&task)
+            .cloned();
+        let Some(run) = run else {
+            return Response::Refused("unknown task".into());
+        };
         match self.handle(&run, input).await {
             Ok(answer) => answer.unwrap_or(Response::Done),
             Err(failure) => {
@@ -411,7 +519,10 @@ fn holdout(manifest: &VerifiedManifest) -> Option<Features> {
 }
 
 fn builtin_of(spec: &LearningSpec) -> Option<&'static str> {
-    BUILTIN_NAMES.iter().copied().find(|name| builtin(name, None).is_some_and(|b| b.spec.schema == spec.schema))
+    BUILTIN_NAMES
+        .iter()
+        .copied()
+        .find(|name| builtin(name, None).is_some_and(|b| b.spec.schema == spec.schema))
 }
 
 /// Whether there are rows of a built-in task with this schema.

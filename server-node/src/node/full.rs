@@ -49,12 +49,18 @@ pub struct Served {
 impl Served {
     /// The open round.
     pub fn round(&self) -> Option<VerifiedRound> {
-        self.round.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.round
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What the leader last said.
     pub fn status(&self) -> Option<LeaderStatus> {
-        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set_status(&self, status: LeaderStatus) {
@@ -103,7 +109,9 @@ impl FullNode {
                 });
             match restored {
                 Ok(manifest) => node.serve(manifest).await?,
-                Err(why) => tracing::error!(task = %TaskId(task), why, "a stored task cannot be served"),
+                Err(why) => {
+                    tracing::error!(task = %TaskId(task), why, "a stored task cannot be served")
+                }
             }
         }
         tokio::spawn(node.clone().deliver_batches());
@@ -127,12 +135,23 @@ impl FullNode {
 
     /// A task this node serves.
     pub fn served(&self, task: &TaskId) -> Option<Arc<Served>> {
-        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+        self.inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(task)
+            .cloned()
     }
 
     /// All tasks this node serves.
     pub fn all_served(&self) -> Vec<Arc<Served>> {
-        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Whether this node leads the task.
@@ -158,7 +177,11 @@ impl FullNode {
             preparing: tokio::sync::Mutex::new(()),
         });
         let known = {
-            let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tasks = self
+                .inner
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if tasks.contains_key(&task) {
                 true
             } else {
@@ -186,21 +209,29 @@ impl FullNode {
     async fn try_answer(&self, from: NodeId, request: Request) -> Outcome<Response> {
         let refused = |why: &str| Ok(Response::Refused(why.to_owned()));
         let Some(peer) = self.inner.link.peer(&from) else {
-            return refused("this node does not know you; its operator must add you to its configuration");
+            return refused(
+                "this node does not know you; its operator must add you to its configuration",
+            );
         };
         let from_aggregation = peer.role == Role::Aggregation;
         match request {
             Request::ServeTask(signed) if from_aggregation => self.serve_task(from, signed).await,
-            Request::OpenRound { task, round } if from_aggregation => self.open_round(task, round).await,
+            Request::OpenRound { task, round } if from_aggregation => {
+                self.open_round(task, round).await
+            }
             Request::Pause { task, paused } if from_aggregation => {
-                let Some(served) = self.served(&task) else { return refused("unknown task") };
+                let Some(served) = self.served(&task) else {
+                    return refused("unknown task");
+                };
                 self.inner.store.set_task_paused(task.0, paused).await?;
                 served.paused.store(paused, Ordering::Relaxed);
                 Ok(Response::Done)
             }
             Request::Prepare(prepare) => self.prepare(from, prepare).await,
             Request::Close { summary, ids } => self.close(from, summary, ids).await,
-            Request::Hello if from_aggregation => Ok(Response::Here(self.inner.link.endpoint().addresses().to_vec())),
+            Request::Hello if from_aggregation => Ok(Response::Here(
+                self.inner.link.endpoint().addresses().to_vec(),
+            )),
             _ => refused("this node does not answer that to you"),
         }
     }
@@ -212,13 +243,20 @@ impl FullNode {
         };
         let own = self.inner.secrets.node.id();
         let Some(seat) = manifest.members.iter().find(|m| m.node == own) else {
-            return Ok(Response::Refused("this node is not on the task's committee".into()));
+            return Ok(Response::Refused(
+                "this node is not on the task's committee".into(),
+            ));
         };
         if manifest.aggregation != from || seat.hpke != self.hpke() {
-            return Ok(Response::Refused("the manifest names another aggregation node or another sealing key".into()));
+            return Ok(Response::Refused(
+                "the manifest names another aggregation node or another sealing key".into(),
+            ));
         }
         let text = serde_json::to_vec(manifest.signed()).unwrap_or_default();
-        self.inner.store.put_task(manifest.task().0, &text, clock::now()).await?;
+        self.inner
+            .store
+            .put_task(manifest.task().0, &text, clock::now())
+            .await?;
         self.serve(manifest).await?;
         Ok(Response::Done)
     }
@@ -236,16 +274,36 @@ impl FullNode {
                 return Ok(Response::Done);
             }
             if current.round > round.round {
-                return Ok(Response::Refused(format!("round {} is already open", current.round)));
+                return Ok(Response::Refused(format!(
+                    "round {} is already open",
+                    current.round
+                )));
             }
             // The aggregation node has ended the earlier round; what was not released never will be.
-            if self.inner.store.batch(task.0, current.round).await?.is_none() {
-                self.inner.store.void_round(task.0, current.round, "a later round was opened").await?;
+            if self
+                .inner
+                .store
+                .batch(task.0, current.round)
+                .await?
+                .is_none()
+            {
+                self.inner
+                    .store
+                    .void_round(task.0, current.round, "a later round was opened")
+                    .await?;
             }
         }
         let text = serde_json::to_vec(round.signed()).unwrap_or_default();
-        self.inner.store.put_round(task.0, round.round, &text, clock::now()).await?;
-        tracing::info!(node = self.name(), task = served.manifest.name, round = round.round, "round open");
+        self.inner
+            .store
+            .put_round(task.0, round.round, &text, clock::now())
+            .await?;
+        tracing::info!(
+            node = self.name(),
+            task = served.manifest.name,
+            round = round.round,
+            "round open"
+        );
         *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
         served.wake.notify_one();
         Ok(Response::Done)
@@ -256,17 +314,32 @@ impl FullNode {
             if let Err(failure) = self.deliver_once().await {
                 tracing::warn!(node = self.name(), %failure, "aggregate shares wait to be delivered");
             }
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.deliver.notified()).await;
+            let _ =
+                tokio::time::timeout(Duration::from_secs(1), self.inner.deliver.notified()).await;
         }
     }
 
     async fn deliver_once(&self) -> Outcome {
         for batch in self.inner.store.undelivered_batches().await? {
             let task = TaskId(batch.task);
-            let Some(served) = self.served(&task) else { continue };
-            let Ok(signatures) = wire::decode::<Vec<SignedText>>(&batch.signatures) else { continue };
-            let submission = Submission { task, round: batch.round, signatures, share: batch.aggregate_share };
-            match self.inner.link.ask(&served.manifest.aggregation, &Request::Submit(submission)).await {
+            let Some(served) = self.served(&task) else {
+                continue;
+            };
+            let Ok(signatures) = wire::decode::<Vec<SignedText>>(&batch.signatures) else {
+                continue;
+            };
+            let submission = Submission {
+                task,
+                round: batch.round,
+                signatures,
+                share: batch.aggregate_share,
+            };
+            match self
+                .inner
+                .link
+                .ask(&served.manifest.aggregation, &Request::Submit(submission))
+                .await
+            {
                 Ok(Response::Done) => self.inner.store.mark_delivered(task.0, batch.round).await?,
                 Ok(Response::Refused(why)) => {
                     tracing::error!(node = self.name(), %task, round = batch.round, why, "aggregate share refused");

@@ -11,9 +11,15 @@ use super::full::{FullNode, Served};
 use crate::failure::Outcome;
 
 impl FullNode {
-    fn served_by_leader(&self, from: NodeId, task: &defim_protocol::TaskId) -> Result<std::sync::Arc<Served>, Response> {
+    fn served_by_leader(
+        &self,
+        from: NodeId,
+        task: &defim_protocol::TaskId,
+    ) -> Result<std::sync::Arc<Served>, Response> {
         let refused = |why: &str| Response::Refused(why.to_owned());
-        let served = self.served(task).ok_or_else(|| Response::Later("this node does not serve that task yet".into()))?;
+        let served = self
+            .served(task)
+            .ok_or_else(|| Response::Later("this node does not serve that task yet".into()))?;
         if served.manifest.leader().node != from {
             return Err(refused("only the committee's leader may ask this"));
         }
@@ -29,19 +35,27 @@ impl FullNode {
             Err(response) => return Ok(response),
         };
         let Some(round) = served.round().filter(|round| round.round == request.round) else {
-            return Ok(Response::Later(format!("round {} is not open here", request.round)));
+            return Ok(Response::Later(format!(
+                "round {} is not open here",
+                request.round
+            )));
         };
         let store = &self.inner.store;
         let task = request.task;
         let _one_at_a_time = served.preparing.lock().await;
         if store.batch(task.0, round.round).await?.is_some() {
-            return Ok(Response::Refused(format!("round {} is closed", round.round)));
+            return Ok(Response::Refused(format!(
+                "round {} is closed",
+                round.round
+            )));
         }
         // A leader that could change the key after it saw the reports could choose the challenges.
         let pin = format!("verify-key/{task}");
         match store.setting(&pin).await? {
             Some(pinned) if pinned != request.verify_key => {
-                return Ok(Response::Refused("the task's verification key was changed".into()));
+                return Ok(Response::Refused(
+                    "the task's verification key was changed".into(),
+                ));
             }
             Some(_) => {}
             None => store.put_setting(&pin, &request.verify_key).await?,
@@ -50,29 +64,38 @@ impl FullNode {
         let mut fresh = Vec::new();
         for init in &request.reports {
             let digest = digest_of(init);
-            answers.push(match store.claim_helper_report(task.0, round.round, init.id.0, digest).await? {
-                ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
-                ClaimReport::New => {
-                    fresh.push(init);
-                    None
-                }
-                ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
-                    Some(Stored::Verified { response, .. }) => Some(PrepareAnswer::Verified(response)),
-                    Some(Stored::Rejected { reason }) => {
-                        Some(PrepareAnswer::Rejected(Reason::from_code(reason).unwrap_or(Reason::InvalidProof)))
-                    }
-                    None => {
+            answers.push(
+                match store
+                    .claim_helper_report(task.0, round.round, init.id.0, digest)
+                    .await?
+                {
+                    ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
+                    ClaimReport::New => {
                         fresh.push(init);
                         None
                     }
+                    ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
+                        Some(Stored::Verified { response, .. }) => {
+                            Some(PrepareAnswer::Verified(response))
+                        }
+                        Some(Stored::Rejected { reason }) => Some(PrepareAnswer::Rejected(
+                            Reason::from_code(reason).unwrap_or(Reason::InvalidProof),
+                        )),
+                        None => {
+                            fresh.push(init);
+                            None
+                        }
+                    },
                 },
-            });
+            );
         }
         let secrets = &self.inner.secrets;
         let prepared: Vec<Prepared> = tokio::task::block_in_place(|| {
             fresh
                 .iter()
-                .map(|init| helper::prepare(&served.manifest, &round, secrets, &request.verify_key, init))
+                .map(|init| {
+                    helper::prepare(&served.manifest, &round, secrets, &request.verify_key, init)
+                })
                 .collect()
         });
         let mut outcomes = Vec::with_capacity(prepared.len());
@@ -83,16 +106,27 @@ impl FullNode {
             new_answers.push(answer);
         }
         // Stored before it is said: the leader may count what it is told.
-        store.record_outcomes(task.0, round.round, &outcomes).await?;
+        store
+            .record_outcomes(task.0, round.round, &outcomes)
+            .await?;
         let mut new_answers = new_answers.into_iter();
         let answers = answers
             .into_iter()
-            .map(|answer| answer.or_else(|| new_answers.next()).unwrap_or(PrepareAnswer::Rejected(Reason::MemberDisagrees)))
+            .map(|answer| {
+                answer
+                    .or_else(|| new_answers.next())
+                    .unwrap_or(PrepareAnswer::Rejected(Reason::MemberDisagrees))
+            })
             .collect();
         Ok(Response::Prepared(answers))
     }
 
-    pub(super) async fn close(&self, from: NodeId, summary: SignedText, ids: Vec<ReportId>) -> Outcome<Response> {
+    pub(super) async fn close(
+        &self,
+        from: NodeId,
+        summary: SignedText,
+        ids: Vec<ReportId>,
+    ) -> Outcome<Response> {
         let task = match defim_protocol::batch::BatchSummary::read(&summary.payload) {
             Ok(read) => read.task,
             Err(error) => return Ok(Response::Refused(error.to_string())),
@@ -113,10 +147,26 @@ impl FullNode {
                 let again = SignedText::sign(defim_protocol::Context::Batch, summary.payload, key);
                 return Ok(Response::Agreed(again));
             }
-            Some(_) => return Ok(Response::Refused("another batch of this round is already signed".into())),
-            None => store.verified_ids(task.0, round.round).await?.into_iter().map(ReportId).collect(),
+            Some(_) => {
+                return Ok(Response::Refused(
+                    "another batch of this round is already signed".into(),
+                ));
+            }
+            None => store
+                .verified_ids(task.0, round.round)
+                .await?
+                .into_iter()
+                .map(ReportId)
+                .collect(),
         };
-        match helper::agree(&served.manifest, &round, &self.inner.secrets, summary, &ids, &verified) {
+        match helper::agree(
+            &served.manifest,
+            &round,
+            &self.inner.secrets,
+            summary,
+            &ids,
+            &verified,
+        ) {
             Ok((batch, signature)) => {
                 self.release(&served, round.round, batch, ids).await?;
                 Ok(Response::Agreed(signature))
@@ -135,12 +185,23 @@ fn digest_of(init: &PrepareInit) -> [u8; 32] {
 }
 
 fn settle(prepared: Prepared) -> (Stored, PrepareAnswer) {
-    let rejected = |reason: Reason| (Stored::Rejected { reason: reason.code() }, PrepareAnswer::Rejected(reason));
+    let rejected = |reason: Reason| {
+        (
+            Stored::Rejected {
+                reason: reason.code(),
+            },
+            PrepareAnswer::Rejected(reason),
+        )
+    };
     match (prepared.answer, prepared.share) {
         (PrepareAnswer::Verified(response), Some(share)) => match share.to_bytes() {
-            Ok(out_share) => {
-                (Stored::Verified { out_share, response: response.clone() }, PrepareAnswer::Verified(response))
-            }
+            Ok(out_share) => (
+                Stored::Verified {
+                    out_share,
+                    response: response.clone(),
+                },
+                PrepareAnswer::Verified(response),
+            ),
             Err(reason) => rejected(reason),
         },
         (PrepareAnswer::Rejected(reason), _) => rejected(reason),

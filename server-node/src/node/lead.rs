@@ -36,10 +36,16 @@ impl FullNode {
     }
 
     async fn lead_round(&self, served: &Arc<Served>) -> Outcome {
-        let Some(round) = served.round() else { return Ok(()) };
+        let Some(round) = served.round() else {
+            return Ok(());
+        };
         let task = served.manifest.task();
         let store = &self.inner.store;
-        if store.current_round(task.0).await?.is_none_or(|stored| stored.state != RoundState::Open) {
+        if store
+            .current_round(task.0)
+            .await?
+            .is_none_or(|stored| stored.state != RoundState::Open)
+        {
             return Ok(());
         }
         let number = round.round;
@@ -61,17 +67,30 @@ impl FullNode {
             if machine.is_done() || served.round().is_none_or(|open| open.round != number) {
                 return Ok(());
             }
-            let woken = tokio::time::timeout(TICK, served.wake.notified()).await.is_ok();
+            let woken = tokio::time::timeout(TICK, served.wake.notified())
+                .await
+                .is_ok();
             // A stored report changes the counts, which only the store knows.
-            input = if woken { self.state(task, number).await? } else { Input::Tick };
+            input = if woken {
+                self.state(task, number).await?
+            } else {
+                Input::Tick
+            };
         }
     }
 
     async fn state(&self, task: TaskId, round: RoundNumber) -> Outcome<Input> {
         let stored = self.inner.store.report_counts(task.0, round).await?;
-        let proposal = match self.inner.store.setting(&proposal_key(&task, round)).await? {
+        let proposal = match self
+            .inner
+            .store
+            .setting(&proposal_key(&task, round))
+            .await?
+        {
             None => None,
-            Some(bytes) => wire::decode(&bytes).map(|(summary, ids)| Proposal { summary, ids }).ok(),
+            Some(bytes) => wire::decode(&bytes)
+                .map(|(summary, ids)| Proposal { summary, ids })
+                .ok(),
         };
         let counts = Counts {
             pending: stored.pending,
@@ -107,9 +126,18 @@ impl FullNode {
                 Some(Input::Pending(first))
             }
             Output::Ask(request) => {
-                let answer = self.inner.link.ask(&served.manifest.helper().node, &request).await;
+                let answer = self
+                    .inner
+                    .link
+                    .ask(&served.manifest.helper().node, &request)
+                    .await;
                 if let Err(why) = &answer {
-                    tracing::warn!(node = self.name(), task = served.manifest.name, why, "the helper is asked again");
+                    tracing::warn!(
+                        node = self.name(),
+                        task = served.manifest.name,
+                        why,
+                        "the helper is asked again"
+                    );
                 }
                 Some(Input::Answer(answer.ok()))
             }
@@ -128,7 +156,9 @@ impl FullNode {
             Output::Propose(proposal) => {
                 let bytes = wire::encode(&(proposal.summary, proposal.ids))
                     .map_err(|e| Failure::Other(e.to_string()))?;
-                store.put_setting(&proposal_key(&task, round), &bytes).await?;
+                store
+                    .put_setting(&proposal_key(&task, round), &bytes)
+                    .await?;
                 None
             }
             Output::Release { batch, ids } => {
@@ -136,7 +166,13 @@ impl FullNode {
                 Some(Input::Released)
             }
             Output::Void(reason) => {
-                tracing::info!(node = self.name(), task = served.manifest.name, round, reason, "round voided");
+                tracing::info!(
+                    node = self.name(),
+                    task = served.manifest.name,
+                    round,
+                    reason,
+                    "round voided"
+                );
                 store.void_round(task.0, round, &reason).await?;
                 None
             }
@@ -151,9 +187,18 @@ impl FullNode {
                     at_ms: 0,
                 };
                 if told.as_ref() != Some(&progress) {
-                    let request = Request::Progress(Progress { at_ms: clock::now(), ..progress.clone() });
+                    let request = Request::Progress(Progress {
+                        at_ms: clock::now(),
+                        ..progress.clone()
+                    });
                     // If it is lost, the next change or the next tick tells it again.
-                    if self.inner.link.ask(&served.manifest.aggregation, &request).await.is_ok() {
+                    if self
+                        .inner
+                        .link
+                        .ask(&served.manifest.aggregation, &request)
+                        .await
+                        .is_ok()
+                    {
                         *told = Some(progress);
                     }
                 }
@@ -176,11 +221,17 @@ impl FullNode {
         let keys: Vec<_> = ids.iter().map(|id| id.0).collect();
         self.inner
             .store
-            .fold_out_shares(task.0, round, &keys, |id, share| builder.add(ReportId(*id), share))
+            .fold_out_shares(task.0, round, &keys, |id, share| {
+                builder.add(ReportId(*id), share)
+            })
             .await
             .map_err(|e| failed(&e))?;
         let reports = ids.len();
-        let summary = batch.signatures().first().map(|s| s.payload.clone()).unwrap_or_default();
+        let summary = batch
+            .signatures()
+            .first()
+            .map(|s| s.payload.clone())
+            .unwrap_or_default();
         let submission = builder
             .release(batch)
             .and_then(defim_full::ReleasableAggregate::into_submission)
@@ -199,7 +250,13 @@ impl FullNode {
                 },
             )
             .await?;
-        tracing::info!(node = self.name(), task = served.manifest.name, round, reports, "batch released");
+        tracing::info!(
+            node = self.name(),
+            task = served.manifest.name,
+            round,
+            reports,
+            "batch released"
+        );
         self.inner.deliver.notify_one();
         Ok(())
     }
@@ -207,7 +264,12 @@ impl FullNode {
 
 fn stored_outcome(outcome: ReportOutcome) -> Stored {
     match outcome {
-        ReportOutcome::Verified(out_share) => Stored::Verified { out_share, response: Vec::new() },
-        ReportOutcome::Rejected(reason) => Stored::Rejected { reason: reason.code() },
+        ReportOutcome::Verified(out_share) => Stored::Verified {
+            out_share,
+            response: Vec::new(),
+        },
+        ReportOutcome::Rejected(reason) => Stored::Rejected {
+            reason: reason.code(),
+        },
     }
 }

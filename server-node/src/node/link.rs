@@ -26,7 +26,10 @@ pub struct Link {
 impl Link {
     /// Use this endpoint to reach these peers.
     pub fn new(endpoint: Endpoint, peers: Directory) -> Self {
-        Self { endpoint, peers: Arc::new(peers) }
+        Self {
+            endpoint,
+            peers: Arc::new(peers),
+        }
     }
 
     /// The endpoint.
@@ -58,12 +61,29 @@ impl Link {
     /// # Errors
     ///
     /// Why there is no answer, in words.
-    pub async fn ask_within(&self, node: &NodeId, request: &Request, deadline: Duration) -> Result<Response, String> {
-        let peer = self.peers.get(node).ok_or_else(|| format!("node {node} is not in this node's configuration"))?;
+    pub async fn ask_within(
+        &self,
+        node: &NodeId,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<Response, String> {
+        let peer = self
+            .peers
+            .get(node)
+            .ok_or_else(|| format!("node {node} is not in this node's configuration"))?;
         let payload = wire::encode(request).map_err(|e| e.to_string())?;
         let answer = self
             .endpoint
-            .request(node.0, &peer.addresses, protocol::SERVER, Frame { kind: REQUEST, payload }, deadline)
+            .request(
+                node.0,
+                &peer.addresses,
+                protocol::SERVER,
+                Frame {
+                    kind: REQUEST,
+                    payload,
+                },
+                deadline,
+            )
             .await
             .map_err(|e| format!("{} does not answer: {e}", peer.name))?;
         if answer.kind != RESPONSE {

@@ -48,7 +48,10 @@ pub enum Received {
 impl FullNode {
     /// The task, if this node takes uploads for it.
     pub(super) fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
-        let served = self.served(task).filter(|served| self.leads(served)).ok_or(Reason::UnknownTask)?;
+        let served = self
+            .served(task)
+            .filter(|served| self.leads(served))
+            .ok_or(Reason::UnknownTask)?;
         if served.paused.load(Ordering::Relaxed) {
             return Err(Reason::Paused);
         }
@@ -66,7 +69,10 @@ impl FullNode {
             && let Some(served) = self.served(&task)
             && let Some(round) = served.round()
         {
-            self.inner.store.count_rejection(task.0, round.round, reason.code()).await?;
+            self.inner
+                .store
+                .count_rejection(task.0, round.round, reason.code())
+                .await?;
             served.wake.notify_one();
         }
         result
@@ -77,7 +83,13 @@ impl FullNode {
         let round = served.round().ok_or(Reason::RoundClosed)?;
         let now = clock::now();
         let report = tokio::task::block_in_place(|| {
-            accept_upload(&served.manifest, &round, &self.inner.secrets.sealing, now, bytes)
+            accept_upload(
+                &served.manifest,
+                &round,
+                &self.inner.secrets.sealing,
+                now,
+                bytes,
+            )
         })?;
         let status = served
             .status()
@@ -162,13 +174,19 @@ impl FullNode {
     }
 
     /// What became of a report, for its sender.
-    pub async fn report_state(&self, task: &TaskId, id: &ReportId) -> Result<ReportState, ReceiveError> {
+    pub async fn report_state(
+        &self,
+        task: &TaskId,
+        id: &ReportId,
+    ) -> Result<ReportState, ReceiveError> {
         use defim_store::ReportStatus as S;
         Ok(match self.inner.store.report_status(task.0, id.0).await? {
             None => ReportState::Unknown,
             Some(S::Pending) => ReportState::Pending,
             Some(S::Verified | S::Counted) => ReportState::Verified,
-            Some(S::Rejected(code)) => ReportState::Rejected(Reason::from_code(code).unwrap_or(Reason::Malformed)),
+            Some(S::Rejected(code)) => {
+                ReportState::Rejected(Reason::from_code(code).unwrap_or(Reason::Malformed))
+            }
             Some(S::Dropped) => ReportState::Rejected(Reason::RoundClosed),
         })
     }
@@ -189,8 +207,14 @@ pub enum ReportState {
 
 fn verdict(result: Result<Received, ReceiveError>) -> Verdict {
     match result {
-        Ok(_) => Verdict { code: 0, message: String::new() },
-        Err(ReceiveError::Refused(reason)) => Verdict { code: reason.code(), message: reason.text().to_owned() },
+        Ok(_) => Verdict {
+            code: 0,
+            message: String::new(),
+        },
+        Err(ReceiveError::Refused(reason)) => Verdict {
+            code: reason.code(),
+            message: reason.text().to_owned(),
+        },
         Err(ReceiveError::Broken(why)) => broken(&why),
     }
 }
@@ -199,7 +223,10 @@ fn verdict(result: Result<Received, ReceiveError>) -> Verdict {
 fn broken(why: &str) -> Verdict {
     tracing::warn!(why, "a report could not be stored");
     let reason = Reason::Unavailable;
-    Verdict { code: reason.code(), message: reason.text().into() }
+    Verdict {
+        code: reason.code(),
+        message: reason.text().into(),
+    }
 }
 
 impl UploadHandler for FullNode {

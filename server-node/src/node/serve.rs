@@ -29,7 +29,11 @@ fn cannot(error: &defim_net::native::NetError) -> Failure {
 /// # Errors
 ///
 /// [`Failure`] if the protocol is served already.
-pub fn serve_requests<F, A>(endpoint: &Endpoint, known: impl Fn(&NodeId) -> bool + Send + 'static, answer: A) -> Outcome
+pub fn serve_requests<F, A>(
+    endpoint: &Endpoint,
+    known: impl Fn(&NodeId) -> bool + Send + 'static,
+    answer: A,
+) -> Outcome
 where
     A: Fn(NodeId, Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send,
@@ -43,17 +47,29 @@ where
             if !known(&from) {
                 continue;
             }
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
             let answer = answer.clone();
             tokio::spawn(async move {
                 let work = async {
-                    let frame = read_frame(&mut stream, |kind| (kind == REQUEST).then_some(limits::SERVER_MESSAGE_BYTES)).await?;
+                    let frame = read_frame(&mut stream, |kind| {
+                        (kind == REQUEST).then_some(limits::SERVER_MESSAGE_BYTES)
+                    })
+                    .await?;
                     let response = match wire::decode(&frame.payload) {
                         Ok(request) => answer(from, request).await,
                         Err(error) => Response::Refused(error.to_string()),
                     };
                     let payload = wire::encode(&response).unwrap_or_default();
-                    write_frame(&mut stream, &Frame { kind: RESPONSE, payload }).await?;
+                    write_frame(
+                        &mut stream,
+                        &Frame {
+                            kind: RESPONSE,
+                            payload,
+                        },
+                    )
+                    .await?;
                     let _ = futures::AsyncWriteExt::close(&mut stream).await;
                     Ok::<_, defim_net::FrameError>(())
                 };
@@ -80,11 +96,14 @@ pub fn serve_uploads(endpoint: &Endpoint, node: FullNode) -> Outcome {
     tokio::spawn(async move {
         while let Some((_, mut stream)) = incoming.next().await {
             // Over the bound a sender is turned away at once; it keeps its report and comes again.
-            let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
+                continue;
+            };
             let node = node.clone();
             tokio::spawn(async move {
                 let work = async {
-                    let served = serve_upload(&mut stream, &node, limits::REPORT_BYTES as u64).await;
+                    let served =
+                        serve_upload(&mut stream, &node, limits::REPORT_BYTES as u64).await;
                     let _ = futures::AsyncWriteExt::close(&mut stream).await;
                     served
                 };

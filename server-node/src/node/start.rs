@@ -44,13 +44,23 @@ impl Listening {
         {
             write_secret(&pem_path, pem)?;
         }
-        Ok(Self { config, seed, endpoint })
+        Ok(Self {
+            config,
+            seed,
+            endpoint,
+        })
     }
 
     /// How others see this node; `http` is the base address of its HTTP side.
     pub fn peer(&self, http: String) -> Peer {
         // WebRTC is for browsers; between servers it would only be a slower way.
-        let addresses = self.endpoint.addresses().iter().filter(|text| !text.contains("/webrtc")).cloned().collect();
+        let addresses = self
+            .endpoint
+            .addresses()
+            .iter()
+            .filter(|text| !text.contains("/webrtc"))
+            .cloned()
+            .collect();
         peer_of(&self.config, &self.seed, http, addresses)
     }
 
@@ -61,12 +71,22 @@ impl Listening {
     /// [`Failure`] if its store cannot be opened.
     pub async fn full(self, peers: Directory) -> Outcome<(FullNode, Endpoint)> {
         let link = Link::new(self.endpoint.clone(), peers.clone());
-        let node = FullNode::start(self.config.name, &self.config.data, Secrets::from_seed(self.seed), link).await?;
+        let node = FullNode::start(
+            self.config.name,
+            &self.config.data,
+            Secrets::from_seed(self.seed),
+            link,
+        )
+        .await?;
         let answering = node.clone();
-        serve::serve_requests(&self.endpoint, move |from| peers.contains_key(from), move |from, request| {
-            let node = answering.clone();
-            async move { node.answer(from, request).await }
-        })?;
+        serve::serve_requests(
+            &self.endpoint,
+            move |from| peers.contains_key(from),
+            move |from, request| {
+                let node = answering.clone();
+                async move { node.answer(from, request).await }
+            },
+        )?;
         serve::serve_uploads(&self.endpoint, node.clone())?;
         Ok((node, self.endpoint))
     }
@@ -78,13 +98,22 @@ impl Listening {
     /// [`Failure`] if its store cannot be opened.
     pub async fn aggregation(self, peers: Directory) -> Outcome<AggregationNode> {
         let link = Link::new(self.endpoint.clone(), peers.clone());
-        let node =
-            AggregationNode::start(self.config.name, &self.config.data, NodeKey::from_seed(self.seed), link).await?;
+        let node = AggregationNode::start(
+            self.config.name,
+            &self.config.data,
+            NodeKey::from_seed(self.seed),
+            link,
+        )
+        .await?;
         let answering = node.clone();
-        serve::serve_requests(&self.endpoint, move |from| peers.contains_key(from), move |from, request| {
-            let node = answering.clone();
-            async move { node.answer(from, request).await }
-        })?;
+        serve::serve_requests(
+            &self.endpoint,
+            move |from| peers.contains_key(from),
+            move |from, request| {
+                let node = answering.clone();
+                async move { node.answer(from, request).await }
+            },
+        )?;
         Ok(node)
     }
 }
@@ -105,7 +134,10 @@ pub fn peer_of(config: &NodeConfig, seed: &[u8; 32], http: String, addresses: Ve
 
 /// Peers by key.
 pub fn directory(peers: impl IntoIterator<Item = Peer>) -> Directory {
-    peers.into_iter().map(|peer| (peer.node, peer)).collect::<std::collections::BTreeMap<NodeId, Peer>>()
+    peers
+        .into_iter()
+        .map(|peer| (peer.node, peer))
+        .collect::<std::collections::BTreeMap<NodeId, Peer>>()
 }
 
 /// Make the folder of a node.
@@ -114,6 +146,10 @@ pub fn directory(peers: impl IntoIterator<Item = Peer>) -> Directory {
 ///
 /// [`Failure::Input`] if it cannot be made.
 pub fn make_folder(folder: &Path) -> Outcome {
-    std::fs::create_dir_all(folder)
-        .map_err(|e| Failure::Input(format!("the folder {} cannot be made: {e}", folder.display())))
+    std::fs::create_dir_all(folder).map_err(|e| {
+        Failure::Input(format!(
+            "the folder {} cannot be made: {e}",
+            folder.display()
+        ))
+    })
 }

@@ -40,7 +40,15 @@ impl TryFrom<TaskRequest> for NewTask {
     type Error = Failure;
 
     fn try_from(request: TaskRequest) -> Result<Self, Failure> {
-        let TaskRequest { builtin, model, learning, name, title, summary, schedule } = request;
+        let TaskRequest {
+            builtin,
+            model,
+            learning,
+            name,
+            title,
+            summary,
+            schedule,
+        } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
                 let known = builtin_task(&builtin, model.as_deref())?;
@@ -53,7 +61,8 @@ impl TryFrom<TaskRequest> for NewTask {
                 })
             }
             (None, Some(spec)) => {
-                let name = name.ok_or_else(|| Failure::Input("a task of one's own needs a \"name\"".into()))?;
+                let name = name
+                    .ok_or_else(|| Failure::Input("a task of one's own needs a \"name\"".into()))?;
                 Ok(Self {
                     title: title.unwrap_or_else(|| name.clone()),
                     summary: summary.unwrap_or_default(),
@@ -62,7 +71,9 @@ impl TryFrom<TaskRequest> for NewTask {
                     schedule,
                 })
             }
-            _ => Err(Failure::Input("a task needs either \"builtin\" or \"learning\"".into())),
+            _ => Err(Failure::Input(
+                "a task needs either \"builtin\" or \"learning\"".into(),
+            )),
         }
     }
 }
@@ -75,8 +86,14 @@ impl TryFrom<TaskRequest> for NewTask {
 pub fn builtin_task(name: &str, model: Option<&str>) -> Result<defim_learn::Builtin, Failure> {
     if defim_learn::builtin(name, None).is_none() {
         let all = defim_learn::BUILTIN_NAMES.join(", ");
-        return Err(Failure::Input(format!("there is no built-in task \"{name}\"; there are {all}")));
+        return Err(Failure::Input(format!(
+            "there is no built-in task \"{name}\"; there are {all}"
+        )));
     }
-    defim_learn::builtin(name, model)
-        .ok_or_else(|| Failure::Input(format!("the task \"{name}\" has no model \"{}\"", model.unwrap_or_default())))
+    defim_learn::builtin(name, model).ok_or_else(|| {
+        Failure::Input(format!(
+            "the task \"{name}\" has no model \"{}\"",
+            model.unwrap_or_default()
+        ))
+    })
 }

@@ -30,7 +30,8 @@ fn free_base() -> u16 {
             (0..3).all(|node| {
                 (0..3).all(|port| {
                     let port = base + node * 10 + port;
-                    TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+                    TcpListener::bind(("127.0.0.1", port)).is_ok()
+                        && UdpSocket::bind(("127.0.0.1", port)).is_ok()
                 })
             })
         })
@@ -39,7 +40,10 @@ fn free_base() -> u16 {
 
 pub fn defim() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_defim"));
-    command.stdin(Stdio::null()).env_remove("DEFIM_SITE").env_remove("DEFIM_LOG");
+    command
+        .stdin(Stdio::null())
+        .env_remove("DEFIM_SITE")
+        .env_remove("DEFIM_LOG");
     command
 }
 
@@ -64,13 +68,23 @@ impl Mesh {
             .output()
             .expect("defim runs");
         assert!(done.status.success(), "{}", text(&done.stderr));
-        let mut mesh = Self { dir, port, processes: BTreeMap::new() };
+        let mut mesh = Self {
+            dir,
+            port,
+            processes: BTreeMap::new(),
+        };
         for node in NODES {
             mesh.run(node);
         }
         mesh.wait("all nodes are up", |mesh| {
             let nodes = mesh.json(&["node", "list"]);
-            nodes.is_some_and(|list| list["nodes"].as_array().unwrap().iter().all(|n| n["reachable"] == true))
+            nodes.is_some_and(|list| {
+                list["nodes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|n| n["reachable"] == true)
+            })
         });
         mesh
     }
@@ -88,7 +102,11 @@ impl Mesh {
     }
 
     pub fn run(&mut self, node: &'static str) {
-        let log = File::options().create(true).append(true).open(self.log(node)).expect("a log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(node))
+            .expect("a log");
         let child = defim()
             .args(["node", "run", "--config"])
             .arg(self.folder().join(format!("{node}.toml")))
@@ -112,15 +130,22 @@ impl Mesh {
     /// A command against this mesh, `--json`; its first line, if it succeeds.
     pub fn json(&self, args: &[&str]) -> Option<Value> {
         let done = self.call(args);
-        done.status.success().then(|| serde_json::from_str(text(&done.stdout).lines().next().unwrap()).unwrap())
+        done.status
+            .success()
+            .then(|| serde_json::from_str(text(&done.stdout).lines().next().unwrap()).unwrap())
     }
 
     pub fn call(&self, args: &[&str]) -> Output {
-        defim().args(args).args(["--mesh", &self.url(), "--json"]).output().expect("defim runs")
+        defim()
+            .args(args)
+            .args(["--mesh", &self.url(), "--json"])
+            .output()
+            .expect("defim runs")
     }
 
     pub fn task(&self) -> Value {
-        self.json(&["task", "show", "digits"]).expect("the task is shown")
+        self.json(&["task", "show", "digits"])
+            .expect("the task is shown")
     }
 
     pub fn wait(&self, what: &str, mut good: impl FnMut(&Self) -> bool) {
@@ -146,7 +171,13 @@ impl Mesh {
 
     pub fn contribute(&self, more: &[&str]) -> Output {
         let sample = self.sample();
-        let mut args = vec!["contribute", "--task", "digits", "--data", sample.to_str().unwrap()];
+        let mut args = vec![
+            "contribute",
+            "--task",
+            "digits",
+            "--data",
+            sample.to_str().unwrap(),
+        ];
         args.extend(more);
         self.call(&args)
     }
