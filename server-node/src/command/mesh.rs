@@ -142,20 +142,14 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
         out::json(&view);
         return Ok(());
     }
-    println!(
-        "{:<14} {:<12} {:<12} {}",
-        "name", "role", "state", "address"
-    );
-    println!(
-        "{:<14} {:<12} {:<12} {}",
-        view.aggregation.name, "aggregation", "up", mesh
-    );
-    for node in view.nodes {
+    let row = |name: &str, role: &str, state: &str, address: &str| {
+        println!("{name:<14} {role:<12} {state:<8} {address}");
+    };
+    row("name", "role", "state", "address");
+    row(&view.aggregation.name, "aggregation", "up", mesh);
+    for node in &view.nodes {
         let state = if node.reachable { "up" } else { "down" };
-        println!(
-            "{:<14} {:<12} {:<12} {}",
-            node.name, "full", state, node.http
-        );
+        row(&node.name, "full", state, &node.http);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The full node's driver: tasks it serves, uploads it takes, batches it delivers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -176,20 +176,21 @@ impl FullNode {
             wake: Notify::new(),
             preparing: tokio::sync::Mutex::new(()),
         });
-        let known = {
+        let new = {
             let mut tasks = self
                 .inner
                 .tasks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if tasks.contains_key(&task) {
-                true
-            } else {
-                tasks.insert(task, served.clone());
-                false
+            match tasks.entry(task) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(place) => {
+                    place.insert(served.clone());
+                    true
+                }
             }
         };
-        if !known && self.leads(&served) {
+        if new && self.leads(&served) {
             tokio::spawn(self.clone().lead(served));
         }
         Ok(())
