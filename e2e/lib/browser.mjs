@@ -16,6 +16,9 @@ const FLAGS = [
 ];
 const ARTEFACTS = fileURLToPath(new URL("../artefacts/", import.meta.url));
 
+// The WebRTC library frees its callbacks when a connection is given up, and the browser may still call one.
+const LATE_CALLBACK = "closure invoked recursively or after being dropped";
+
 /** Long enough for a busy machine; nothing here measures time. */
 export const PATIENCE = 90_000;
 
@@ -36,7 +39,9 @@ export class ContributePage {
     const self = new ContributePage();
     self.page = await context.newPage();
     self.page.setDefaultTimeout(PATIENCE);
-    self.page.on("pageerror", (error) => self.errors.push(error.message));
+    self.page.on("pageerror", ({ message }) => {
+      if (message !== LATE_CALLBACK) self.errors.push(message);
+    });
     await self.page.goto(url);
     return self;
   }
@@ -90,6 +95,7 @@ export class ContributePage {
         await this.page.setViewportSize({ width, height: 900 });
         const wide = await this.page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(wide <= width, `${name} is ${wide} px wide in a window of ${width}`);
+        await this.page.evaluate(() => scrollTo(0, 0));
         await this.page.screenshot({ path: `${ARTEFACTS}${name}-${colorScheme}-${width}.png`, fullPage: true });
       }
     }

@@ -86,7 +86,9 @@ impl Task {
     /// Where the task stands, in words.
     pub fn round_text(&self) -> String {
         match &self.round {
-            _ if self.paused => "Paused by an administrator. Nothing is lost; try again later.".into(),
+            _ if self.paused => {
+                "Paused by an administrator. Nothing is lost; try again later.".into()
+            }
             Some(round) => round.text.clone(),
             None if self.rounds_done >= self.rounds => "All rounds are done".into(),
             None => "The next round is about to open".into(),
@@ -95,25 +97,48 @@ impl Task {
 
     /// Why a contribution made now would not be counted.
     pub fn closed_because(&self) -> Option<String> {
-        let open = !self.paused && self.round.as_ref().is_some_and(|round| round.accepts_reports);
+        let open = !self.paused
+            && self
+                .round
+                .as_ref()
+                .is_some_and(|round| round.accepts_reports);
         (!open).then(|| self.round_text())
     }
 
     /// The quality of the newest model.
     pub fn latest(&self) -> Option<Metrics> {
-        let newest = |records: &Vec<Record>| records.iter().filter(|r| r.finished()).max_by_key(|r| r.round).cloned();
-        self.history.as_ref().and_then(newest).and_then(|record| record.metrics).or(self.initial)
+        let newest = |records: &Vec<Record>| {
+            records
+                .iter()
+                .filter(|r| r.finished())
+                .max_by_key(|r| r.round)
+                .cloned()
+        };
+        self.history
+            .as_ref()
+            .and_then(newest)
+            .and_then(|record| record.metrics)
+            .or(self.initial)
     }
 
     /// The quality of the model that a round started from.
     pub fn before(&self, round: u64) -> Option<Metrics> {
-        let earlier = self.history.iter().flatten().filter(|r| r.finished() && r.round < round);
-        earlier.max_by_key(|r| r.round).map_or(self.initial, |record| record.metrics)
+        let earlier = self
+            .history
+            .iter()
+            .flatten()
+            .filter(|r| r.finished() && r.round < round);
+        earlier
+            .max_by_key(|r| r.round)
+            .map_or(self.initial, |record| record.metrics)
     }
 
     /// Changes when a round has ended, and so the history has grown.
     pub fn stage(&self) -> (u64, Option<u64>) {
-        (self.rounds_done, self.round.as_ref().map(|round| round.round))
+        (
+            self.rounds_done,
+            self.round.as_ref().map(|round| round.round),
+        )
     }
 }
 
@@ -169,7 +194,9 @@ async fn fetch(address: &str) -> Result<web_sys::Response, String> {
 
 async fn body(promise: Result<js_sys::Promise, JsValue>) -> Result<JsValue, String> {
     let broken = |_| "The mesh's answer broke off. Try again.".to_owned();
-    JsFuture::from(promise.map_err(broken)?).await.map_err(broken)
+    JsFuture::from(promise.map_err(broken)?)
+        .await
+        .map_err(broken)
 }
 
 const UNREACHABLE: &str = "The mesh cannot be reached. Check that this device is online and that the mesh is running, then try again.";
@@ -201,7 +228,10 @@ pub mod tests {
 
     #[test]
     fn waiting_is_said_only_while_a_round_is_open() {
-        assert_eq!(task(r#"{"roundsDone":10}"#).round_text(), "All rounds are done");
+        assert_eq!(
+            task(r#"{"roundsDone":10}"#).round_text(),
+            "All rounds are done"
+        );
         assert_eq!(task("{}").round_text(), "The next round is about to open");
         let open = r#""round":{"round":2,"text":"Waiting for 2 more contributions","acceptsReports":true,"pending":0,"verified":1,"minBatch":3}"#;
         let waiting = task(&format!("{{{open}}}"));
@@ -213,7 +243,12 @@ pub mod tests {
 
     #[test]
     fn a_void_round_changes_no_accuracy() {
-        let history = [record(1, "finished", 0.8), record(2, "voided", 0.0), record(3, "finished", 0.9)].join(",");
+        let history = [
+            record(1, "finished", 0.8),
+            record(2, "voided", 0.0),
+            record(3, "finished", 0.9),
+        ]
+        .join(",");
         let task = task(&format!(r#"{{"history":[{history}]}}"#));
         let accuracy = |metrics: Option<Metrics>| metrics.unwrap().accuracy.unwrap();
         assert_eq!(accuracy(task.latest()), 0.9);

@@ -61,7 +61,11 @@ impl Chosen {
         };
         match (&self.source, rows) {
             (Source::Sample { of }, Some(rows)) => {
-                format!("{}, a random slice of {} samples", count(rows, "row"), grouped(*of as u64))
+                format!(
+                    "{}, a random slice of {} samples",
+                    count(rows, "row"),
+                    grouped(*of as u64)
+                )
             }
             (Source::File { name }, Some(rows)) => format!("{} from {name}", count(rows, "row")),
             (Source::File { name }, None) => name.clone(),
@@ -76,7 +80,10 @@ impl Chosen {
             Check::Running => Some("The rows are being checked on this device.".into()),
             Check::Failed(failure) => Some(failure.message.clone()),
             Check::Done(checked) if checked.errors.is_empty() => None,
-            Check::Done(_) => Some("The rows do not fit this task yet: mend what is listed, or pick other rows.".into()),
+            Check::Done(_) => Some(
+                "The rows do not fit this task yet: mend what is listed, or pick other rows."
+                    .into(),
+            ),
         }
     }
 }
@@ -89,7 +96,9 @@ mod tests {
     #[test]
     fn rows_with_problems_cannot_be_contributed_and_stay_chosen() {
         let mut chosen = Chosen {
-            source: Source::File { name: "rows.csv".into() },
+            source: Source::File {
+                name: "rows.csv".into(),
+            },
             rows: Rows::Text(String::new()),
             preview: Preview::default(),
             known: None,
@@ -97,11 +106,21 @@ mod tests {
         };
         assert!(chosen.blocked().is_some());
         assert_eq!(chosen.told(), "rows.csv");
-        let problem = Problem { row: Some(1), column: None, message: "is empty".into() };
-        chosen.check = Check::Done(Checked { rows: 0, errors: vec![problem] });
+        let problem = Problem {
+            row: Some(1),
+            column: None,
+            message: "is empty".into(),
+        };
+        chosen.check = Check::Done(Checked {
+            rows: 0,
+            errors: vec![problem],
+        });
         assert!(chosen.blocked().unwrap().starts_with("The rows do not fit"));
         assert_eq!(chosen.told(), "rows.csv");
-        chosen.check = Check::Done(Checked { rows: 1204, errors: vec![] });
+        chosen.check = Check::Done(Checked {
+            rows: 1204,
+            errors: vec![],
+        });
         assert_eq!(chosen.blocked(), None);
         assert_eq!(chosen.told(), "1,204 rows from rows.csv");
     }

@@ -62,10 +62,15 @@ impl Drawing {
         let (left, right) = span(points.clone().map(|p| p.0));
         let (top, bottom) = span(points.map(|p| p.1));
         let room = FINE as f64 - 2.0 * PEN;
-        let zoom = (room / (bottom - top)).min(room / (right - left)).min(MOST_ZOOM);
+        let zoom = (room / (bottom - top))
+            .min(room / (right - left))
+            .min(MOST_ZOOM);
         let middle = FINE as f64 / 2.0;
         let place = |(x, y): Point| {
-            (middle + (x - (left + right) / 2.0) * zoom, middle + (y - (top + bottom) / 2.0) * zoom)
+            (
+                middle + (x - (left + right) / 2.0) * zoom,
+                middle + (y - (top + bottom) / 2.0) * zoom,
+            )
         };
         let lines: Vec<(Point, Point)> = self
             .strokes
@@ -89,13 +94,19 @@ impl Drawing {
 }
 
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((1.0, 0.0), |(low, high): (f64, f64), v| (low.min(v), high.max(v)))
+    values.fold((1.0, 0.0), |(low, high): (f64, f64), v| {
+        (low.min(v), high.max(v))
+    })
 }
 
 fn distance(p: Point, a: Point, b: Point) -> f64 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length = dx * dx + dy * dy;
-    let along = if length > 0.0 { (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
+    let along = if length > 0.0 {
+        (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length).clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
     (p.0 - a.0 - along * dx).hypot(p.1 - a.1 - along * dy)
 }
 
@@ -124,7 +135,10 @@ pub fn picture(cells: &[String]) -> Option<Labelled> {
     for (pixel, cell) in pixels.iter_mut().zip(values) {
         *pixel = cell.parse().ok().filter(|value| *value <= INK)?;
     }
-    Some(Labelled { pixels, class: class.clone() })
+    Some(Labelled {
+        pixels,
+        class: class.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -153,11 +167,17 @@ mod tests {
 
     #[test]
     fn pixels_stay_in_range_and_nothing_drawn_is_white() {
-        let scribble: Vec<_> = (0..400).map(|i| (f64::from(i % 20) / 20.0, f64::from(i / 20) / 20.0)).collect();
+        let scribble: Vec<_> = (0..400)
+            .map(|i| (f64::from(i % 20) / 20.0, f64::from(i / 20) / 20.0))
+            .collect();
         let pixels = line(&scribble).pixels();
         assert_eq!(pixels.iter().max(), Some(&INK));
         assert_eq!(Drawing::default().pixels(), [0; 64]);
-        let dot: u32 = line(&[(0.5, 0.5)]).pixels().iter().map(|v| u32::from(*v)).sum();
+        let dot: u32 = line(&[(0.5, 0.5)])
+            .pixels()
+            .iter()
+            .map(|v| u32::from(*v))
+            .sum();
         assert!((4..40).contains(&dot), "a dot stays a dot: {dot}");
     }
 
@@ -165,7 +185,10 @@ mod tests {
     fn drawings_become_rows_of_the_task() {
         let schema = crate::schema::tests::digits();
         let pixels = line(&[(0.5, 0.1), (0.5, 0.9)]).pixels();
-        let one = Labelled { pixels, class: "1".into() };
+        let one = Labelled {
+            pixels,
+            class: "1".into(),
+        };
         let text = csv(&schema, &[one.clone(), one.clone()]);
         let preview = crate::rows::preview(&text, true);
         assert_eq!(preview.header.len(), 65);

@@ -44,13 +44,21 @@ pub fn millis(number: f64) -> String {
 
 /// A score as it is usual for its kind: accuracy as a percentage, R2 as a number.
 pub fn score(value: f64, is_accuracy: bool) -> String {
-    if is_accuracy { format!("{:.1}%", value * 100.0) } else { format!("{value:.3}") }
+    if is_accuracy {
+        format!("{:.1}%", value * 100.0)
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 /// How far a score moved: `+5.8 points`, or `+0.058`.
 pub fn change(before: f64, after: f64, is_accuracy: bool) -> String {
     let moved = after - before;
-    if is_accuracy { format!("{:+.1} points", moved * 100.0) } else { format!("{moved:+.3}") }
+    if is_accuracy {
+        format!("{:+.1} points", moved * 100.0)
+    } else {
+        format!("{moved:+.3}")
+    }
 }
 
 #[cfg(test)]

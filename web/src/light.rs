@@ -80,7 +80,10 @@ pub struct Problem {
 impl Problem {
     /// Where it is: `Row 3, column "p7"`.
     pub fn place(&self) -> String {
-        match (self.row, self.column.as_deref().filter(|name| !name.is_empty())) {
+        match (
+            self.row,
+            self.column.as_deref().filter(|name| !name.is_empty()),
+        ) {
             (Some(row), Some(column)) => format!("Row {row}, column {column}"),
             (Some(row), None) => format!("Row {row}"),
             (None, Some(column)) => format!("Column {column}"),
@@ -126,25 +129,73 @@ pub struct Failure {
 
 /// What the light node tells while it works.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum Event {
     Step(StepDone),
-    Training { epoch: u32, epochs: u32, loss: f64 },
-    Path { path: Via, because: Option<String>, node: String },
-    Connected { ms: f64 },
-    Upload { sent: u64, total: u64, resumed_from: u64 },
-    Kept { retry_ms: f64, because: String },
+    Training {
+        epoch: u32,
+        epochs: u32,
+        loss: f64,
+    },
+    Path {
+        path: Via,
+        because: Option<String>,
+        node: String,
+    },
+    Connected {
+        ms: f64,
+    },
+    Upload {
+        sent: u64,
+        total: u64,
+        resumed_from: u64,
+    },
+    Kept {
+        retry_ms: f64,
+        because: String,
+    },
 }
 
 /// A step is done.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "step",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum StepDone {
-    Read { ms: f64, rows: u64, bytes: u64 },
-    Trained { ms: f64, bytes: u64, loss_before: f64, loss_after: f64, clipped: bool },
-    Split { ms: f64, bytes: u64 },
-    Sealed { ms: f64, bytes: u64, report: String, round: u64 },
-    Sent { ms: f64, bytes: u64, path: Via, because: Option<String> },
+    Read {
+        ms: f64,
+        rows: u64,
+        bytes: u64,
+    },
+    Trained {
+        ms: f64,
+        bytes: u64,
+        loss_before: f64,
+        loss_after: f64,
+        clipped: bool,
+    },
+    Split {
+        ms: f64,
+        bytes: u64,
+    },
+    Sealed {
+        ms: f64,
+        bytes: u64,
+        report: String,
+        round: u64,
+    },
+    Sent {
+        ms: f64,
+        bytes: u64,
+        path: Via,
+        because: Option<String>,
+    },
 }
 
 thread_local! {
@@ -158,10 +209,15 @@ pub async fn mesh() -> Result<Mesh, Failure> {
     }
     let module = settle(load(ADDRESS)).await.map_err(|_| Failure {
         code: "not-loaded".into(),
-        message: "The light node could not be loaded. Check that this device is online, then try again.".into(),
+        message:
+            "The light node could not be loaded. Check that this device is online, then try again."
+                .into(),
         problems: None,
     })?;
-    let mesh: Mesh = settle(module.unchecked_ref::<Module>().join_mesh()).await.map_err(failure)?.unchecked_into();
+    let mesh: Mesh = settle(module.unchecked_ref::<Module>().join_mesh())
+        .await
+        .map_err(failure)?
+        .unchecked_into();
     // Two callers may have joined side by side; both then use the first.
     Ok(JOINED.with_borrow_mut(|joined| joined.get_or_insert(mesh).clone()))
 }
@@ -181,7 +237,10 @@ impl Ears {
             }
         });
         // Left to the garbage collector: a last event may come after the promise has settled.
-        Self { on_event: listener.into_js_value(), stop: web_sys::AbortController::new().ok() }
+        Self {
+            on_event: listener.into_js_value(),
+            stop: web_sys::AbortController::new().ok(),
+        }
     }
 
     /// Stops the work when it is called.
@@ -200,7 +259,12 @@ impl Ears {
 }
 
 /// Trains on rows (text or a file) and sends one report.
-pub async fn contribute(mesh: &Mesh, task: &str, rows: &JsValue, ears: &Ears) -> Result<Delivered, Failure> {
+pub async fn contribute(
+    mesh: &Mesh,
+    task: &str,
+    rows: &JsValue,
+    ears: &Ears,
+) -> Result<Delivered, Failure> {
     let options = ears.options();
     set(&options, "task", &task.into());
     set(&options, "rows", rows);
@@ -224,11 +288,14 @@ pub async fn kept(mesh: &Mesh) -> Result<Vec<Kept>, Failure> {
 
 /// What became of a delivered report.
 pub async fn outcome(mesh: &Mesh, delivered: &Delivered) -> Result<Outcome, Failure> {
-    let contribution = serde_wasm_bindgen::to_value(delivered).map_err(|error| unreadable(&error))?;
+    let contribution =
+        serde_wasm_bindgen::to_value(delivered).map_err(|error| unreadable(&error))?;
     read(mesh.outcome(&contribution)).await
 }
 
-async fn read<T: DeserializeOwned>(promise: Result<js_sys::Promise, JsValue>) -> Result<T, Failure> {
+async fn read<T: DeserializeOwned>(
+    promise: Result<js_sys::Promise, JsValue>,
+) -> Result<T, Failure> {
     let value = settle(promise).await.map_err(failure)?;
     serde_wasm_bindgen::from_value(value).map_err(|error| unreadable(&error))
 }
@@ -245,19 +312,25 @@ fn set(object: &js_sys::Object, key: &str, value: &JsValue) {
 fn unreadable(error: &serde_wasm_bindgen::Error) -> Failure {
     Failure {
         code: "unreadable".into(),
-        message: format!("This page and its light node do not fit together ({error}). Load the page again."),
+        message: format!(
+            "This page and its light node do not fit together ({error}). Load the page again."
+        ),
         problems: None,
     }
 }
 
 fn failure(thrown: JsValue) -> Failure {
     let text = |key: &str| {
-        js_sys::Reflect::get(&thrown, &key.into()).ok().and_then(|value| value.as_string()).filter(|t| !t.is_empty())
+        js_sys::Reflect::get(&thrown, &key.into())
+            .ok()
+            .and_then(|value| value.as_string())
+            .filter(|t| !t.is_empty())
     };
     let problems = js_sys::Reflect::get(&thrown, &"problems".into()).ok();
     Failure {
         code: text("code").unwrap_or_default(),
-        message: text("message").unwrap_or_else(|| "The light node stopped. Load the page again.".into()),
+        message: text("message")
+            .unwrap_or_else(|| "The light node stopped. Load the page again.".into()),
         problems: problems.and_then(|list| serde_wasm_bindgen::from_value(list).ok()),
     }
 }
@@ -271,25 +344,42 @@ mod tests {
         let event = |json| serde_json::from_str::<Event>(json).unwrap();
         assert_eq!(
             event(r#"{"kind":"step","step":"read","ms":1.5,"rows":75,"bytes":900}"#),
-            Event::Step(StepDone::Read { ms: 1.5, rows: 75, bytes: 900 })
+            Event::Step(StepDone::Read {
+                ms: 1.5,
+                rows: 75,
+                bytes: 900
+            })
         );
         assert_eq!(
             event(r#"{"kind":"upload","sent":8000,"total":20000,"resumedFrom":4000}"#),
-            Event::Upload { sent: 8000, total: 20000, resumed_from: 4000 }
+            Event::Upload {
+                sent: 8000,
+                total: 20000,
+                resumed_from: 4000
+            }
         );
         assert!(matches!(
-            event(r#"{"kind":"step","step":"trained","ms":9,"bytes":2600,"lossBefore":2.3,"lossAfter":0.4,"norm":3.1,"clipped":true}"#),
+            event(
+                r#"{"kind":"step","step":"trained","ms":9,"bytes":2600,"lossBefore":2.3,"lossAfter":0.4,"norm":3.1,"clipped":true}"#
+            ),
             Event::Step(StepDone::Trained { clipped: true, .. })
         ));
         assert!(matches!(
             event(r#"{"kind":"path","path":"https","because":"no answer","node":"full-1"}"#),
-            Event::Path { path: Via::Https, .. }
+            Event::Path {
+                path: Via::Https,
+                ..
+            }
         ));
     }
 
     #[test]
     fn a_problem_says_where_it_is() {
-        let problem = |row, column: Option<&str>| Problem { row, column: column.map(Into::into), message: String::new() };
+        let problem = |row, column: Option<&str>| Problem {
+            row,
+            column: column.map(Into::into),
+            message: String::new(),
+        };
         assert_eq!(problem(Some(3), Some("p7")).place(), "Row 3, column p7");
         assert_eq!(problem(Some(3), Some("")).place(), "Row 3");
         assert_eq!(problem(None, None).place(), "The file");

@@ -45,7 +45,10 @@ async fn watch_health(session: Session) {
     match api::get("/api/v1/mesh").await {
         Ok(mesh) => {
             session.mesh.set(Loaded::Here(mesh));
-            if session.tasks.with_untracked(|tasks| matches!(tasks, Loaded::Failed(_))) {
+            if session
+                .tasks
+                .with_untracked(|tasks| matches!(tasks, Loaded::Failed(_)))
+            {
                 load_tasks(session);
             }
         }
@@ -60,7 +63,9 @@ fn listen(session: Session) {
     };
     let on_task = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
         let text = event.data().as_string().unwrap_or_default();
-        let task = js_sys::JSON::parse(&text).ok().and_then(|value| serde_wasm_bindgen::from_value(value).ok());
+        let task = js_sys::JSON::parse(&text)
+            .ok()
+            .and_then(|value| serde_wasm_bindgen::from_value(value).ok());
         if let Some(task) = task {
             session.put_task(task);
         }
@@ -78,7 +83,8 @@ fn listen(session: Session) {
         }
     });
     // Only fails where the element is no target of events.
-    let _ = source.add_event_listener_with_callback("task", on_task.into_js_value().unchecked_ref());
+    let _ =
+        source.add_event_listener_with_callback("task", on_task.into_js_value().unchecked_ref());
     source.set_onopen(Some(on_open.into_js_value().unchecked_ref()));
     source.set_onerror(Some(on_error.into_js_value().unchecked_ref()));
 }

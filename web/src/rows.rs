@@ -29,9 +29,19 @@ pub fn sample(csv: &str, position: f64) -> Option<Sample> {
     let rows = SAMPLE_ROWS.min(all.len());
     let places = all.len() - rows + 1;
     let first = ((position.clamp(0.0, 1.0) * places as f64) as usize).min(places - 1);
-    let slice = all.get(first..first + rows).filter(|slice| !slice.is_empty())?;
-    let text = [header].iter().chain(slice).map(|line| format!("{line}\n")).collect();
-    Some(Sample { text, rows, of: all.len() })
+    let slice = all
+        .get(first..first + rows)
+        .filter(|slice| !slice.is_empty())?;
+    let text = [header]
+        .iter()
+        .chain(slice)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    Some(Sample {
+        text,
+        rows,
+        of: all.len(),
+    })
 }
 
 /// The first rows of a file, to look at.
@@ -50,8 +60,14 @@ pub fn preview(start: &str, whole: bool) -> Preview {
     if !whole && lines.len() > 1 {
         lines.pop();
     }
-    let mut rows = lines.into_iter().filter(|line| !line.trim().is_empty()).map(cells);
-    Preview { header: rows.next().unwrap_or_default(), rows: rows.take(PREVIEW_ROWS).collect() }
+    let mut rows = lines
+        .into_iter()
+        .filter(|line| !line.trim().is_empty())
+        .map(cells);
+    Preview {
+        header: rows.next().unwrap_or_default(),
+        rows: rows.take(PREVIEW_ROWS).collect(),
+    }
 }
 
 /// The cells of one line; `"a, b"` is one cell.

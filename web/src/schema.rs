@@ -59,9 +59,14 @@ impl Schema {
 
     /// The classes, if each row is a picture of 8 by 8 pixels that can be drawn.
     pub fn picture_classes(&self) -> Option<&[String]> {
-        let pixels = self.columns.iter().all(|c| c.min == 0.0 && c.max == f64::from(INK));
+        let pixels = self
+            .columns
+            .iter()
+            .all(|c| c.min == 0.0 && c.max == f64::from(INK));
         match &self.label.kind {
-            LabelKind::Class { classes } if pixels && self.columns.len() == SIDE * SIDE => Some(classes),
+            LabelKind::Class { classes } if pixels && self.columns.len() == SIDE * SIDE => {
+                Some(classes)
+            }
             _ => None,
         }
     }
@@ -69,20 +74,31 @@ impl Schema {
     /// The header of a CSV file with these columns.
     pub fn header(&self) -> String {
         let names = self.columns.iter().map(|column| column.name.as_str());
-        names.chain([self.label.name.as_str()]).collect::<Vec<_>>().join(",")
+        names
+            .chain([self.label.name.as_str()])
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// What a row is, in one sentence.
     pub fn told(&self) -> String {
         let inputs = match self.columns.as_slice() {
             [one] => format!("the column {}", one.name),
-            [first, .., last] => format!("{} columns ({} to {})", self.columns.len(), first.name, last.name),
+            [first, .., last] => format!(
+                "{} columns ({} to {})",
+                self.columns.len(),
+                first.name,
+                last.name
+            ),
             [] => "no column".into(),
         };
         let label = &self.label.name;
         match &self.label.kind {
             LabelKind::Class { classes } => {
-                format!("A header line, {inputs} and {label}, which is one of {}.", classes.join(", "))
+                format!(
+                    "A header line, {inputs} and {label}, which is one of {}.",
+                    classes.join(", ")
+                )
             }
             LabelKind::Number { min, max } => {
                 format!("A header line, {inputs} and {label}, a number from {min} to {max}.")
@@ -96,13 +112,18 @@ pub mod tests {
     use super::*;
 
     pub fn digits() -> Schema {
-        let columns: Vec<_> = (0..64).map(|i| format!(r#"{{"name":"p{i}","min":0.0,"max":16.0}}"#)).collect();
+        let columns: Vec<_> = (0..64)
+            .map(|i| format!(r#"{{"name":"p{i}","min":0.0,"max":16.0}}"#))
+            .collect();
         let label = r#"{"name":"label","kind":{"type":"class","classes":["0","1","2"]}}"#;
         let learning = format!(
             r#"{{"learning":{{"schema":{{"columns":[{}],"label":{label}}},"frac_bits":15}}}}"#,
             columns.join(",")
         );
-        serde_json::from_str::<Manifest>(&learning).unwrap().learning.schema
+        serde_json::from_str::<Manifest>(&learning)
+            .unwrap()
+            .learning
+            .schema
     }
 
     #[test]

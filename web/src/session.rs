@@ -69,9 +69,15 @@ impl Session {
 
     /// The selected task, with its history.
     pub fn task(self) -> Option<Task> {
-        let Loaded::Here(tasks) = self.tasks.get() else { return None };
+        let Loaded::Here(tasks) = self.tasks.get() else {
+            return None;
+        };
         let selected = self.selected.get();
-        let mut task = tasks.iter().find(|task| Some(&task.id) == selected.as_ref()).or(tasks.first())?.clone();
+        let mut task = tasks
+            .iter()
+            .find(|task| Some(&task.id) == selected.as_ref())
+            .or(tasks.first())?
+            .clone();
         task.history = self.histories.with(|all| all.get(&task.id).cloned());
         Some(task)
     }
@@ -106,7 +112,10 @@ impl Session {
         self.histories.update(|all| {
             all.insert(task.id.clone(), records);
         });
-        self.put_task(Task { history: None, ..task.clone() });
+        self.put_task(Task {
+            history: None,
+            ..task.clone()
+        });
         Some(task)
     }
 
@@ -118,7 +127,12 @@ impl Session {
 
     /// Picks a random slice of the task's samples.
     pub fn choose_sample(self) {
-        let Some((task, address)) = self.task().and_then(|task| task.sample.clone().map(|at| (task, at))) else { return };
+        let Some((task, address)) = self
+            .task()
+            .and_then(|task| task.sample.clone().map(|at| (task, at)))
+        else {
+            return;
+        };
         self.refused.set(None);
         spawn_local(async move {
             match api::text(&address).await {
@@ -126,9 +140,17 @@ impl Session {
                     Some(sample) => {
                         let preview = rows::preview(&sample.text, true);
                         let source = Source::Sample { of: sample.of };
-                        self.choose(&task, source, Rows::Text(sample.text), preview, Some(sample.rows as u64));
+                        self.choose(
+                            &task,
+                            source,
+                            Rows::Text(sample.text),
+                            preview,
+                            Some(sample.rows as u64),
+                        );
                     }
-                    None => self.refused.set(Some("The mesh has no sample rows for this task. Pick a CSV file.".into())),
+                    None => self.refused.set(Some(
+                        "The mesh has no sample rows for this task. Pick a CSV file.".into(),
+                    )),
                 },
                 Err(message) => self.refused.set(Some(message)),
             }
@@ -145,7 +167,10 @@ impl Session {
         spawn_local(async move {
             let whole = file.size() <= rows::PREVIEW_BYTES;
             let start = match file.slice_with_f64_and_f64(0.0, rows::PREVIEW_BYTES) {
-                Ok(start) => JsFuture::from(start.text()).await.ok().and_then(|text| text.as_string()),
+                Ok(start) => JsFuture::from(start.text())
+                    .await
+                    .ok()
+                    .and_then(|text| text.as_string()),
                 Err(_) => None,
             };
             let preview = rows::preview(&start.unwrap_or_default(), whole);
@@ -160,7 +185,13 @@ impl Session {
         self.refused.set(None);
         let csv = drawing::csv(schema, &pictures);
         let (preview, rows) = (rows::preview(&csv, true), pictures.len() as u64);
-        self.choose(&task, Source::Drawn(pictures), Rows::Text(csv), preview, Some(rows));
+        self.choose(
+            &task,
+            Source::Drawn(pictures),
+            Rows::Text(csv),
+            preview,
+            Some(rows),
+        );
     }
 
     /// Forgets the rows picked for the selected task.
@@ -173,7 +204,13 @@ impl Session {
     }
 
     fn choose(self, task: &Task, source: Source, rows: Rows, preview: Preview, known: Option<u64>) {
-        let chosen = Chosen { source, rows, preview, known, check: Check::Running };
+        let chosen = Chosen {
+            source,
+            rows,
+            preview,
+            known,
+            check: Check::Running,
+        };
         self.chosen.update(|all| {
             all.insert(task.id.clone(), chosen);
         });
@@ -191,7 +228,12 @@ impl Session {
                 }
             });
         };
-        let Some(rows) = self.chosen.with_untracked(|all| all.get(&task).map(|chosen| chosen.rows.to_js())) else { return };
+        let Some(rows) = self
+            .chosen
+            .with_untracked(|all| all.get(&task).map(|chosen| chosen.rows.to_js()))
+        else {
+            return;
+        };
         put(&task, Check::Running);
         spawn_local(async move {
             let checked = async { light::check(&light::mesh().await?, &task, &rows).await };
@@ -226,17 +268,22 @@ impl Session {
 
     /// Trains on the picked rows and sends the result.
     pub fn contribute(self) {
-        let (Some(task), Some(chosen)) = (self.task(), self.chosen()) else { return };
+        let (Some(task), Some(chosen)) = (self.task(), self.chosen()) else {
+            return;
+        };
         if self.run.with_untracked(Run::busy) {
             return;
         }
         memory::set_unfinished(true);
         memory::set_delivered(None);
-        let turn = self.next_turn(Input::Start { task: task.id.clone() });
+        let turn = self.next_turn(Input::Start {
+            task: task.id.clone(),
+        });
         let ears = self.ears(turn);
         spawn_local(async move {
             let rows = chosen.rows.to_js();
-            let result = async { light::contribute(&light::mesh().await?, &task.id, &rows, &ears).await };
+            let result =
+                async { light::contribute(&light::mesh().await?, &task.id, &rows, &ears).await };
             self.end(turn, result.await).await;
         });
     }
@@ -323,14 +370,19 @@ impl Session {
     async fn watch(self, turn: u32, delivered: light::Delivered) {
         let mut seen = None;
         let mut asked = 0_u32;
-        while turn == self.turn.get_value() && self.run.with_untracked(|run| run.status) == Status::Delivered {
+        while turn == self.turn.get_value()
+            && self.run.with_untracked(|run| run.status) == Status::Delivered
+        {
             if let Ok(mesh) = light::mesh().await
                 && let Ok(outcome) = light::outcome(&mesh, &delivered).await
             {
                 self.feed(turn, Input::Outcome(outcome));
             }
             let stage = self.tasks.with_untracked(|tasks| match tasks {
-                Loaded::Here(tasks) => tasks.iter().find(|task| task.id == delivered.task).map(Task::stage),
+                Loaded::Here(tasks) => tasks
+                    .iter()
+                    .find(|task| task.id == delivered.task)
+                    .map(Task::stage),
                 Loaded::Loading | Loaded::Failed(_) => None,
             });
             asked += 1;
@@ -359,9 +411,18 @@ impl Session {
         let task = self.task()?;
         if self.run.with(Run::busy) {
             let here = self.run_here();
-            return Some(if here { "Your contribution is on its way." } else { "A contribution to another task is on its way." }.into());
+            return Some(
+                if here {
+                    "Your contribution is on its way."
+                } else {
+                    "A contribution to another task is on its way."
+                }
+                .into(),
+            );
         }
-        let Some(chosen) = self.chosen() else { return Some("Pick some rows first.".into()) };
+        let Some(chosen) = self.chosen() else {
+            return Some("Pick some rows first.".into());
+        };
         chosen.blocked().or_else(|| task.closed_because())
     }
 }
@@ -369,5 +430,7 @@ impl Session {
 /// The station people should look at.
 pub fn current(run: &Run) -> Option<Step> {
     use crate::state::Mark::{Failed, Running};
-    Step::ALL.into_iter().find(|step| matches!(run.at(*step).mark, Running | Failed))
+    Step::ALL
+        .into_iter()
+        .find(|step| matches!(run.at(*step).mark, Running | Failed))
 }

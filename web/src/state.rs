@@ -17,7 +17,14 @@ pub enum Step {
 
 impl Step {
     /// In order.
-    pub const ALL: [Self; 6] = [Self::Read, Self::Trained, Self::Split, Self::Sealed, Self::Sent, Self::Counted];
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Trained,
+        Self::Split,
+        Self::Sealed,
+        Self::Sent,
+        Self::Counted,
+    ];
 }
 
 /// Where a station stands.
@@ -120,7 +127,9 @@ pub struct Run {
 /// What can happen to a run.
 #[derive(Debug, Clone)]
 pub enum Input {
-    Start { task: String },
+    Start {
+        task: String,
+    },
     Resume(Kept),
     /// A page that was loaded again after the delivery.
     Again(Delivered),
@@ -169,18 +178,31 @@ impl Run {
     pub fn take(&mut self, input: Input) {
         match input {
             Input::Start { task } => {
-                *self = Self { status: Status::Working, task, ..Self::default() };
+                *self = Self {
+                    status: Status::Working,
+                    task,
+                    ..Self::default()
+                };
                 self.at_mut(Step::Read).mark = Mark::Running;
             }
             Input::Resume(kept) => {
-                *self = Self { status: Status::Working, task: kept.task, resumed: true, ..Self::default() };
+                *self = Self {
+                    status: Status::Working,
+                    task: kept.task,
+                    resumed: true,
+                    ..Self::default()
+                };
                 (self.round, self.report) = (Some(kept.round), Some(kept.report));
                 self.done_until(Step::Sealed);
                 self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
                 self.at_mut(Step::Sent).mark = Mark::Running;
             }
             Input::Again(delivered) => {
-                *self = Self { task: delivered.task.clone(), resumed: true, ..Self::default() };
+                *self = Self {
+                    task: delivered.task.clone(),
+                    resumed: true,
+                    ..Self::default()
+                };
                 self.delivered(delivered);
             }
             Input::Event(event) => {
@@ -215,34 +237,78 @@ impl Run {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Step(StepDone::Read { ms, rows, bytes }) => {
-                self.finish(Step::Read, Step::Trained, ms, bytes, Some(count(rows, "row")));
+                self.finish(
+                    Step::Read,
+                    Step::Trained,
+                    ms,
+                    bytes,
+                    Some(count(rows, "row")),
+                );
             }
-            Event::Training { epoch, epochs, loss } => {
+            Event::Training {
+                epoch,
+                epochs,
+                loss,
+            } => {
                 let note = format!("pass {epoch} of {epochs}, loss {loss:.3}");
                 let station = self.at_mut(Step::Trained);
                 (station.mark, station.note) = (Mark::Running, Some(note));
             }
-            Event::Step(StepDone::Trained { ms, bytes, loss_before, loss_after, clipped }) => {
-                let cut = if clipped { ", shortened to the task's bound" } else { "" };
+            Event::Step(StepDone::Trained {
+                ms,
+                bytes,
+                loss_before,
+                loss_after,
+                clipped,
+            }) => {
+                let cut = if clipped {
+                    ", shortened to the task's bound"
+                } else {
+                    ""
+                };
                 let note = format!("loss {loss_before:.3} to {loss_after:.3}{cut}");
                 self.finish(Step::Trained, Step::Split, ms, bytes, Some(note));
             }
-            Event::Step(StepDone::Split { ms, bytes }) => self.finish(Step::Split, Step::Sealed, ms, bytes, None),
-            Event::Step(StepDone::Sealed { ms, bytes, report, round }) => {
+            Event::Step(StepDone::Split { ms, bytes }) => {
+                self.finish(Step::Split, Step::Sealed, ms, bytes, None)
+            }
+            Event::Step(StepDone::Sealed {
+                ms,
+                bytes,
+                report,
+                round,
+            }) => {
                 self.finish(Step::Sealed, Step::Sent, ms, bytes, None);
                 (self.report, self.round) = (Some(report), Some(round));
             }
-            Event::Path { path, because, node } => {
+            Event::Path {
+                path,
+                because,
+                node,
+            } => {
                 self.path = Some((path, because));
                 self.at_mut(Step::Sent).note = Some(format!("to {node}"));
             }
             Event::Connected { .. } => self.kept = None,
-            Event::Upload { sent, total, resumed_from } => {
+            Event::Upload {
+                sent,
+                total,
+                resumed_from,
+            } => {
                 self.kept = None;
-                self.upload = Some(Upload { sent, total, resumed_from });
+                self.upload = Some(Upload {
+                    sent,
+                    total,
+                    resumed_from,
+                });
             }
             Event::Kept { because, .. } => self.kept = Some(because),
-            Event::Step(StepDone::Sent { ms, bytes, path, because }) => {
+            Event::Step(StepDone::Sent {
+                ms,
+                bytes,
+                path,
+                because,
+            }) => {
                 let note = self.at(Step::Sent).note.clone();
                 self.finish(Step::Sent, Step::Counted, ms, bytes, note);
                 self.path = Some((path, because));
@@ -263,7 +329,9 @@ impl Run {
     }
 
     fn stop(&mut self, failure: Failure) {
-        let running = Step::ALL.into_iter().find(|step| self.at(*step).mark == Mark::Running);
+        let running = Step::ALL
+            .into_iter()
+            .find(|step| self.at(*step).mark == Mark::Running);
         self.at_mut(running.unwrap_or(Step::Read)).mark = Mark::Failed;
         self.status = Status::Stopped;
         self.kept = None;
@@ -275,8 +343,13 @@ impl Run {
             return;
         }
         if outcome.state == Verdict::Rejected {
-            let text = outcome.text.unwrap_or_else(|| "The committee gave no reason.".into());
-            return self.stop(plain("rejected", format!("The committee did not count this contribution. {text}")));
+            let text = outcome
+                .text
+                .unwrap_or_else(|| "The committee gave no reason.".into());
+            return self.stop(plain(
+                "rejected",
+                format!("The committee did not count this contribution. {text}"),
+            ));
         }
         self.verdict = Some(outcome.state);
         self.at_mut(Step::Counted).note = match outcome.state {
@@ -290,13 +363,19 @@ impl Run {
         if self.status != Status::Delivered || task.id != self.task {
             return;
         }
-        let record = task.history.iter().flatten().find(|record| Some(record.round) == self.round);
+        let record = task
+            .history
+            .iter()
+            .flatten()
+            .find(|record| Some(record.round) == self.round);
         self.over = record.map(|record| (record.clone(), task.before(record.round)));
         self.settle();
     }
 
     fn settle(&mut self) {
-        let Some((record, before)) = self.over.clone() else { return };
+        let Some((record, before)) = self.over.clone() else {
+            return;
+        };
         let round = record.round;
         if !record.finished() {
             let reason = record.reason.as_deref().unwrap_or("no reason was given");
@@ -312,7 +391,11 @@ impl Run {
                 let station = self.at_mut(Step::Counted);
                 station.mark = Mark::Done;
                 station.note = Some(format!("one of {}", count(record.reports, "contribution")));
-                self.effect = Some(Effect { round, before, after: record.metrics });
+                self.effect = Some(Effect {
+                    round,
+                    before,
+                    after: record.metrics,
+                });
             }
             Some(Verdict::Unknown) => {
                 let text = format!(
@@ -330,7 +413,10 @@ impl Run {
             return problem.message.clone();
         }
         if let Some(because) = &self.kept {
-            return format!("{} Your contribution is kept in this browser.", sentence(because));
+            return format!(
+                "{} Your contribution is kept in this browser.",
+                sentence(because)
+            );
         }
         let round = self.round.unwrap_or_default();
         match self.status {
@@ -339,11 +425,15 @@ impl Run {
             Status::Delivered => format!("Sent. Waiting for round {round} to close."),
             Status::Stopped => "Stopped.".into(),
             Status::Working => {
-                let running = Step::ALL.into_iter().find(|step| self.at(*step).mark == Mark::Running);
+                let running = Step::ALL
+                    .into_iter()
+                    .find(|step| self.at(*step).mark == Mark::Running);
                 match running {
                     Some(Step::Read) | None => "Reading your rows on this device.".into(),
                     Some(Step::Trained) => "Training on this device.".into(),
-                    Some(Step::Split) => "Splitting the result into shares and proving its bound.".into(),
+                    Some(Step::Split) => {
+                        "Splitting the result into shares and proving its bound.".into()
+                    }
                     Some(Step::Sealed) => "Sealing the shares.".into(),
                     Some(_) => match self.upload {
                         Some(upload) if upload.resumed_from > 0 => {
@@ -363,7 +453,11 @@ pub fn sentence(text: &str) -> String {
 }
 
 fn plain(code: &str, message: String) -> Failure {
-    Failure { code: code.into(), message, problems: None }
+    Failure {
+        code: code.into(),
+        message,
+        problems: None,
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub fn draw(session: Session, schema: Schema) -> impl IntoView {
     };
     let up = move |_: PointerEvent| drawn.set(false);
     let missing = move || match (drawing.with(Drawing::is_empty), class.with(Option::is_none)) {
-        (true, _) => Some("Draw with a mouse, a pen or a finger. The small picture is what the model will see."),
+        (true, _) => Some(
+            "Draw with a mouse, a pen or a finger. The small picture is what the model will see.",
+        ),
         (_, true) => Some("Say which one it is."),
         _ => None,
     };
@@ -57,7 +59,10 @@ pub fn draw(session: Session, schema: Schema) -> impl IntoView {
                 Some(Source::Drawn(pictures)) => pictures,
                 _ => Vec::new(),
             };
-            pictures.push(Labelled { pixels: drawing.with_untracked(Drawing::pixels), class: chosen });
+            pictures.push(Labelled {
+                pixels: drawing.with_untracked(Drawing::pixels),
+                class: chosen,
+            });
             session.choose_drawings(&schema, pictures);
             drawing.set(Drawing::default());
             class.set(None);
@@ -106,12 +111,18 @@ pub fn draw(session: Session, schema: Schema) -> impl IntoView {
 }
 
 fn paint(canvas: &HtmlCanvasElement, drawing: &Drawing) {
-    let context = canvas.get_context("2d").ok().flatten().and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
+    let context = canvas
+        .get_context("2d")
+        .ok()
+        .flatten()
+        .and_then(|c| c.dyn_into::<CanvasRenderingContext2d>().ok());
     let Some(context) = context else { return };
     let size = f64::from(PAPER);
     context.clear_rect(0.0, 0.0, size, size);
     let style = window().get_computed_style(canvas).ok().flatten();
-    let ink = style.and_then(|style| style.get_property_value("color").ok()).unwrap_or_else(|| "black".into());
+    let ink = style
+        .and_then(|style| style.get_property_value("color").ok())
+        .unwrap_or_else(|| "black".into());
     context.set_stroke_style_str(&ink);
     context.set_line_width(size / 12.0);
     context.set_line_cap("round");

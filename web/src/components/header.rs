@@ -7,13 +7,26 @@ use crate::session::{Loaded, Session};
 pub fn header(session: Session) -> impl IntoView {
     let status = move || match session.mesh.get() {
         Loaded::Loading => ("wait", "Looking for the mesh".to_owned(), String::new()),
-        Loaded::Failed(_) => ("bad", "The mesh cannot be reached".to_owned(), "Trying again every few seconds".to_owned()),
+        Loaded::Failed(_) => (
+            "bad",
+            "The mesh cannot be reached".to_owned(),
+            "Trying again every few seconds".to_owned(),
+        ),
         Loaded::Here(mesh) => {
-            let away: Vec<_> = mesh.nodes.iter().filter(|n| !n.reachable).map(|n| n.name.as_str()).collect();
+            let away: Vec<_> = mesh
+                .nodes
+                .iter()
+                .filter(|n| !n.reachable)
+                .map(|n| n.name.as_str())
+                .collect();
             let there = mesh.nodes.len() - away.len();
             let text = format!("{there} of {} nodes reachable", mesh.nodes.len());
             if away.is_empty() {
-                let live = if session.live.get() { "Live" } else { "Live updates are interrupted" };
+                let live = if session.live.get() {
+                    "Live"
+                } else {
+                    "Live updates are interrupted"
+                };
                 ("good", text, live.to_owned())
             } else {
                 ("bad", text, format!("{} does not answer", away.join(", ")))

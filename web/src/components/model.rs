@@ -62,12 +62,21 @@ fn place(task: &Task) -> String {
 
 fn points(task: &Task, value: impl Fn(&Metrics) -> Option<f64>) -> Vec<Point> {
     let first = task.initial.map(|metrics| (0, metrics));
-    let records = task.history.iter().flatten().filter(|record| record.finished());
+    let records = task
+        .history
+        .iter()
+        .flatten()
+        .filter(|record| record.finished());
     let rest = records.filter_map(|record| Some((record.round, record.metrics?)));
     let mut points: Vec<_> = first
         .into_iter()
         .chain(rest)
-        .filter_map(|(round, metrics)| Some(Point { round, value: value(&metrics)? }))
+        .filter_map(|(round, metrics)| {
+            Some(Point {
+                round,
+                value: value(&metrics)?,
+            })
+        })
         .collect();
     points.sort_by_key(|point| point.round);
     points
@@ -87,7 +96,11 @@ fn chart(task: Option<&Task>, shown: Shown, is_accuracy: bool) -> impl IntoView 
     let told = move |value: f64| score(value, is_accuracy && shown == Shown::Score);
     let laid = layout(&values, most);
     let (left, top, right, bottom) = AREA;
-    let spoken = values.iter().map(|p| format!("round {}: {}", p.round, told(p.value))).collect::<Vec<_>>().join(", ");
+    let spoken = values
+        .iter()
+        .map(|p| format!("round {}: {}", p.round, told(p.value)))
+        .collect::<Vec<_>>()
+        .join(", ");
     let view_box = format!("0 0 {WIDTH} {HEIGHT}");
     let inside = laid.map(|chart| {
         // Dots of many rounds would hide the line.
@@ -125,26 +138,41 @@ fn chart(task: Option<&Task>, shown: Shown, is_accuracy: bool) -> impl IntoView 
 }
 
 fn history(task: Option<&Task>) -> impl IntoView + use<> {
-    let mut records = task.and_then(|task| task.history.clone()).unwrap_or_default();
+    let mut records = task
+        .and_then(|task| task.history.clone())
+        .unwrap_or_default();
     records.sort_by_key(|record| std::cmp::Reverse(record.round));
     if records.is_empty() {
         return view! { <li class="muted">"No round is over yet."</li> }.into_any();
     }
-    records.iter().map(|record| view! { <li data-outcome=record.outcome.clone()>{line(record)}</li> }).collect_view().into_any()
+    records
+        .iter()
+        .map(|record| view! { <li data-outcome=record.outcome.clone()>{line(record)}</li> })
+        .collect_view()
+        .into_any()
 }
 
 fn line(record: &Record) -> impl IntoView + use<> {
     let rejected: u64 = record.rejected.values().sum();
-    let refused = if rejected > 0 { format!(", {rejected} refused") } else { String::new() };
+    let refused = if rejected > 0 {
+        format!(", {rejected} refused")
+    } else {
+        String::new()
+    };
     let text = if record.finished() {
         format!("{}{refused}", count(record.reports, "contribution"))
     } else {
         let reason = record.reason.as_deref().unwrap_or("no reason was given");
         format!("ended without a result: {reason}{refused}")
     };
-    let quality = record.metrics.filter(|_| record.finished()).and_then(|metrics| {
-        metrics.score().map(|value| score(value, metrics.accuracy.is_some()))
-    });
+    let quality = record
+        .metrics
+        .filter(|_| record.finished())
+        .and_then(|metrics| {
+            metrics
+                .score()
+                .map(|value| score(value, metrics.accuracy.is_some()))
+        });
     let time = js_sys::Date::new(&record.finished_ms.into()).to_locale_time_string("en-GB");
     view! {
         <strong>{format!("Round {}", record.round)}</strong>

@@ -11,7 +11,11 @@ use crate::session::Session;
 use crate::state::Status;
 
 pub fn pick(session: Session) -> impl IntoView {
-    let task = Memo::new(move |_| session.task().map(|task| (task.id, task.signed.payload, task.sample.is_some())));
+    let task = Memo::new(move |_| {
+        session
+            .task()
+            .map(|task| (task.id, task.signed.payload, task.sample.is_some()))
+    });
     let drawing = RwSignal::new(false);
     view! {
         <section class="card" aria-labelledby="pick-title">
@@ -30,12 +34,23 @@ pub fn pick(session: Session) -> impl IntoView {
     }
 }
 
-fn sources(session: Session, schema: Option<&Schema>, sample: bool, drawing: RwSignal<bool>) -> impl IntoView + use<> {
+fn sources(
+    session: Session,
+    schema: Option<&Schema>,
+    sample: bool,
+    drawing: RwSignal<bool>,
+) -> impl IntoView + use<> {
     let can_draw = schema.is_some_and(|schema| schema.picture_classes().is_some());
     let needs = schema.map(Schema::told);
     let over = RwSignal::new(false);
     let is = move |wanted: fn(&Source) -> bool| {
-        move || (!drawing.get() && session.chosen().is_some_and(|chosen| wanted(&chosen.source))).to_string()
+        move || {
+            (!drawing.get()
+                && session
+                    .chosen()
+                    .is_some_and(|chosen| wanted(&chosen.source)))
+            .to_string()
+        }
     };
     let take = move |files: Option<web_sys::FileList>| {
         if let Some(file) = files.and_then(|files| files.get(0)) {
@@ -44,7 +59,10 @@ fn sources(session: Session, schema: Option<&Schema>, sample: bool, drawing: RwS
         }
     };
     let changed = move |event: web_sys::Event| {
-        if let Some(input) = event.target().and_then(|target| target.dyn_into::<HtmlInputElement>().ok()) {
+        if let Some(input) = event
+            .target()
+            .and_then(|target| target.dyn_into::<HtmlInputElement>().ok())
+        {
             take(input.files());
             // So that the same file, mended, can be picked again.
             input.set_value("");
@@ -100,8 +118,15 @@ fn sources(session: Session, schema: Option<&Schema>, sample: bool, drawing: RwS
     }
 }
 
-fn chosen(session: Session, id: String, schema: Option<Schema>, drawing: RwSignal<bool>) -> impl IntoView {
-    let pictures = schema.as_ref().is_some_and(|schema| schema.picture_classes().is_some());
+fn chosen(
+    session: Session,
+    id: String,
+    schema: Option<Schema>,
+    drawing: RwSignal<bool>,
+) -> impl IntoView {
+    let pictures = schema
+        .as_ref()
+        .is_some_and(|schema| schema.picture_classes().is_some());
     view! {
         {move || drawing.get().then(|| schema.clone()).flatten().map(|schema| draw::draw(session, schema))}
         {move || match session.chosen() {
@@ -113,7 +138,9 @@ fn chosen(session: Session, id: String, schema: Option<Schema>, drawing: RwSigna
 
 fn send(session: Session) -> impl IntoView {
     let again = move || {
-        let over = session.run.with(|run| matches!(run.status, Status::Counted | Status::Stopped));
+        let over = session
+            .run
+            .with(|run| matches!(run.status, Status::Counted | Status::Stopped));
         over && session.run_here()
     };
     let blocked = Memo::new(move |_| session.blocked());

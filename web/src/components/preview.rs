@@ -9,10 +9,20 @@ use crate::session::Session;
 
 const MOST_PICTURES: usize = 24;
 
-pub fn preview(session: Session, chosen: &Chosen, task: String, pictures: bool) -> impl IntoView + use<> {
+pub fn preview(
+    session: Session,
+    chosen: &Chosen,
+    task: String,
+    pictures: bool,
+) -> impl IntoView + use<> {
     let drawn: Vec<_> = match &chosen.source {
         Source::Drawn(drawn) => drawn.clone(),
-        _ if pictures => chosen.preview.rows.iter().filter_map(|row| drawing::picture(row)).collect(),
+        _ if pictures => chosen
+            .preview
+            .rows
+            .iter()
+            .filter_map(|row| drawing::picture(row))
+            .collect(),
         _ => Vec::new(),
     };
     let shown = drawn.into_iter().take(MOST_PICTURES).map(|one| {
@@ -35,7 +45,7 @@ fn state(check: &Check) -> Option<AnyView> {
     match check {
         Check::Running => Some(view! { <span class="muted">"checking…"</span> }.into_any()),
         Check::Done(checked) if checked.errors.is_empty() => {
-            Some(view! { <span class="good">"every value fits the task"</span> }.into_any())
+            Some(view! { <span class="fits">"every value fits the task"</span> }.into_any())
         }
         Check::Done(_) | Check::Failed(_) => None,
     }
@@ -56,7 +66,10 @@ fn problems(session: Session, chosen: &Chosen, task: String) -> Option<AnyView> 
             let lines = checked.errors.iter().map(|problem| {
                 view! { <li><strong>{problem.place()}</strong>": " {problem.message.clone()}</li> }
             });
-            let title = format!("{} in these rows; nothing was sent", count(checked.errors.len() as u64, "problem"));
+            let title = format!(
+                "{} in these rows; nothing was sent",
+                count(checked.errors.len() as u64, "problem")
+            );
             Some(
                 view! {
                     <div class="notice bad" role="alert" data-testid="problems">
@@ -76,7 +89,11 @@ fn table(chosen: &Chosen) -> Option<AnyView> {
     if preview.header.iter().all(String::is_empty) {
         return None;
     }
-    let cells = |row: &Vec<String>| row.iter().map(|cell| view! { <td>{cell.clone()}</td> }).collect_view();
+    let cells = |row: &Vec<String>| {
+        row.iter()
+            .map(|cell| view! { <td>{cell.clone()}</td> })
+            .collect_view()
+    };
     Some(
         view! {
             <div class="scroll" tabindex="0" role="region" aria-label="The first rows" data-testid="preview">

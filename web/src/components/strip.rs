@@ -8,8 +8,17 @@ use crate::session::{Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
 pub fn strip(session: Session) -> impl IntoView {
-    let run = Memo::new(move |_| if session.run_here() { session.run.get() } else { Run::default() });
-    let stations = Step::ALL.into_iter().map(|step| station(session, run, step)).collect_view();
+    let run = Memo::new(move |_| {
+        if session.run_here() {
+            session.run.get()
+        } else {
+            Run::default()
+        }
+    });
+    let stations = Step::ALL
+        .into_iter()
+        .map(|step| station(session, run, step))
+        .collect_view();
     view! {
         <section class="card" aria-labelledby="strip-title">
             <h2 id="strip-title">"Where is my data?"</h2>
@@ -20,7 +29,7 @@ pub fn strip(session: Session) -> impl IntoView {
             })}
             <ol class="strip">{stations}</ol>
             {move || kept(session, &run.get())}
-            {move || run.with(|run| problem(run))}
+            {move || run.with(problem)}
             {move || run.with(|run| run.effect.as_ref().map(effect))}
         </section>
     }
@@ -35,11 +44,20 @@ fn station(session: Session, run: Memo<Run>, step: Step) -> impl IntoView {
     let figures = move || {
         run.with(|run| {
             let at = run.at(step);
-            [at.bytes.map(bytes), at.ms.map(millis)].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+            [at.bytes.map(bytes), at.ms.map(millis)]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" · ")
         })
     };
     let note = move || run.with(|run| run.at(step).note.clone());
-    let parties = move || session.task().and_then(|task| task.round).map(|round| round.min_batch);
+    let parties = move || {
+        session
+            .task()
+            .and_then(|task| task.round)
+            .map(|round| round.min_batch)
+    };
     view! {
         <li
             data-testid=format!("step-{}", word(step))
@@ -106,7 +124,9 @@ fn way(run: Memo<Run>) -> impl IntoView {
         let verb = if sent { "Sent" } else { "Sending" };
         path().map(|(via, because)| match (via, because) {
             (Via::Webrtc, _) => format!("{verb} over WebRTC, straight to the full node."),
-            (Via::Https, Some(because)) => format!("{verb} over HTTPS because {}", sentence(&because)),
+            (Via::Https, Some(because)) => {
+                format!("{verb} over HTTPS because {}", sentence(&because))
+            }
             (Via::Https, None) => format!("{verb} over HTTPS."),
         })
     };
@@ -164,7 +184,10 @@ fn kept(session: Session, run: &Run) -> Option<AnyView> {
 }
 
 fn problem(run: &Run) -> Option<AnyView> {
-    let failure = run.problem.clone().filter(|_| run.status == Status::Stopped)?;
+    let failure = run
+        .problem
+        .clone()
+        .filter(|_| run.status == Status::Stopped)?;
     let lines = failure.problems.unwrap_or_default();
     let lines = lines.into_iter().map(|problem| {
         view! { <li><strong>{problem.place()}</strong>": " {problem.message}</li> }
@@ -181,7 +204,10 @@ fn problem(run: &Run) -> Option<AnyView> {
 }
 
 fn effect(effect: &Effect) -> impl IntoView + use<> {
-    let numbers = effect.before.zip(effect.after).and_then(|(before, after)| before.score().zip(after.score()));
+    let numbers = effect
+        .before
+        .zip(effect.after)
+        .and_then(|(before, after)| before.score().zip(after.score()));
     let is_accuracy = effect.after.is_some_and(|after| after.accuracy.is_some());
     let told = numbers.map(|(before, after)| {
         let name = if is_accuracy { "accuracy" } else { "R²" };

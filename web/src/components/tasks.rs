@@ -12,12 +12,14 @@ pub fn tasks(session: Session) -> impl IntoView {
         Loaded::Here(tasks) => tasks.into_iter().map(|task| task.id).collect::<Vec<_>>(),
         Loaded::Loading | Loaded::Failed(_) => Vec::new(),
     });
-    let trouble = Memo::new(move |_| match session.tasks.get() {
+    let trouble = Memo::new(move |_| {
+        match session.tasks.get() {
         Loaded::Failed(message) => Some(message),
         Loaded::Here(tasks) if tasks.is_empty() => {
             Some("This mesh has no task yet. Whoever runs it makes one with “defim task create”; it appears here by itself.".into())
         }
         Loaded::Loading | Loaded::Here(_) => None,
+    }
     });
     view! {
         <section class="card" aria-labelledby="tasks-title">
@@ -46,9 +48,16 @@ fn card(session: Session, id: String) -> impl IntoView {
         Loaded::Here(tasks) => tasks.into_iter().find(|task| task.id == mine),
         Loaded::Loading | Loaded::Failed(_) => None,
     });
-    let show = move |text: fn(&Task) -> String| move || task.with(|task| task.as_ref().map(text).unwrap_or_default());
+    let show = move |text: fn(&Task) -> String| {
+        move || task.with(|task| task.as_ref().map(text).unwrap_or_default())
+    };
     let chosen = id.clone();
-    let pressed = move || session.task().is_some_and(|task| task.id == chosen).to_string();
+    let pressed = move || {
+        session
+            .task()
+            .is_some_and(|task| task.id == chosen)
+            .to_string()
+    };
     view! {
         <button
             class="task"
@@ -71,7 +80,11 @@ fn facts(task: &Task) -> String {
         "linear" => "Linear regression",
         other => other,
     };
-    format!("{model}, {} · {} done", count(task.dimension, "parameter"), count(task.rounds_done, "round"))
+    format!(
+        "{model}, {} · {} done",
+        count(task.dimension, "parameter"),
+        count(task.rounds_done, "round")
+    )
 }
 
 /// The newest score with its name.
@@ -79,5 +92,9 @@ pub fn quality(task: &Task) -> Option<(&'static str, f64, String)> {
     let metrics = task.latest()?;
     let value = metrics.score()?;
     let is_accuracy = metrics.accuracy.is_some();
-    Some((if is_accuracy { "Accuracy" } else { "R²" }, value, score(value, is_accuracy)))
+    Some((
+        if is_accuracy { "Accuracy" } else { "R²" },
+        value,
+        score(value, is_accuracy),
+    ))
 }

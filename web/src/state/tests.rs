@@ -19,7 +19,10 @@ fn delivered() -> Delivered {
 }
 
 fn outcome(state: Verdict, text: Option<&str>) -> Input {
-    Input::Outcome(Outcome { state, text: text.map(Into::into) })
+    Input::Outcome(Outcome {
+        state,
+        text: text.map(Into::into),
+    })
 }
 
 fn over(rounds: &[String]) -> Input {
@@ -43,10 +46,10 @@ fn start() -> Input {
 }
 
 const READ: &str = r#"{"kind":"step","step":"read","ms":3,"rows":75,"bytes":12000}"#;
-const TRAINED: &str =
-    r#"{"kind":"step","step":"trained","ms":40,"bytes":2600,"lossBefore":2.3,"lossAfter":0.4,"norm":5,"clipped":true}"#;
+const TRAINED: &str = r#"{"kind":"step","step":"trained","ms":40,"bytes":2600,"lossBefore":2.3,"lossAfter":0.4,"norm":5,"clipped":true}"#;
 const SPLIT: &str = r#"{"kind":"step","step":"split","ms":200,"bytes":20000}"#;
-const SEALED: &str = r#"{"kind":"step","step":"sealed","ms":1,"bytes":20500,"report":"r","round":2}"#;
+const SEALED: &str =
+    r#"{"kind":"step","step":"sealed","ms":1,"bytes":20500,"report":"r","round":2}"#;
 const UPLOAD: &str = r#"{"kind":"upload","sent":16000,"total":20500,"resumedFrom":8000}"#;
 const KEPT: &str = r#"{"kind":"kept","retryMs":1000,"because":"full-1 cannot be reached."}"#;
 
@@ -54,12 +57,26 @@ const KEPT: &str = r#"{"kind":"kept","retryMs":1000,"because":"full-1 cannot be 
 fn each_station_is_done_in_turn_with_its_cost() {
     use Mark::{Done, Running, Waiting};
     let mut run = run([start(), event(READ)]);
-    assert_eq!(marks(&run), [Done, Running, Waiting, Waiting, Waiting, Waiting]);
+    assert_eq!(
+        marks(&run),
+        [Done, Running, Waiting, Waiting, Waiting, Waiting]
+    );
     assert_eq!(run.at(Step::Read).note.as_deref(), Some("75 rows"));
-    run.take(event(r#"{"kind":"training","epoch":2,"epochs":5,"loss":0.412}"#));
-    assert_eq!(run.at(Step::Trained).note.as_deref(), Some("pass 2 of 5, loss 0.412"));
+    run.take(event(
+        r#"{"kind":"training","epoch":2,"epochs":5,"loss":0.412}"#,
+    ));
+    assert_eq!(
+        run.at(Step::Trained).note.as_deref(),
+        Some("pass 2 of 5, loss 0.412")
+    );
     run.take(event(TRAINED));
-    assert!(run.at(Step::Trained).note.as_deref().unwrap().contains("shortened to the task's bound"));
+    assert!(
+        run.at(Step::Trained)
+            .note
+            .as_deref()
+            .unwrap()
+            .contains("shortened to the task's bound")
+    );
     run.take(event(SPLIT));
     run.take(event(SEALED));
     assert_eq!(marks(&run), [Done, Done, Done, Done, Running, Waiting]);
@@ -73,7 +90,10 @@ fn each_station_is_done_in_turn_with_its_cost() {
 fn it_is_counted_only_when_the_round_is_over_and_the_report_was_verified() {
     let sent = || [start(), event(SEALED), Input::Delivered(delivered())];
     let mut early = run(sent());
-    early.take(over(&[record(1, "finished", 0.8), record(2, "finished", 0.9)]));
+    early.take(over(&[
+        record(1, "finished", 0.8),
+        record(2, "finished", 0.9),
+    ]));
     assert_eq!(early.status, Status::Delivered, "not verified yet");
     early.take(outcome(Verdict::Verified, None));
     assert_eq!(early.status, Status::Counted, "the verdict may come last");
@@ -81,10 +101,19 @@ fn it_is_counted_only_when_the_round_is_over_and_the_report_was_verified() {
     early.take(outcome(Verdict::Verified, None));
     early.take(over(&[record(1, "finished", 0.8)]));
     assert_eq!(early.status, Status::Delivered, "round 2 is not over");
-    early.take(over(&[record(1, "finished", 0.8), record(2, "finished", 0.9)]));
+    early.take(over(&[
+        record(1, "finished", 0.8),
+        record(2, "finished", 0.9),
+    ]));
     assert_eq!(early.status, Status::Counted);
     let effect = early.effect.unwrap();
-    assert_eq!((effect.before.unwrap().accuracy, effect.after.unwrap().accuracy), (Some(0.8), Some(0.9)));
+    assert_eq!(
+        (
+            effect.before.unwrap().accuracy,
+            effect.after.unwrap().accuracy
+        ),
+        (Some(0.8), Some(0.9))
+    );
 }
 
 #[test]
@@ -96,18 +125,33 @@ fn a_rejected_or_voided_contribution_says_why() {
     assert!(rejected.told().ends_with("The proof does not hold."));
     let mut voided = run(sent());
     voided.take(over(&[record(2, "voided", 0.0)]));
-    assert!(voided.told().starts_with("Round 2 ended without a result: too few."));
+    assert!(
+        voided
+            .told()
+            .starts_with("Round 2 ended without a result: too few.")
+    );
     let mut lost = run(sent());
     lost.take(outcome(Verdict::Unknown, None));
-    assert_eq!(lost.status, Status::Delivered, "the leader may still be starting");
+    assert_eq!(
+        lost.status,
+        Status::Delivered,
+        "the leader may still be starting"
+    );
     lost.take(over(&[record(2, "finished", 0.9)]));
     assert_eq!(lost.status, Status::Stopped);
 }
 
 #[test]
 fn another_tasks_round_counts_nothing() {
-    let mut run = run([start(), Input::Delivered(delivered()), outcome(Verdict::Verified, None)]);
-    let mut other = task(&format!(r#"{{"history":[{}]}}"#, record(2, "finished", 0.9)));
+    let mut run = run([
+        start(),
+        Input::Delivered(delivered()),
+        outcome(Verdict::Verified, None),
+    ]);
+    let mut other = task(&format!(
+        r#"{{"history":[{}]}}"#,
+        record(2, "finished", 0.9)
+    ));
     other.id = "other".into();
     run.take(Input::Task(other));
     assert_eq!(run.status, Status::Delivered);
@@ -116,7 +160,10 @@ fn another_tasks_round_counts_nothing() {
 #[test]
 fn a_kept_report_is_told_until_it_moves_again() {
     let mut run = run([start(), event(SEALED), event(KEPT)]);
-    assert!(run.told().starts_with("full-1 cannot be reached. Your contribution is kept"));
+    assert!(
+        run.told()
+            .starts_with("full-1 cannot be reached. Your contribution is kept")
+    );
     assert!(run.busy(), "it is still on its way");
     run.take(event(UPLOAD));
     assert_eq!(run.kept, None);
@@ -125,7 +172,13 @@ fn a_kept_report_is_told_until_it_moves_again() {
 
 #[test]
 fn a_reloaded_page_goes_on_where_it_was() {
-    let kept = Kept { report: "r".into(), task: "t".into(), task_name: "digits".into(), round: 2, bytes: 20500 };
+    let kept = Kept {
+        report: "r".into(),
+        task: "t".into(),
+        task_name: "digits".into(),
+        round: 2,
+        bytes: 20500,
+    };
     let resumed = run([Input::Resume(kept)]);
     assert!(resumed.resumed && resumed.busy());
     assert_eq!(resumed.at(Step::Sealed).mark, Mark::Done);
@@ -137,11 +190,27 @@ fn a_reloaded_page_goes_on_where_it_was() {
 
 #[test]
 fn a_failure_marks_the_station_it_stopped_at_and_a_new_start_forgets_it() {
-    let failure = Failure { code: "bad-data".into(), message: "Row 2".into(), problems: None };
-    let mut run = run([start(), event(READ), event(TRAINED), Input::Refused(failure)]);
+    let failure = Failure {
+        code: "bad-data".into(),
+        message: "Row 2".into(),
+        problems: None,
+    };
+    let mut run = run([
+        start(),
+        event(READ),
+        event(TRAINED),
+        Input::Refused(failure),
+    ]);
     assert_eq!(run.at(Step::Split).mark, Mark::Failed);
     run.take(event(SPLIT));
-    assert_eq!(run.at(Step::Split).mark, Mark::Failed, "late events change nothing");
+    assert_eq!(
+        run.at(Step::Split).mark,
+        Mark::Failed,
+        "late events change nothing"
+    );
     run.take(start());
-    assert_eq!((run.problem.clone(), run.at(Step::Split).mark), (None, Mark::Waiting));
+    assert_eq!(
+        (run.problem.clone(), run.at(Step::Split).mark),
+        (None, Mark::Waiting)
+    );
 }
