@@ -39,6 +39,12 @@ pub fn layout(points: &[Point], most: Option<f64>) -> Option<Chart> {
         .iter()
         .map(|p| p.value)
         .fold(f64::NEG_INFINITY, f64::max);
+    // One value says nothing about a span; it is shown on the whole scale.
+    let (low, high) = if points.len() == 1 {
+        (low.min(0.0), most.unwrap_or(high).max(high))
+    } else {
+        (low, high)
+    };
     let mut ticks = ticks(low, high);
     let bottom = *ticks.first()?;
     let top = ticks.last()?.min(most.unwrap_or(f64::INFINITY).max(high));
@@ -79,7 +85,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         .map(|m| m * power)
         .find(|s| *s >= rough)
         .unwrap_or(10.0 * power);
-    let first = (low / step + 1e-9).floor();
+    let first = (low.min(high - span) / step + 1e-9).floor();
     let last = (high / step - 1e-9).ceil().max(first + 1.0);
     let number = (last - first) as u32;
     (0..=number)

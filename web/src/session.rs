@@ -420,6 +420,11 @@ impl Session {
                 .into(),
             );
         }
+        if let Some(round) = self.run.with(|run| run.waits_for(&task)) {
+            return Some(format!(
+                "Yours is in round {round}. You can take part again once it is over."
+            ));
+        }
         let Some(chosen) = self.chosen() else {
             return Some("Pick some rows first.".into());
         };

@@ -149,6 +149,13 @@ impl Run {
         self.status == Status::Working
     }
 
+    /// The round of this task that holds this contribution and is still open.
+    pub fn waits_for(&self, task: &Task) -> Option<u64> {
+        let open = task.round.as_ref().map(|round| round.round);
+        let waits = self.status == Status::Delivered && self.task == task.id && self.round == open;
+        self.round.filter(|_| waits)
+    }
+
     /// The station at `step`.
     pub fn at(&self, step: Step) -> &Station {
         let [read, trained, split, sealed, sent, counted] = &self.stations;
@@ -413,10 +420,7 @@ impl Run {
             return problem.message.clone();
         }
         if let Some(because) = &self.kept {
-            return format!(
-                "{} Your contribution is kept in this browser.",
-                sentence(because)
-            );
+            return sentence(because);
         }
         let round = self.round.unwrap_or_default();
         match self.status {

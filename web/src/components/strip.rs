@@ -169,13 +169,13 @@ fn way(run: Memo<Run>) -> impl IntoView {
 fn kept(session: Session, run: &Run) -> Option<AnyView> {
     let because = match (&run.kept, run.left) {
         (Some(because), _) => sentence(because),
-        (None, true) => String::new(),
+        (None, true) => "Your contribution is kept in this browser.".into(),
         (None, false) => return None,
     };
     Some(
         view! {
             <div class="notice warn" role="status" data-testid="kept-note">
-                <p>{because} " Your contribution is kept in this browser and is sent when the node is back. You may close this page and come back."</p>
+                <p>{because} " You may close this page and come back."</p>
                 <button data-testid="try-now" on:click=move |_| session.try_now()>"Try now"</button>
             </div>
         }

@@ -51,7 +51,8 @@ const SPLIT: &str = r#"{"kind":"step","step":"split","ms":200,"bytes":20000}"#;
 const SEALED: &str =
     r#"{"kind":"step","step":"sealed","ms":1,"bytes":20500,"report":"r","round":2}"#;
 const UPLOAD: &str = r#"{"kind":"upload","sent":16000,"total":20500,"resumedFrom":8000}"#;
-const KEPT: &str = r#"{"kind":"kept","retryMs":1000,"because":"full-1 cannot be reached."}"#;
+const KEPT: &str =
+    r#"{"kind":"kept","retryMs":1000,"because":"full-1 cannot be reached. Your report is kept"}"#;
 
 #[test]
 fn each_station_is_done_in_turn_with_its_cost() {
@@ -160,10 +161,7 @@ fn another_tasks_round_counts_nothing() {
 #[test]
 fn a_kept_report_is_told_until_it_moves_again() {
     let mut run = run([start(), event(SEALED), event(KEPT)]);
-    assert!(
-        run.told()
-            .starts_with("full-1 cannot be reached. Your contribution is kept")
-    );
+    assert_eq!(run.told(), "full-1 cannot be reached. Your report is kept.");
     assert!(run.busy(), "it is still on its way");
     run.take(event(UPLOAD));
     assert_eq!(run.kept, None);
@@ -213,4 +211,16 @@ fn a_failure_marks_the_station_it_stopped_at_and_a_new_start_forgets_it() {
         (run.problem.clone(), run.at(Step::Split).mark),
         (None, Mark::Waiting)
     );
+}
+
+#[test]
+fn one_contribution_a_round_is_enough() {
+    let run = run([start(), Input::Delivered(delivered())]);
+    let open = |round: u64| {
+        task(&format!(
+            r#"{{"round":{{"round":{round},"text":"","acceptsReports":true,"pending":0,"verified":1,"minBatch":3}}}}"#
+        ))
+    };
+    assert_eq!(run.waits_for(&open(2)), Some(2));
+    assert_eq!(run.waits_for(&open(3)), None, "the next round is open");
 }
