@@ -2,6 +2,9 @@ import { asLightError, LightError } from "./error.js";
 import type { FollowOptions, LightEvent, Path } from "./types.js";
 import type { Light } from "./wasm.js";
 
+/** Why a try was given up: its path does not work. */
+export const BROKEN = "broken";
+
 /** One try over one path. */
 export interface Attempt {
   /** Fires when the try is given up. */
@@ -93,7 +96,7 @@ export function deliver(light: Light, parcel: Parcel, paths: Paths, options: Fol
           attempt(output.path);
           break;
         case "wait":
-          current?.abort();
+          current?.abort(BROKEN);
           if (Date.now() > parcel.deadlineMs) {
             const text = `Round ${parcel.round} closed before full node ${parcel.node} took the report. Take part in the next one.`;
             finish(() => reject(new LightError("too-late", text)));
@@ -117,7 +120,7 @@ export function deliver(light: Light, parcel: Parcel, paths: Paths, options: Fol
     };
 
     const attempt = (path: Path): void => {
-      current?.abort();
+      current?.abort(BROKEN);
       const mine = new AbortController();
       current = mine;
       const since = performance.now();

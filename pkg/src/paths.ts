@@ -1,4 +1,4 @@
-import type { Attempt, Paths } from "./delivery.js";
+import { BROKEN, type Attempt, type Paths } from "./delivery.js";
 import { LightError } from "./error.js";
 import type { NodeView } from "./types.js";
 import type { Endpoint } from "../wasm/light.js";
@@ -34,7 +34,10 @@ async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt:
   if (address === undefined) throw new LightError("unreachable", `${node.name} has no peer-to-peer address`);
   // One for the life of the page: callbacks of an endpoint that was dropped may still fire.
   endpoint ??= new light.Endpoint();
-  const cancelled = new Promise<void>((resolve) => attempt.signal.addEventListener("abort", () => resolve(), { once: true }));
+  // Only a path that did not work takes its connection with it; a person who stops may go on over the same one.
+  const cancelled = new Promise<boolean>((resolve) => {
+    attempt.signal.addEventListener("abort", () => resolve(attempt.signal.reason === BROKEN), { once: true });
+  });
   const { task, report, bytes } = sealed;
   const verdict = await endpoint.uploadWebrtc(address, task, report, bytes, attempt.connected, attempt.progress, cancelled);
   return (verdict as { code: number }).code;

@@ -9,7 +9,8 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use defim_learn::{Model, builtin};
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest, seal::SealingKey, vdaf::VdafSpec,
+    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest, seal::SealingKey,
+    vdaf::VdafSpec,
 };
 use serde_json::{json, value::RawValue};
 
@@ -32,16 +33,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary: digits.summary.to_owned(),
         aggregation: key.id(),
         members: vec![member(42, "full-1"), member(43, "full-2")],
-        vdaf: VdafSpec::FixedPointL2 { dimension: spec.dimension() },
-        schedule: Schedule { min_batch: 3, max_batch: 50, settle_ms: 1_000, round_ms: 600_000, rounds: 10 },
+        vdaf: VdafSpec::FixedPointL2 {
+            dimension: spec.dimension(),
+        },
+        schedule: Schedule {
+            min_batch: 3,
+            max_batch: 50,
+            settle_ms: 1_000,
+            round_ms: 600_000,
+            rounds: 10,
+        },
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
     let signed = manifest.sign(&key)?;
     let task = VerifiedManifest::verify(signed.clone(), None)?.task();
-    let model = Model::init(&spec.model, spec.schema.inputs(), spec.schema.outputs(), spec.init_seed).to_safetensors();
+    let model = Model::init(
+        &spec.model,
+        spec.schema.inputs(),
+        spec.schema.outputs(),
+        spec.init_seed,
+    )
+    .to_safetensors();
     let base_model = Digest::of(&model);
-    let round = RoundOpened { task, round: 1, base_model, opened_ms: OPENED_MS, deadline_ms: DEADLINE_MS };
+    let round = RoundOpened {
+        task,
+        round: 1,
+        base_model,
+        opened_ms: OPENED_MS,
+        deadline_ms: DEADLINE_MS,
+    };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,

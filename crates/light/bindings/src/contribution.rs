@@ -1,6 +1,8 @@
 //! One contribution, step by step, in the worker.
 
-use defim_learn::{ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate};
+use defim_learn::{
+    ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate,
+};
 use defim_light::{LightError, Split, Training};
 use defim_protocol::ReportId;
 use js_sys::{Function, Uint8Array};
@@ -28,7 +30,7 @@ enum Step {
     Started,
     Read(Features),
     Trained(FixedUpdate),
-    Split(Split),
+    Split(Box<Split>),
     Over,
 }
 
@@ -56,18 +58,36 @@ struct SplitInTwo {
 
 impl Contribution {
     pub(crate) fn new(training: Training, model: Model, deadline_ms: u64) -> Self {
-        Self { training, model, deadline_ms, step: Step::Started }
+        Self {
+            training,
+            model,
+            deadline_ms,
+            step: Step::Started,
+        }
     }
 
     /// The model with this one update added to it, as it will be sent.
     fn with_update(&self, update: &FixedUpdate, clip: ClipNorm) -> Result<Model, LightError> {
         let scale = f64::from(update.frac_bits()).exp2();
-        let sum: Vec<f64> = update.values().iter().map(|v| f64::from(*v) / scale).collect();
+        let sum: Vec<f64> = update
+            .values()
+            .iter()
+            .map(|v| f64::from(*v) / scale)
+            .collect();
         let mean = MeanUpdate::from_sum(&sum, clip, 1)?;
-        Ok(ServerOptimiser::FedAvg { learning_rate: 1.0 }.step(&mut OptimiserState::new(), &self.model, &mean)?)
+        Ok(ServerOptimiser::FedAvg { learning_rate: 1.0 }.step(
+            &mut OptimiserState::new(),
+            &self.model,
+            &mean,
+        )?)
     }
 
-    fn trained(&self, features: &Features, seed: u64, progress: &Function) -> Result<(FixedUpdate, Trained), LightError> {
+    fn trained(
+        &self,
+        features: &Features,
+        seed: u64,
+        progress: &Function,
+    ) -> Result<(FixedUpdate, Trained), LightError> {
         let update = self.training.train(features, seed, &mut |done| {
             // A listener that throws is no reason to stop training.
             let _ = progress.call3(
@@ -115,7 +135,10 @@ impl Contribution {
         }
         let samples = self.training.read_csv(csv).map_err(Thrown::from)?;
         self.step = Step::Read(self.training.features(&samples));
-        to_js(&Read { rows: samples.len(), bytes: csv.len() })
+        to_js(&Read {
+            rows: samples.len(),
+            bytes: csv.len(),
+        })
     }
 
     /// Train, clip and encode: `{ bytes, lossBefore, lossAfter, norm, clipped }`. `progress` is called
@@ -128,7 +151,9 @@ impl Contribution {
         let Step::Read(features) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("train").into());
         };
-        let (update, result) = self.trained(&features, seed, progress).map_err(Thrown::from)?;
+        let (update, result) = self
+            .trained(&features, seed, progress)
+            .map_err(Thrown::from)?;
         self.step = Step::Trained(update);
         to_js(&result)
     }
@@ -145,9 +170,15 @@ impl Contribution {
         let mut id = [0; 16];
         rand::rng().fill_bytes(&mut id);
         let id = ReportId(id);
-        let split = self.training.split(&update, id, millis(now_ms) / 1000).map_err(Thrown::from)?;
-        let result = SplitInTwo { bytes: split.bytes(), report: id.to_string() };
-        self.step = Step::Split(split);
+        let split = self
+            .training
+            .split(&update, id, millis(now_ms) / 1000)
+            .map_err(Thrown::from)?;
+        let result = SplitInTwo {
+            bytes: split.bytes(),
+            report: id.to_string(),
+        };
+        self.step = Step::Split(Box::new(split));
         to_js(&result)
     }
 

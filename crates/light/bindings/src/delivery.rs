@@ -9,7 +9,10 @@ use crate::{error::Thrown, task::millis};
 /// The number of a reason, from the word that HTTPS answers carry.
 #[wasm_bindgen(js_name = reasonCode)]
 pub fn reason_code(slug: &str) -> Option<u16> {
-    Reason::ALL.iter().find(|reason| reason.slug() == slug).map(|reason| reason.code())
+    Reason::ALL
+        .iter()
+        .find(|reason| reason.slug() == slug)
+        .map(|reason| reason.code())
 }
 
 /// How one report reaches its leader: it says what to try, and is told what came of it.
@@ -31,15 +34,17 @@ impl Delivery {
     ///
     /// `malformed` if it is no event.
     pub fn handle(&mut self, now_ms: f64, input: &str) -> Result<(), JsValue> {
-        let input: Input =
-            serde_json::from_str(input).map_err(|e| Thrown::new("malformed", format!("not a delivery event: {e}")))?;
+        let input: Input = serde_json::from_str(input)
+            .map_err(|e| Thrown::new("malformed", format!("not a delivery event: {e}")))?;
         self.0.handle(millis(now_ms), input);
         Ok(())
     }
 
     /// The next thing to do, as JSON.
     pub fn poll(&mut self) -> Option<String> {
-        self.0.poll().and_then(|output| serde_json::to_string(&output).ok())
+        self.0
+            .poll()
+            .and_then(|output| serde_json::to_string(&output).ok())
     }
 
     /// When `{"kind":"tick"}` is due at the latest, in milliseconds since 1970.

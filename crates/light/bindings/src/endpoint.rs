@@ -17,8 +17,13 @@ impl From<DialError> for Thrown {
     fn from(error: DialError) -> Self {
         let message = match &error {
             // What the browser says of its own offer helps nobody who reads it.
-            DialError::RefusedByBrowser(_) => "this browser does not allow the peer-to-peer connection".to_owned(),
-            DialError::Unreachable(why) => format!("no WebRTC connection: {}", why.chars().take(200).collect::<String>()),
+            DialError::RefusedByBrowser(_) => {
+                "this browser does not allow the peer-to-peer connection".to_owned()
+            }
+            DialError::Unreachable(why) => format!(
+                "no WebRTC connection: {}",
+                why.chars().take(200).collect::<String>()
+            ),
             other => other.to_string(),
         };
         Self::new(error.code(), message)
@@ -54,13 +59,17 @@ impl Endpoint {
     }
 
     /// Upload a report from where the node has it: `{ code, message }`, code 0 for stored.
-    /// `on_connected()` and `on_progress(resumedFrom, sent, total)` are called on the way; it is given
-    /// up when `cancelled` settles.
+    /// `on_connected()` and `on_progress(resumedFrom, sent, total)` are called on the way. It is given
+    /// up when `cancelled` resolves; with `true`, the connection is not to be trusted and is closed.
     ///
     /// # Errors
     ///
     /// The codes of a failed dial; `broken` for an upload that broke; `cancelled`.
     #[wasm_bindgen(js_name = uploadWebrtc)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "JavaScript has no named arguments"
+    )]
     pub fn upload_webrtc(
         &self,
         address: String,
@@ -77,8 +86,12 @@ impl Endpoint {
                 let id = |e: defim_protocol::ParseIdError| Thrown::new("malformed", e.to_string());
                 let task: TaskId = task.parse().map_err(id)?;
                 let report_id: ReportId = report.parse().map_err(id)?;
-                let report =
-                    Report { task: task.0, report_id: report_id.0, digest: Digest::of(&bytes).0, bytes: &bytes };
+                let report = Report {
+                    task: task.0,
+                    report_id: report_id.0,
+                    digest: Digest::of(&bytes).0,
+                    bytes: &bytes,
+                };
                 let mut stream = endpoint.open(&address, protocol::UPLOAD).await?;
                 // A listener that throws is no reason to stop the upload.
                 let _ = on_connected.call0(&JsValue::NULL);
@@ -92,20 +105,22 @@ impl Endpoint {
                     );
                 })
                 .await?;
-                Ok::<_, Thrown>(Answer { code: verdict.code, message: verdict.message })
+                Ok::<_, Thrown>(Answer {
+                    code: verdict.code,
+                    message: verdict.message,
+                })
             };
-            let result = select! {
-                result = Box::pin(sent).fuse() => result,
-                _ = JsFuture::from(cancelled).fuse() => Err(Thrown::new("cancelled", "given up")),
-            };
-            match result {
-                Ok(answer) => to_js(&answer),
-                Err(thrown) => {
-                    // A connection that failed once is not used again: the next try dials anew.
-                    endpoint.close(&address).await;
-                    Err(thrown.into())
+            let (result, close) = select! {
+                // A connection that failed once is not used again: the next try dials anew.
+                result = Box::pin(sent).fuse() => { let failed = result.is_err(); (result, failed) },
+                why = JsFuture::from(cancelled).fuse() => {
+                    (Err(Thrown::new("cancelled", "given up")), why.is_ok_and(|close| close.is_truthy()))
                 }
+            };
+            if close {
+                endpoint.close(&address).await;
             }
+            to_js(&result?)
         })
     }
 }

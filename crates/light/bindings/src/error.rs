@@ -16,12 +16,19 @@ pub struct Thrown {
 
 impl Thrown {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), problems: None }
+        Self {
+            code,
+            message: message.into(),
+            problems: None,
+        }
     }
 
     /// A step that was run twice or too early: the caller's mistake, not the person's.
     pub fn out_of_order(step: &str) -> Self {
-        Self::new("out-of-order", format!("the step \"{step}\" was called out of order; each step runs once"))
+        Self::new(
+            "out-of-order",
+            format!("the step \"{step}\" was called out of order; each step runs once"),
+        )
     }
 }
 
@@ -33,7 +40,11 @@ impl From<LightError> for Thrown {
             LightError::Data(errors) => Some(errors.errors),
             _ => None,
         };
-        Self { code, message, problems }
+        Self {
+            code,
+            message,
+            problems,
+        }
     }
 }
 
@@ -45,5 +56,7 @@ impl From<Thrown> for JsValue {
 
 /// Absent values become `null`, as in JSON.
 pub fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
-    value.serialize(&serde_wasm_bindgen::Serializer::json_compatible()).map_err(JsValue::from)
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(JsValue::from)
 }

@@ -36,8 +36,12 @@ struct Checked {
 }
 
 pub(crate) fn signed(json: &str, what: &str) -> Result<SignedText, Thrown> {
-    serde_json::from_str(json)
-        .map_err(|e| Thrown::new("malformed", format!("the {what} is not a signed text ({e}); load the task again")))
+    serde_json::from_str(json).map_err(|e| {
+        Thrown::new(
+            "malformed",
+            format!("the {what} is not a signed text ({e}); load the task again"),
+        )
+    })
 }
 
 /// Milliseconds as JavaScript counts them.
@@ -56,9 +60,13 @@ impl Task {
     #[wasm_bindgen(constructor)]
     pub fn join(manifest: &str, expected: Option<String>) -> Result<Task, JsValue> {
         let expected = expected
-            .map(|text| text.parse::<TaskId>().map_err(|e| Thrown::new("wrong-task", e.to_string())))
+            .map(|text| {
+                text.parse::<TaskId>()
+                    .map_err(|e| Thrown::new("wrong-task", e.to_string()))
+            })
             .transpose()?;
-        let joined = JoinedTask::join(signed(manifest, "manifest")?, expected).map_err(Thrown::from)?;
+        let joined =
+            JoinedTask::join(signed(manifest, "manifest")?, expected).map_err(Thrown::from)?;
         Ok(Self(joined))
     }
 
@@ -75,7 +83,10 @@ impl Task {
     /// None in practice.
     pub fn committee(&self) -> Result<JsValue, JsValue> {
         let leader = self.0.manifest().leader();
-        to_js(&Committee { leader: leader.node.to_string(), leader_name: &leader.name })
+        to_js(&Committee {
+            leader: leader.node.to_string(),
+            leader_name: &leader.name,
+        })
     }
 
     /// Only read rows: `{ rows, errors: [{ row, column, message }] }`.
@@ -85,8 +96,14 @@ impl Task {
     /// None in practice: what is wrong with the rows is the answer.
     pub fn check(&self, csv: &[u8]) -> Result<JsValue, JsValue> {
         let checked = match self.0.spec().schema.read_csv(csv, &DataLimits::default()) {
-            Ok(samples) => Checked { rows: samples.len(), errors: Vec::new() },
-            Err(errors) => Checked { rows: 0, errors: errors.errors },
+            Ok(samples) => Checked {
+                rows: samples.len(),
+                errors: Vec::new(),
+            },
+            Err(errors) => Checked {
+                rows: 0,
+                errors: errors.errors,
+            },
         };
         to_js(&checked)
     }
@@ -96,7 +113,12 @@ impl Task {
     /// # Errors
     ///
     /// `malformed`, `bad-round`, `too-late`, `wrong-model`, `bad-model`.
-    pub fn contribute(&self, round: &str, model: &[u8], now_ms: f64) -> Result<Contribution, JsValue> {
+    pub fn contribute(
+        &self,
+        round: &str,
+        model: &[u8],
+        now_ms: f64,
+    ) -> Result<Contribution, JsValue> {
         let opened = signed(round, "round's opening")?;
         let start = || -> Result<Contribution, LightError> {
             let round = self.0.open_round(opened, millis(now_ms))?;
