@@ -13,15 +13,22 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     core::muxing::StreamMuxerBox,
     multiaddr::Protocol,
+    ping,
     swarm::{
-        SwarmEvent,
+        NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use libp2p_stream::{Behaviour, Control};
+use libp2p_stream::Control;
 use libp2p_webrtc_websys::{Config, Transport};
 
 const DEADLINE_MS: u32 = 5_000;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    streams: libp2p_stream::Behaviour,
+    ping: ping::Behaviour,
+}
 
 /// A page could not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,13 +104,17 @@ impl BrowserEndpoint {
                     .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
             })
             .map_err(|e| failed(e.to_string()))?
-            .with_behaviour(|_| Behaviour::new())
+            // Full nodes ping, and close a connection that does not answer.
+            .with_behaviour(|_| Behaviour {
+                streams: libp2p_stream::Behaviour::new(),
+                ping: ping::Behaviour::default(),
+            })
             .map_err(|e| failed(e.to_string()))?
             .with_swarm_config(|config| {
                 config.with_idle_connection_timeout(std::time::Duration::from_secs(20))
             })
             .build();
-        let control = swarm.behaviour().new_control();
+        let control = swarm.behaviour().streams.new_control();
         let (commands, inbox) = mpsc::channel(16);
         wasm_bindgen_futures::spawn_local(drive(swarm, inbox));
         Ok(Self {

@@ -490,7 +490,11 @@ async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Command>) 
                         let _ = done.send(Err(error.to_string()));
                     }
                 }
-                SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Err(_), .. })) => {
+                // A peer without the ping protocol is not a peer that is gone.
+                SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Err(failure), .. }))
+                    if !matches!(failure, ping::Failure::Unsupported) =>
+                {
+                    tracing::debug!(%peer, %failure, "no answer to a ping");
                     let _ = swarm.disconnect_peer_id(peer);
                 }
                 _ => {}

@@ -88,6 +88,8 @@ async fn server(keeper: Keeper) -> Endpoint {
 async fn client() -> Endpoint {
     Endpoint::start(EndpointConfig {
         identity_seed: [6; 32],
+        // The native WebRTC transport dials from a socket that it listens on.
+        webrtc: Some("127.0.0.1:0".parse().unwrap()),
         ..EndpointConfig::default()
     })
     .await

@@ -18,7 +18,7 @@ use defim_protocol::limits;
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
-    services::{ServeDir, ServeFile},
+    services::ServeDir,
     set_header::SetResponseHeaderLayer,
 };
 
@@ -55,9 +55,7 @@ pub fn mesh_router(mesh: Mesh) -> Router {
         );
     }
     if let Some(folder) = &mesh.web {
-        // One page for every path that is no file: it routes by itself.
-        let page = ServeFile::new(folder.join("index.html"));
-        router = router.fallback_service(ServeDir::new(folder).fallback(page));
+        router = router.fallback_service(ServeDir::new(folder));
     }
     guard(router)
 }
