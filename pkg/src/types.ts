@@ -15,6 +15,7 @@ export interface Metrics {
 
 /** Where a round stands. */
 export type RoundPhase =
+  | { phase: "opening" }
   | { phase: "waiting-for-reports"; have: number; need: number }
   | { phase: "settling"; have: number }
   | { phase: "waiting-for-member"; member: string }

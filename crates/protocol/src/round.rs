@@ -125,6 +125,8 @@ impl std::ops::Deref for VerifiedRound {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum RoundPhase {
+    /// Signed, but not all members have taken it up yet.
+    Opening,
     /// Open, with fewer verified reports than a batch needs.
     WaitingForReports {
         /// Verified so far.
@@ -168,6 +170,7 @@ impl RoundPhase {
     /// What a person reads.
     pub fn text(&self) -> String {
         match self {
+            Self::Opening => "Opening; the full nodes are taking up the round".into(),
             Self::WaitingForReports { have, need } => {
                 let more = need.saturating_sub(*have);
                 let noun = if more == 1 {
@@ -245,5 +248,6 @@ mod tests {
         assert_eq!(text, "Waiting for 1 more contribution");
         assert!(RoundPhase::Settling { have: 3 }.accepts_reports());
         assert!(!RoundPhase::Closing.accepts_reports());
+        assert!(!RoundPhase::Opening.accepts_reports());
     }
 }

@@ -97,7 +97,7 @@ async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError
         let machine = run.machine.lock().await;
         views.push((
             machine.task().created_ms,
-            mesh.task_view(&machine, false).await?,
+            mesh.task_view(&run, &machine, false).await?,
         ));
     }
     views.sort_by_key(|(created, _)| *created);
@@ -131,7 +131,7 @@ async fn task(
 ) -> Result<Json<TaskView>, ApiError> {
     let (_, run) = find(&mesh.node, &text).await?;
     let machine = run.machine.lock().await;
-    Ok(Json(mesh.task_view(&machine, true).await?))
+    Ok(Json(mesh.task_view(&run, &machine, true).await?))
 }
 
 /// How a model is wanted.
@@ -254,5 +254,5 @@ async fn pause(
     let (id, run) = find(&mesh.node, &text).await?;
     mesh.node.pause(id, &run, request.paused).await?;
     let machine = run.machine.lock().await;
-    Ok(Json(mesh.task_view(&machine, true).await?))
+    Ok(Json(mesh.task_view(&run, &machine, true).await?))
 }

@@ -91,7 +91,7 @@ async fn event(mesh: &Mesh, id: TaskId) -> Option<Event> {
         .into_iter()
         .find(|(task, _)| *task == id)?;
     let machine = run.machine.lock().await;
-    let view = mesh.task_view(&machine, false).await.ok()?;
+    let view = mesh.task_view(&run, &machine, false).await.ok()?;
     drop(machine);
     Event::default().event("task").json_data(view).ok()
 }

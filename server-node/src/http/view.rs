@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Mesh;
-use crate::{config::Role, failure::Outcome, node::aggregation::has_builtin_rows};
+use crate::{
+    config::Role,
+    failure::Outcome,
+    node::aggregation::{Run, has_builtin_rows},
+};
 
 /// A model's quality on rows nobody trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -226,7 +230,12 @@ impl Mesh {
     }
 
     /// A task as the API shows it.
-    pub async fn task_view(&self, machine: &Coordinator, history: bool) -> Outcome<TaskView> {
+    pub async fn task_view(
+        &self,
+        run: &Run,
+        machine: &Coordinator,
+        history: bool,
+    ) -> Outcome<TaskView> {
         let manifest = machine.task();
         let records = if history {
             let stored = self.node.store().history(manifest.task().0).await?;
@@ -248,7 +257,7 @@ impl Mesh {
             dimension: machine.spec().dimension(),
             paused: machine.paused(),
             signed: manifest.signed().clone(),
-            round: self.round_view(machine),
+            round: self.round_view(run, machine),
             history: records,
             initial: machine.initial_metrics().map(MetricsView::from),
             current_model: machine.model().0,
@@ -259,7 +268,7 @@ impl Mesh {
         })
     }
 
-    fn round_view(&self, machine: &Coordinator) -> Option<RoundView> {
+    fn round_view(&self, run: &Run, machine: &Coordinator) -> Option<RoundView> {
         let manifest = machine.task();
         let open = machine.open_round()?;
         let told = machine
@@ -282,6 +291,14 @@ impl Mesh {
             phase = RoundPhase::WaitingForMember {
                 member: gone.name.clone(),
             };
+        } else if phase.accepts_reports()
+            && !manifest
+                .members
+                .iter()
+                .all(|member| run.has_taken_up(&member.node, open.round))
+        {
+            // A report sent now would meet a member that does not know the round.
+            phase = RoundPhase::Opening;
         }
         if machine.paused() {
             phase = RoundPhase::Paused;

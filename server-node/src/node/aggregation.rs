@@ -67,6 +67,14 @@ pub struct Run {
     told: Mutex<BTreeMap<NodeId, (RoundNumber, bool)>>,
 }
 
+impl Run {
+    /// Whether a member has acknowledged this round.
+    pub fn has_taken_up(&self, member: &NodeId, round: RoundNumber) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(member).is_some_and(|(known, _)| *known == round)
+    }
+}
+
 /// A task to create.
 pub struct NewTask {
     /// Its name on this mesh.
@@ -459,6 +467,7 @@ impl AggregationNode {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(member.node, (round, paused));
+                let _ = self.inner.changes.send(task);
             }
         }
     }
