@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use defim_protocol::vdaf::Scheme;
 
 /// DeFim: people and companies train one model together, and nobody sees anybody's data.
 #[derive(Debug, Parser)]
@@ -195,6 +196,9 @@ pub struct Simulate {
     /// Which model of a built-in task.
     #[arg(long)]
     pub model: Option<ModelArg>,
+    /// What updates are shared and proven with: `pine64` or `pine32-hmac`.
+    #[arg(long, default_value = "pine64")]
+    pub scheme: Scheme,
     /// Run this instead, on the same rows and seed, to compare with.
     #[arg(long)]
     pub baseline: Option<Baseline>,
@@ -258,6 +262,9 @@ pub enum TaskCommand {
         /// When rounds close.
         #[command(flatten)]
         schedule: ScheduleArgs,
+        /// What updates are shared and proven with: `pine64`, or `pine32-hmac` with half the bytes.
+        #[arg(long, default_value = "pine64")]
+        scheme: Scheme,
         /// The file with the mesh's admin token.
         #[arg(long)]
         admin_token: PathBuf,

@@ -1,9 +1,7 @@
 //! Believing a task and a round: only what the task's own aggregation node signed.
 
 use defim_learn::LearningSpec;
-use defim_protocol::{
-    Millis, RoundOpened, SignedText, TaskId, VerifiedManifest, VerifiedRound, vdaf,
-};
+use defim_protocol::{Millis, RoundOpened, SignedText, TaskId, VerifiedManifest, VerifiedRound};
 
 use crate::LightError;
 
@@ -26,17 +24,16 @@ impl JoinedTask {
         let spec: LearningSpec = serde_json::from_str(manifest.learning.get())
             .map_err(|e| LightError::Spec(e.to_string()))?;
         spec.validate()?;
-        let (model, shared) = (spec.dimension(), manifest.vdaf.dimension());
+        let (model, shared) = (spec.dimension(), manifest.vdaf.dimension);
         if model != shared {
             return Err(LightError::Spec(format!(
                 "the model has {model} parameters, but updates of {shared} are shared"
             )));
         }
-        if spec.frac_bits != vdaf::FRAC_BITS {
+        if spec.frac_bits != manifest.vdaf.frac_bits {
             return Err(LightError::Spec(format!(
                 "updates have {} fractional bits, but {} are shared",
-                spec.frac_bits,
-                vdaf::FRAC_BITS
+                spec.frac_bits, manifest.vdaf.frac_bits
             )));
         }
         Ok(Self { manifest, spec })

@@ -4,7 +4,6 @@ use defim_protocol::{
     ReportId, RoundNumber, TaskId, VerifiedManifest,
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
-    vdaf,
 };
 use prio::{codec::Encode as _, vdaf::Client as _};
 use rand::{CryptoRng, RngCore};
@@ -54,8 +53,9 @@ impl Split {
         time_s: u64,
     ) -> Result<Self, LightError> {
         let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
-        let instance = task.manifest().vdaf.instance()?;
-        let measurement = vdaf::measurement(values)?;
+        let vdaf = task.manifest().vdaf;
+        let instance = vdaf.instance()?;
+        let measurement = vdaf.measurement(values);
         let (public, shares) = instance
             .shard(&measurement, id.as_bytes())
             .map_err(|e| failed(&e))?;

@@ -28,7 +28,12 @@ fn pine<F: PineField, X: Xof<SEED>, const SEED: usize>() -> Pine<F, X, SEED>
 where
     Pine<F, X, SEED>: Instance,
 {
-    Pine::new(Pine::<F, X, SEED>::default_parameters(1 << 15, 15, DIMENSION)).unwrap()
+    Pine::new(Pine::<F, X, SEED>::default_parameters(
+        1 << 15,
+        15,
+        DIMENSION,
+    ))
+    .unwrap()
 }
 
 macro_rules! stages {
@@ -71,7 +76,9 @@ macro_rules! stages {
                 let bytes = shares[0].get_encoded().unwrap();
                 bencher
                     .counter(BytesCount::new(bytes.len()))
-                    .bench_local(|| InputShare::get_decoded_with_param(&(&pine, 0), &bytes).unwrap());
+                    .bench_local(|| {
+                        InputShare::get_decoded_with_param(&(&pine, 0), &bytes).unwrap()
+                    });
             }
         }
     };

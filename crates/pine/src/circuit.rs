@@ -38,7 +38,11 @@ fn decode_bits<R: Residue>(bits: &[R]) -> R {
 }
 
 /// Output of the norm equality circuit: the claimed squared norm, less the sum of squares.
-pub(crate) fn norm_equality<R: Residue>(derived: &Derived, parts: Parts<'_, R>, outputs: &[R]) -> R {
+pub(crate) fn norm_equality<R: Residue>(
+    derived: &Derived,
+    parts: Parts<'_, R>,
+    outputs: &[R],
+) -> R {
     let (claimed, _) = squared_norms(derived, parts);
     outputs
         .iter()
@@ -129,7 +133,11 @@ impl<R: Residue> Main<'_, R> {
 
     /// The circuit's output, from the gadget's for each call.
     pub(crate) fn output(&self, joint: JointRand<R>, calls: &[R]) -> R {
-        let bit_calls = self.parts.bit_checked.len().div_ceil(self.params.chunk_length);
+        let bit_calls = self
+            .parts
+            .bit_checked
+            .len()
+            .div_ceil(self.params.chunk_length);
         let (bit_checks, wr_checks) = calls.split_at_checked(bit_calls).unwrap_or((calls, &[]));
         let sum = |values: &[R]| values.iter().fold(R::default(), |sum, v| sum + *v);
         let (v, u) = squared_norms(self.derived, self.parts);

@@ -15,7 +15,9 @@ pub enum EncodeError {
         expected: usize,
     },
     /// Not a number, infinite, or too small for a normal number.
-    #[error("coordinate {index} is not a normal number; NaN, infinity and subnormals have no encoding")]
+    #[error(
+        "coordinate {index} is not a normal number; NaN, infinity and subnormals have no encoding"
+    )]
     NotNormal {
         /// Which.
         index: usize,
@@ -136,13 +138,13 @@ pub(crate) fn push_wr_checks<R: Residue>(
 pub(crate) fn decode<R: Residue>(params: &Parameters, sum: &[R]) -> Vec<f64> {
     let unit = 2f64.powi(params.num_frac_bits as i32);
     sum.iter()
-    .map(|element| {
-        let value = element.to_integer();
-        let signed = match value > R::MODULUS / 2 {
-            true => -((R::MODULUS - value) as f64),
-            false => value as f64,
-        };
-        signed / unit
-    })
-    .collect()
+        .map(|element| {
+            let value = element.to_integer();
+            let signed = match value > R::MODULUS / 2 {
+                true => -((R::MODULUS - value) as f64),
+                false => value as f64,
+            };
+            signed / unit
+        })
+        .collect()
 }

@@ -1,9 +1,9 @@
 //! The fields of PINE's five instances.
 
-use prio::field::{Field64, Field128, FieldPrio2, FftFriendlyFieldElement};
+use prio::field::{FftFriendlyFieldElement, Field64, Field128, FieldPrio2};
 
-use crate::residue::{Residue, Residue32, Residue64};
 pub use crate::field40::Field40;
+use crate::residue::{Residue, Residue32, Residue64};
 
 /// A field that PINE runs over: one of prio's, or [`Field40`], with this crate's own arithmetic for it.
 pub trait PineField: FftFriendlyFieldElement + Send + Sync + sealed::Sealed {
@@ -112,10 +112,17 @@ mod tests {
         if a % q != 0 {
             assert_eq!(one * one.inverse(), F::Residue::one());
         }
-        assert_eq!(F::Residue::from_signed(-1), F::Residue::default() - F::Residue::one());
+        assert_eq!(
+            F::Residue::from_signed(-1),
+            F::Residue::default() - F::Residue::one()
+        );
         let mut over = vec![0; F::Residue::BYTES];
         over.copy_from_slice(&q.to_le_bytes()[..F::Residue::BYTES]);
-        assert_eq!(F::Residue::read(&over), None, "the modulus itself is not canonical");
+        assert_eq!(
+            F::Residue::read(&over),
+            None,
+            "the modulus itself is not canonical"
+        );
         assert!(F::modulus() == F::Integer::try_from(q).ok().unwrap());
     }
 

@@ -94,9 +94,7 @@ impl FftFriendlyFieldElement for Field40 {
 
     fn root(log: usize) -> Option<Self> {
         let squarings = LOG_ORDER.checked_sub(log)?;
-        Some(Self(
-            Self::generator().0.power(1u128 << squarings),
-        ))
+        Some(Self(Self::generator().0.power(1u128 << squarings)))
     }
 }
 
@@ -123,7 +121,10 @@ impl Mul for Field40 {
 
 impl Div for Field40 {
     type Output = Self;
-    #[expect(clippy::suspicious_arithmetic_impl, reason = "division is by the inverse")]
+    #[expect(
+        clippy::suspicious_arithmetic_impl,
+        reason = "division is by the inverse"
+    )]
     fn div(self, other: Self) -> Self {
         self * other.inv()
     }

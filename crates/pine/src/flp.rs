@@ -151,7 +151,13 @@ impl<R: Residue> Flp<R> {
     }
 
     /// Add what the wires of one block of columns contribute.
-    fn add_block(&self, block: usize, inputs: &[R], seeds: &[R], mut sums: Vec<[R; 2]>) -> Vec<[R; 2]> {
+    fn add_block(
+        &self,
+        block: usize,
+        inputs: &[R],
+        seeds: &[R],
+        mut sums: Vec<[R; 2]>,
+    ) -> Vec<[R; 2]> {
         let start = block * WIDTH;
         let mut rows = vec![[R::default(); WIDTH]; self.wires.length()];
         let calls = std::iter::once(seeds).chain(inputs.chunks(self.arity));
@@ -174,7 +180,12 @@ impl<R: Residue> Flp<R> {
     }
 
     /// Query a share of the inputs and of the proof at the point `at`.
-    pub(crate) fn query(&self, inputs: &[R], proof: &[R], at: R) -> Result<Queried<R>, QueryAtRoot> {
+    pub(crate) fn query(
+        &self,
+        inputs: &[R],
+        proof: &[R],
+        at: R,
+    ) -> Result<Queried<R>, QueryAtRoot> {
         let lagrange = self.lagrange(at)?;
         let (seeds, coefficients) = proof.split_at_checked(self.arity).unwrap_or((&[], &[]));
         let mut wires = vec![R::default(); self.arity];
@@ -201,7 +212,12 @@ impl<R: Residue> Flp<R> {
         Ok(Queried {
             wires,
             gadget,
-            calls: folded.into_iter().flatten().skip(1).take(self.calls).collect(),
+            calls: folded
+                .into_iter()
+                .flatten()
+                .skip(1)
+                .take(self.calls)
+                .collect(),
         })
     }
 

@@ -174,8 +174,7 @@ impl Parameters {
                 .map_or(1, |(_, chunk)| chunk)
         };
         let dimension = self.dimension.max(1);
-        self.chunk_length_norm_equality =
-            best(&|chunk| chunk, &|calls| dimension.div_ceil(calls));
+        self.chunk_length_norm_equality = best(&|chunk| chunk, &|calls| dimension.div_ceil(calls));
         let checks = self.num_wr_checks;
         self.chunk_length = best(&|chunk| 2 * chunk, &|calls| {
             // The two kinds of calls are rounded up each for itself.
@@ -220,7 +219,12 @@ impl Parameters {
         };
         range("l2_norm_bound", self.l2_norm_bound.into(), 1, 1 << 62)?;
         range("num_frac_bits", self.num_frac_bits.into(), 0, 127)?;
-        range("dimension", self.dimension as u128, 1, MAX_DIMENSION as u128)?;
+        range(
+            "dimension",
+            self.dimension as u128,
+            1,
+            MAX_DIMENSION as u128,
+        )?;
         range("num_shares", self.num_shares as u128, 2, MAX_SHARES as u128)?;
         range("num_proofs", self.num_proofs.into(), 1, 255)?;
         let equality = self.num_proofs_norm_equality;
@@ -262,8 +266,28 @@ impl Parameters {
         let calls = self.calls(&derived) as u128;
         range("gadget calls of the main circuit", calls, 1, orders - 1)?;
         let calls = self.calls_norm_equality() as u128;
-        range("gadget calls of the norm equality circuit", calls, 1, orders - 1)?;
+        range(
+            "gadget calls of the norm equality circuit",
+            calls,
+            1,
+            orders - 1,
+        )?;
         Ok(derived)
+    }
+
+    /// Check that the sum of the vectors of so many clients cannot wrap.
+    pub(crate) fn check_clients<F: PineField>(&self, clients: u64) -> Result<(), ParameterError> {
+        // Twice the largest sum, and one more for the sign, must be below the modulus.
+        let most = (modulus::<F>() - 1) / 2 / u128::from(self.l2_norm_bound.max(1));
+        match u128::from(clients) <= most {
+            true => Ok(()),
+            false => Err(ParameterError::SumWraps {
+                field: F::NAME,
+                clients,
+                bound: self.l2_norm_bound,
+                most,
+            }),
+        }
     }
 
     /// Gadget calls of the main circuit: bit checks, then wraparound checks.

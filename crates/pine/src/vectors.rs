@@ -111,7 +111,9 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        hex::decode(text).map(Self).map_err(serde::de::Error::custom)
+        hex::decode(text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -219,8 +221,8 @@ fn check_as<F: PineField, X: Xof<SEED>, const SEED: usize>(
 where
     Pine<F, X, SEED>: Instance,
 {
-    let pine = Pine::<F, X, SEED>::new(file.parameters())
-        .map_err(|e| VectorError::Form(e.to_string()))?;
+    let pine =
+        Pine::<F, X, SEED>::new(file.parameters()).map_err(|e| VectorError::Form(e.to_string()))?;
     let mut sums: Vec<Vec<OutputShare<F>>> = vec![Vec::new(); file.shares];
     for (index, report) in file.prep.iter().enumerate() {
         let run = Run {

@@ -82,7 +82,8 @@ impl Limbs {
                     value.write(bytes);
                 }
                 let pairs = bytes.as_chunks::<2>().0;
-                for ((plane, sum), pair) in limbs.planes.iter_mut().zip(&mut limbs.sums).zip(pairs) {
+                for ((plane, sum), pair) in limbs.planes.iter_mut().zip(&mut limbs.sums).zip(pairs)
+                {
                     let limb = (u16::from_le_bytes(*pair) ^ 0x8000) as i16;
                     if let Some(place) = plane.get_mut(group).and_then(|g| g.get_mut(lane)) {
                         *place = limb;
@@ -112,11 +113,7 @@ impl Limbs {
     }
 
     /// Dot products with `count` rows of the stream.
-    pub(crate) fn dot_products<R: Residue>(
-        &self,
-        stream: impl RngCore,
-        count: usize,
-    ) -> Vec<R> {
+    pub(crate) fn dot_products<R: Residue>(&self, stream: impl RngCore, count: usize) -> Vec<R> {
         self.dot_products_by(stream, count, kernel())
     }
 

@@ -97,8 +97,20 @@ pub(crate) fn parts<R: Residue, X: Xof<SEED>, const SEED: usize>(
     share: &[R],
     prefix: usize,
 ) -> [[u8; SEED]; 2] {
-    let mut wr = part::<X, SEED>(algorithm, Usage::WrJointRandPart, aggregator, nonce, blinds[0]);
-    let mut vf = part::<X, SEED>(algorithm, Usage::JointRandPart, aggregator, nonce, blinds[1]);
+    let mut wr = part::<X, SEED>(
+        algorithm,
+        Usage::WrJointRandPart,
+        aggregator,
+        nonce,
+        blinds[0],
+    );
+    let mut vf = part::<X, SEED>(
+        algorithm,
+        Usage::JointRandPart,
+        aggregator,
+        nonce,
+        blinds[1],
+    );
     let (first, rest) = share.split_at_checked(prefix).unwrap_or((share, &[]));
     encoded_blocks(first, |bytes| {
         wr.update(bytes);

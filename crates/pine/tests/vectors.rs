@@ -13,7 +13,8 @@ fn the_drafts_vectors_hold_byte_for_byte() {
     let mut count = 0;
     for file in files {
         let path = file.unwrap().path();
-        defim_pine::vectors::check_file(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        defim_pine::vectors::check_file(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         count += 1;
     }
     assert!(count > 0);

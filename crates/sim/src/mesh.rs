@@ -11,7 +11,7 @@ use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
     Manifest, Member, Millis, NodeId, NodeKey, Reason, Schedule, SignedText, VerifiedManifest,
     VerifiedRound,
-    vdaf::VdafSpec,
+    vdaf::{Scheme, VdafSpec},
     wire::{Progress, Request, Response, Submission},
 };
 use serde_json::value::RawValue;
@@ -66,6 +66,7 @@ impl Mesh {
         spec: &LearningSpec,
         holdout: Option<Features>,
         schedule: Schedule,
+        scheme: Scheme,
     ) -> Result<Self, SimError> {
         let setup = |e: &dyn std::fmt::Display| SimError::Setup(e.to_string());
         let key = Arc::new(NodeKey::from_seed([1; 32]));
@@ -80,8 +81,10 @@ impl Mesh {
             summary: String::new(),
             aggregation: key.id(),
             members: vec![member(&leader, "full-1"), member(&helper, "full-2")],
-            vdaf: VdafSpec::FixedPointL2 {
+            vdaf: VdafSpec {
+                scheme,
                 dimension: spec.dimension(),
+                frac_bits: spec.frac_bits,
             },
             schedule,
             created_ms: 0,

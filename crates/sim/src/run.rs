@@ -2,7 +2,7 @@
 
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
 use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
-use defim_protocol::{ReportId, Schedule};
+use defim_protocol::{ReportId, Schedule, vdaf::Scheme};
 use rand::RngCore as _;
 use rayon::prelude::*;
 
@@ -24,6 +24,8 @@ pub struct Setup {
     pub rounds: u64,
     /// Decides hold-out, dealing and local training.
     pub seed: u64,
+    /// What updates are shared and proven with.
+    pub scheme: Scheme,
 }
 
 /// The rows as every run deals them.
@@ -117,7 +119,12 @@ pub fn run(
         round_ms: 3_600_000,
         rounds: setup.rounds,
     };
-    let mut mesh = Mesh::new(&setup.spec, Some(dealt.test.clone()), schedule)?;
+    let mut mesh = Mesh::new(
+        &setup.spec,
+        Some(dealt.test.clone()),
+        schedule,
+        setup.scheme,
+    )?;
     let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
     let (mut last, mut total, mut bytes) = (None, Steps::default(), 0);
     let (mut reports, mut rejected) = (0, 0);

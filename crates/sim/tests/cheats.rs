@@ -16,15 +16,15 @@ use defim_protocol::{
     batch::{AgreedBatch, BatchError, BatchSummary},
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
-    vdaf::{self, Coordinate},
+    vdaf::{self, Either, Scheme},
 };
 use defim_sim::{Mesh, RoundResult, Setup, Steps, contribute, run, run_plain};
 use prio::{
     codec::{Decode as _, Encode as _, ParameterizedDecode as _},
-    field::{Field128, FieldElement as _},
-    flp::{FlpError, Gadget, Type, types::fixedpoint_l2::FixedPointBoundedL2VecSum},
-    vdaf::{Client as _, prio3::Prio3, xof::XofTurboShake128},
+    field::Field64,
+    vdaf::Client as _,
 };
+use rand::RngCore as _;
 
 const fn still() -> Duration {
     Duration::ZERO
@@ -56,7 +56,7 @@ impl World {
             round_ms: 60_000,
             rounds: 5,
         };
-        let mut mesh = Mesh::new(&spec, None, schedule).unwrap();
+        let mut mesh = Mesh::new(&spec, None, schedule, Scheme::Pine64).unwrap();
         let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
         let round = mesh.open_round().unwrap();
         Self {
@@ -129,8 +129,9 @@ impl World {
     }
 
     fn shares(&self, id: ReportId) -> (Vec<u8>, [Vec<u8>; 2]) {
-        let vdaf = self.mesh.manifest().vdaf.instance().unwrap();
-        let values = vec![Coordinate::from_num(0.1); self.mesh.manifest().vdaf.dimension()];
+        let spec = self.mesh.manifest().vdaf;
+        let vdaf = spec.instance().unwrap();
+        let values = vec![0.1; spec.dimension];
         let (public, shares) = vdaf.shard(&values, id.as_bytes()).unwrap();
         let encoded: Vec<_> = shares
             .iter()
@@ -171,76 +172,42 @@ fn a_changed_share_is_refused_by_both_members_and_costs_nobody_else_anything() {
     }
 }
 
-/// The proof system with an encoder that does not mind the bound: what a cheat would run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Unbounded<T>(T);
-
-impl<T: Type<Field = Field128>> Type for Unbounded<T> {
-    type Measurement = Vec<Field128>;
-    type AggregateResult = T::AggregateResult;
-    type Field = Field128;
-
-    fn encode_measurement(&self, bits: &Vec<Field128>) -> Result<Vec<Field128>, FlpError> {
-        Ok(bits.clone())
-    }
-    fn decode_result(&self, data: &[Field128], n: usize) -> Result<T::AggregateResult, FlpError> {
-        self.0.decode_result(data, n)
-    }
-    fn gadget(&self) -> Vec<Box<dyn Gadget<Field128>>> {
-        self.0.gadget()
-    }
-    fn valid(
-        &self,
-        gadgets: &mut Vec<Box<dyn Gadget<Field128>>>,
-        input: &[Field128],
-        joint_rand: &[Field128],
-        shares: usize,
-    ) -> Result<Field128, FlpError> {
-        self.0.valid(gadgets, input, joint_rand, shares)
-    }
-    fn truncate(&self, input: Vec<Field128>) -> Result<Vec<Field128>, FlpError> {
-        self.0.truncate(input)
-    }
-    fn input_len(&self) -> usize {
-        self.0.input_len()
-    }
-    fn proof_len(&self) -> usize {
-        self.0.proof_len()
-    }
-    fn verifier_len(&self) -> usize {
-        self.0.verifier_len()
-    }
-    fn output_len(&self) -> usize {
-        self.0.output_len()
-    }
-    fn joint_rand_len(&self) -> usize {
-        self.0.joint_rand_len()
-    }
-    fn prove_rand_len(&self) -> usize {
-        self.0.prove_rand_len()
-    }
-    fn query_rand_len(&self) -> usize {
-        self.0.query_rand_len()
-    }
+/// What a cheating client claims of its update: any field elements, and any squared norm.
+struct Claim {
+    gradient: Vec<Field64>,
+    squared_norm: u64,
+    /// Whether each wraparound check's dot product is said to be in range.
+    in_range: bool,
 }
 
-type Bounded = FixedPointBoundedL2VecSum<
-    Coordinate,
-    prio::flp::gadgets::ParallelSum<Field128, prio::flp::gadgets::PolyEval<Field128>>,
-    prio::flp::gadgets::ParallelSum<Field128, prio::flp::gadgets::Mul<Field128>>,
->;
+/// Bits of a squared norm of at most `2^30`, and of a shifted dot product with `W = 2^19`.
+const NORM_BITS: usize = 31;
+const CHECK_BITS: usize = 20;
 
-/// Report bytes whose coordinates are these bits, proven by a prover that cheats if it must.
-fn forge(world: &World, id: ReportId, change: impl Fn(&mut Vec<Field128>)) -> Vec<u8> {
-    let dimension = world.mesh.manifest().vdaf.dimension();
-    let honest = Bounded::new(dimension).unwrap();
-    let mut bits = honest
-        .encode_measurement(&vec![Coordinate::ZERO; dimension])
+/// Report bytes of the claim, proven by a prover that cheats if it must.
+fn forge(world: &World, id: ReportId, claim: Claim) -> Vec<u8> {
+    let Either::Pine64(pine) = world.mesh.manifest().vdaf.instance().unwrap() else {
+        panic!("the simulated task uses Pine64")
+    };
+    let bits = |value: u64, count: usize| (0..count).map(move |b| Field64::from((value >> b) & 1));
+    let mut elements = claim.gradient;
+    elements.extend(bits(claim.squared_norm, NORM_BITS));
+    elements.extend(bits((1 << 30) - claim.squared_norm, NORM_BITS));
+    let mut randomness = vec![0; pine.randomness_len()];
+    rand::rng().fill_bytes(&mut randomness);
+    let checks = |results: &[Field64]| {
+        let mut checks = Vec::new();
+        for result in results {
+            let shifted = u64::from(*result + Field64::from((1 << 19) - 1));
+            checks.extend(bits(shifted % (1 << CHECK_BITS), CHECK_BITS));
+            let success = shifted < 1 << CHECK_BITS || claim.in_range;
+            checks.push(Field64::from(u64::from(success)));
+        }
+        checks
+    };
+    let (public, shares) = pine
+        .shard_dishonestly(&elements, checks, id.as_bytes(), &randomness)
         .unwrap();
-    change(&mut bits);
-    let cheat: Prio3<Unbounded<Bounded>, XofTurboShake128, 16> =
-        Prio3::new(2, 1, 0xFFFF_0000, Unbounded(honest)).unwrap();
-    let (public, shares) = cheat.shard(&bits, id.as_bytes()).unwrap();
     let encoded: Vec<_> = shares
         .iter()
         .map(|share| share.get_encoded().unwrap())
@@ -257,23 +224,50 @@ fn forge(world: &World, id: ReportId, change: impl Fn(&mut Vec<Field128>)) -> Ve
 fn an_update_over_the_norm_bound_is_refused_however_its_prover_cheats() {
     let mut world = World::new(2);
     world.upload_honest(0..2);
-    // The forger's own machinery is right: unchanged, its report is as good as any.
-    let unchanged = forge(&world, ReportId([1; 16]), |_| {});
-    world.mesh.upload(unchanged).unwrap();
-    // All coordinates near the top, the norm still said to be 0.
-    let dimension = world.mesh.manifest().vdaf.dimension();
-    let over = forge(&world, ReportId([2; 16]), |bits| {
-        bits[..dimension * 16].fill(Field128::one());
-    });
-    world.mesh.upload(over).unwrap();
-    // A "bit" of a million: a coordinate far outside, its norm still said to be 0.
-    let wide = forge(&world, ReportId([3; 16]), |bits| {
-        bits[0] = Field128::from(1_000_000)
-    });
-    world.mesh.upload(wide).unwrap();
+    let dimension = world.mesh.manifest().vdaf.dimension;
+    let update = |first: &[u64]| {
+        let mut gradient = vec![Field64::from(0); dimension];
+        for (place, value) in gradient.iter_mut().zip(first) {
+            *place = Field64::from(*value);
+        }
+        gradient
+    };
+    // The forger's own machinery is right: an honest claim is as good as any.
+    let honest = Claim {
+        gradient: update(&[300, 400]),
+        squared_norm: 250_000,
+        in_range: false,
+    };
+    world
+        .mesh
+        .upload(forge(&world, ReportId([1; 16]), honest))
+        .unwrap();
+    // Too long by a little, said to be at the bound.
+    let over = Claim {
+        gradient: update(&[1 << 15, 1]),
+        squared_norm: 1 << 30,
+        in_range: false,
+    };
+    world
+        .mesh
+        .upload(forge(&world, ReportId([2; 16]), over))
+        .unwrap();
+    // The square root of -1 is 2^48: this vector's squares add up to 0 modulo q, as its norm is said to.
+    // Only the wraparound checks stand against it.
+    for (id, in_range) in [(3, false), (4, true)] {
+        let wrapping = Claim {
+            gradient: update(&[1 << 10, 1 << 58]),
+            squared_norm: 0,
+            in_range,
+        };
+        world
+            .mesh
+            .upload(forge(&world, ReportId([id; 16]), wrapping))
+            .unwrap();
+    }
     let (reports, rejected) = world.finish_counting();
     assert_eq!(reports, 3);
-    assert_eq!(rejected, [(Reason::InvalidProof.slug().to_owned(), 2)]);
+    assert_eq!(rejected, [(Reason::InvalidProof.slug().to_owned(), 3)]);
 }
 
 #[test]
@@ -423,7 +417,7 @@ fn a_batch_below_min_batch_is_never_released() {
     let lying = AgreedBatch::verify(&task, 1, enough).unwrap();
     let mut builder = defim_full::AggregateBuilder::new(&task).unwrap();
     let vdaf = task.vdaf.instance().unwrap();
-    let share = vec![0; 16 * task.vdaf.dimension()];
+    let share = vec![0; 8 * task.vdaf.dimension];
     assert!(vdaf::OutputShare::get_decoded_with_param(&(&vdaf, &()), &share).is_ok());
     builder.add(ids[0], &share).unwrap();
     builder.add(ids[1], &share).unwrap();
@@ -495,6 +489,7 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         light: 20,
         rounds,
         seed: 1,
+        scheme: Scheme::Pine64,
     }
 }
 

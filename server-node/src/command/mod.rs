@@ -38,8 +38,14 @@ pub async fn run(cli: Cli) -> Outcome {
                 name,
                 model,
                 schedule,
+                scheme,
                 admin_token,
-            } => tasks::create(&mesh, &task, name, model, &schedule, &admin_token, json).await,
+            } => {
+                let model = model.map(crate::cli::ModelArg::name);
+                let mut request = tasks::request(&task, name, model, schedule.schedule()?)?;
+                request.scheme = scheme;
+                tasks::create(&mesh, &request, &admin_token, json).await
+            }
             TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
             TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
             TaskCommand::Pause {

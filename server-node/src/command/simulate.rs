@@ -196,6 +196,7 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         light: args.light,
         rounds: args.rounds,
         seed: args.seed,
+        scheme: args.scheme,
     };
     tokio::task::spawn_blocking(move || simulate(&args, &setup, json))
         .await

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use defim_protocol::vdaf::Scheme;
 use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
@@ -68,6 +69,7 @@ pub fn request(
         title: None,
         summary: None,
         schedule,
+        scheme: Scheme::default(),
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
@@ -114,18 +116,9 @@ fn token(path: &Path) -> Outcome<String> {
 /// # Errors
 ///
 /// [`Failure`].
-pub async fn create(
-    mesh: &str,
-    task: &str,
-    name: Option<String>,
-    model: Option<ModelArg>,
-    schedule: &ScheduleArgs,
-    admin_token: &Path,
-    json: bool,
-) -> Outcome {
-    let request = request(task, name, model.map(ModelArg::name), schedule.schedule()?)?;
+pub async fn create(mesh: &str, request: &TaskRequest, admin_token: &Path, json: bool) -> Outcome {
     let created: Value = MeshClient::new(mesh)?
-        .post("/tasks", &request, &token(admin_token)?)
+        .post("/tasks", request, &token(admin_token)?)
         .await?;
     if json {
         out::json(&created);

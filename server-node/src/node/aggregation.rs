@@ -14,7 +14,7 @@ use defim_learn::{
 use defim_protocol::{
     Digest, Manifest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
     VerifiedManifest,
-    vdaf::VdafSpec,
+    vdaf::{Scheme, VdafSpec},
     wire::{self, Request, Response, Submission},
 };
 use defim_store::{CompletedRound, RoundState, WorkStore};
@@ -87,6 +87,8 @@ pub struct NewTask {
     pub spec: LearningSpec,
     /// When rounds close.
     pub schedule: Schedule,
+    /// What updates are shared and proven with.
+    pub scheme: Scheme,
 }
 
 impl AggregationNode {
@@ -258,8 +260,10 @@ impl AggregationNode {
             summary: new.summary,
             aggregation: self.id(),
             members,
-            vdaf: VdafSpec::FixedPointL2 {
+            vdaf: VdafSpec {
+                scheme: new.scheme,
                 dimension: new.spec.dimension(),
+                frac_bits: new.spec.frac_bits,
             },
             schedule: new.schedule,
             created_ms: clock::now(),

@@ -1,7 +1,7 @@
 //! What a task is made from.
 
 use defim_learn::LearningSpec;
-use defim_protocol::Schedule;
+use defim_protocol::{Schedule, vdaf::Scheme};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -34,6 +34,10 @@ pub struct TaskRequest {
     /// When rounds close.
     #[schema(value_type = Object)]
     pub schedule: Schedule,
+    /// What updates are shared and proven with: `pine64` unless told otherwise, or `pine32-hmac`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub scheme: Scheme,
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -48,6 +52,7 @@ impl TryFrom<TaskRequest> for NewTask {
             title,
             summary,
             schedule,
+            scheme,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -58,6 +63,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     summary: summary.unwrap_or_else(|| known.summary.to_owned()),
                     spec: known.spec,
                     schedule,
+                    scheme,
                 })
             }
             (None, Some(spec)) => {
@@ -69,6 +75,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     name,
                     spec,
                     schedule,
+                    scheme,
                 })
             }
             _ => Err(Failure::Input(

@@ -9,8 +9,9 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use defim_learn::{Model, builtin};
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest, seal::SealingKey,
-    vdaf::VdafSpec,
+    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest,
+    seal::SealingKey,
+    vdaf::{Scheme, VdafSpec},
 };
 use serde_json::{json, value::RawValue};
 
@@ -33,8 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary: digits.summary.to_owned(),
         aggregation: key.id(),
         members: vec![member(42, "full-1"), member(43, "full-2")],
-        vdaf: VdafSpec::FixedPointL2 {
+        vdaf: VdafSpec {
+            scheme: Scheme::Pine64,
             dimension: spec.dimension(),
+            frac_bits: spec.frac_bits,
         },
         schedule: Schedule {
             min_batch: 3,

@@ -42,9 +42,8 @@ fn planes_at_once<const P: usize>(
         for (step, bits) in row.iter().enumerate() {
             let bits = u64::from(u32::from_le_bytes(*bits));
             let word = u64x2_splat(bits | ((bits >> 4) << 32));
-            let weights = |spread| {
-                i8x16_swizzle(count, v128_and(i8x16_swizzle(word, spread), pick))
-            };
+            let weights =
+                |spread| i8x16_swizzle(count, v128_and(i8x16_swizzle(word, spread), pick));
             let (low, high) = (weights(spread_low), weights(spread_high));
             for (sum, plane) in sums.iter_mut().zip(planes) {
                 if let Some(limbs) = plane.get(step) {
