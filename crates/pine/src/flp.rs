@@ -265,3 +265,6 @@ impl<R: Residue> Flp<R> {
             && self.gadget.call(wires) == *gadget
     }
 }
+
+#[cfg(test)]
+mod oracle;

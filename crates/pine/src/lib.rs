@@ -2,6 +2,7 @@
 #![doc = ""]
 
 mod aggregator;
+mod choose;
 mod circuit;
 mod client;
 mod encode;
@@ -18,6 +19,7 @@ pub mod vectors;
 mod wraparound;
 mod xof;
 
+pub use choose::{Choice, Requirements, Variant, choose};
 pub use encode::EncodeError;
 pub use field::{Field40, PineField};
 pub use params::{

@@ -86,6 +86,9 @@ pub enum ParameterError {
         /// The field.
         field: &'static str,
     },
+    /// Nothing to choose from.
+    #[error("no instance is allowed")]
+    NoVariant,
     /// Sums could wrap.
     #[error(
         "{clients} vectors of norm {bound} could add up to more than half of the modulus of {field}; at most {most} fit"

@@ -3,7 +3,7 @@
 
 mod either;
 
-use defim_pine::{ParameterError, Pine32Hmac, Pine64};
+use defim_pine::{ParameterError, Parameters, Pine32Hmac, Pine64};
 use prio::vdaf::{Aggregator, Vdaf};
 use serde::{Deserialize, Serialize};
 
@@ -100,9 +100,11 @@ impl VdafSpec {
             Scheme::Pine64 => {
                 Either::Pine64(Pine64::new(Pine64::default_parameters(bound, bits, d))?)
             }
-            Scheme::Pine32Hmac => Either::Pine32Hmac(Pine32Hmac::new(
-                Pine32Hmac::default_parameters(bound, bits, d),
-            )?),
+            // One proof of the norm equality could be forged once in 2^20 reports.
+            Scheme::Pine32Hmac => Either::Pine32Hmac(Pine32Hmac::new(Parameters {
+                num_proofs_norm_equality: 2,
+                ..Pine32Hmac::default_parameters(bound, bits, d)
+            })?),
         })
     }
 
@@ -138,5 +140,48 @@ impl VdafSpec {
             .iter()
             .map(|value| f64::from(*value) / unit)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prio::field::{Field64, FieldPrio2};
+
+    #[test]
+    fn every_task_that_is_accepted_is_sound_and_its_sums_cannot_wrap() {
+        for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+            for dimension in [1, 650, 100_000, limits::DIMENSION] {
+                let spec = VdafSpec {
+                    scheme,
+                    dimension,
+                    frac_bits: 15,
+                };
+                match spec.instance().unwrap() {
+                    Either::Pine64(pine) => pine.parameters().check_soundness::<Field64>(40, 100),
+                    Either::Pine32Hmac(pine) => {
+                        pine.parameters().check_soundness::<FieldPrio2>(40, 100)
+                    }
+                }
+                .unwrap();
+                assert!(spec.check_batch(65_520).is_ok());
+                let most = limits::BATCH_REPORTS as u64;
+                assert_eq!(spec.check_batch(most).is_ok(), scheme == Scheme::Pine64);
+            }
+        }
+        let wide = VdafSpec {
+            scheme: Scheme::Pine32Hmac,
+            dimension: 10,
+            frac_bits: 16,
+        };
+        assert!(matches!(wide.instance(), Err(VdafError::Parameters(_))));
+        for (dimension, frac_bits) in [(0, 15), (limits::DIMENSION + 1, 15), (10, 3), (10, 31)] {
+            let spec = VdafSpec {
+                scheme: Scheme::Pine64,
+                dimension,
+                frac_bits,
+            };
+            assert!(spec.instance().is_err(), "{spec:?}");
+        }
     }
 }
