@@ -1,5 +1,6 @@
 //! Cheating clients. Each claims a vector over the bound to be within it, and proves what it claims as well
 //! as it can be proven.
+#![cfg(not(target_arch = "wasm32"))]
 
 use defim_pine::{Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64, PineField};
 use prio::field::Field64;
@@ -69,7 +70,12 @@ where
     let missing = (bound * bound).saturating_sub(claim.squared_norm.into());
     elements.extend(bits(claim.squared_norm.into(), norm_bits));
     elements.extend(bits(missing, norm_bits));
-    judged(pine, &elements, |results| say(results, wr_bound, claim.check), random)
+    judged(
+        pine,
+        &elements,
+        |results| say(results, wr_bound, claim.check),
+        random,
+    )
 }
 
 /// What is said of the wraparound checks.
@@ -113,7 +119,8 @@ where
         .map(|(id, share)| pine.prepare_init(&key, id, &(), &nonce, &public, share))
         .collect();
     let prepared = prepared.unwrap().into_iter().map(|(_, share)| share);
-    pine.prepare_shares_to_prepare_message(&(), prepared).is_ok()
+    pine.prepare_shares_to_prepare_message(&(), prepared)
+        .is_ok()
 }
 
 fn pine<F: PineField, X: Xof<SEED>, const SEED: usize>(
@@ -165,7 +172,12 @@ fn what_is_no_bit_is_refused() {
     for (first_bit, expected) in [(0, true), (1, false), (1 << 20, false)] {
         let said = |results: &[Field64]| say(results, 1 << 19, truthful);
         assert_eq!(
-            judged(&pine, &claim(first_bit), said, &mut StdRng::seed_from_u64(1)),
+            judged(
+                &pine,
+                &claim(first_bit),
+                said,
+                &mut StdRng::seed_from_u64(1)
+            ),
             expected
         );
     }
@@ -200,23 +212,40 @@ where
 /// The cheat's own machinery is right: with four checks it passes one time in sixteen.
 #[test]
 fn a_vector_that_wraps_passes_as_often_as_four_checks_miss_it() {
-    let passes = count(&pine::<_, _, 16>(4, 4) as &Pine64, &wrapping(4, truthful), 1600);
-    assert!((60..=150).contains(&passes), "{passes} of 1600, expected about 100");
+    let passes = count(
+        &pine::<_, _, 16>(4, 4) as &Pine64,
+        &wrapping(4, truthful),
+        1600,
+    );
+    assert!(
+        (60..=150).contains(&passes),
+        "{passes} of 1600, expected about 100"
+    );
 }
 
 #[test]
 fn of_ten_thousand_vectors_that_wrap_none_is_accepted() {
     const TRIES: u64 = 10_000;
     let accepted = std::thread::scope(|scope| {
-        let strategies = [(truthful as fn(_, _) -> _, 5000), (boastful, 3000), (zero, 2000)];
+        let strategies = [
+            (truthful as fn(_, _) -> _, 5000),
+            (boastful, 3000),
+            (zero, 2000),
+        ];
         let counts = strategies.map(|(check, tries)| {
             scope.spawn(move || {
                 let pine: Pine64 = pine(2, 100);
                 count(&pine, &wrapping(2, check), tries)
             })
         });
-        assert_eq!(strategies.iter().map(|(_, tries)| tries).sum::<u64>(), TRIES);
-        counts.map(|count| count.join().unwrap()).iter().sum::<u64>()
+        assert_eq!(
+            strategies.iter().map(|(_, tries)| tries).sum::<u64>(),
+            TRIES
+        );
+        counts
+            .map(|count| count.join().unwrap())
+            .iter()
+            .sum::<u64>()
     });
     assert_eq!(accepted, 0);
     let (small, middle): (Pine32Hmac, Pine40Hmac) = (pine(2, 100), pine(2, 100));

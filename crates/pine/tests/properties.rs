@@ -1,4 +1,5 @@
 //! What an aggregation relies on: honest vectors add up exactly, everything else is refused.
+#![cfg(not(target_arch = "wasm32"))]
 
 use defim_pine::{
     EncodeError, InputShare, Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64,
