@@ -58,11 +58,48 @@ pub enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Time this build beside its baselines.
+    #[command(after_help = "Example:\n  defim bench --dim 100000 --json")]
+    Bench(Bench),
+    /// Check test vectors.
+    Vectors {
+        /// What to do.
+        #[command(subcommand)]
+        command: VectorsCommand,
+    },
     /// Get a task's model.
     Model {
         /// What to do.
         #[command(subcommand)]
         command: ModelCommand,
+    },
+}
+
+/// `defim bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Coordinates of the vector that is shared.
+    #[arg(long, default_value_t = 100_000)]
+    pub dim: usize,
+    /// How often each step runs; its median is printed.
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+    /// Only these schemes: pine64, pine32, fpl2, sumvec.
+    #[arg(long, value_delimiter = ',')]
+    pub schemes: Vec<String>,
+    /// Threads.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+}
+
+/// `defim vectors`.
+#[derive(Debug, Subcommand)]
+pub enum VectorsCommand {
+    /// Run every test-vector file in a folder against this build.
+    #[command(after_help = "Example:\n  defim vectors check crates/pine/vectors/good")]
+    Check {
+        /// The folder, or one file.
+        path: PathBuf,
     },
 }
 

@@ -11,6 +11,10 @@ use crate::field::PineField;
 use crate::ntt::{Plan, Row, WIDTH, bit_reverse};
 use crate::residue::Residue;
 
+/// Inputs from which on blocks are shared among threads; below, waking them costs more.
+#[cfg(feature = "rayon")]
+const PARALLEL: usize = 1 << 14;
+
 /// What one call of the gadget computes of its wires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gadget {
@@ -122,32 +126,21 @@ impl<R: Residue> Flp<R> {
 
     /// The gadget polynomial at the even and, `m^2` times too large, at the odd points.
     fn sums(&self, inputs: &[R], seeds: &[R]) -> Vec<[R; 2]> {
-        let blocks = self.arity.div_ceil(WIDTH);
+        let blocks = 0..self.arity.div_ceil(WIDTH);
+        let empty = || vec![[R::default(); 2]; self.wires.length()];
+        let add = |sums, block| self.add_block(block, inputs, seeds, sums);
         #[cfg(feature = "rayon")]
-        {
+        if inputs.len() >= PARALLEL {
             use rayon::prelude::*;
-            (0..blocks)
-                .into_par_iter()
-                .with_min_len(4)
-                .fold(
-                    || vec![[R::default(); 2]; self.wires.length()],
-                    |sums, block| self.add_block(block, inputs, seeds, sums),
-                )
-                .reduce(
-                    || vec![[R::default(); 2]; self.wires.length()],
-                    |mut sums, others| {
-                        for (sum, other) in sums.iter_mut().flatten().zip(others.iter().flatten()) {
-                            *sum += *other;
-                        }
-                        sums
-                    },
-                )
+            let blocks = blocks.into_par_iter().with_min_len(4);
+            return blocks.fold(empty, add).reduce(empty, |mut sums, others| {
+                for (sum, other) in sums.iter_mut().flatten().zip(others.iter().flatten()) {
+                    *sum += *other;
+                }
+                sums
+            });
         }
-        #[cfg(not(feature = "rayon"))]
-        (0..blocks).fold(
-            vec![[R::default(); 2]; self.wires.length()],
-            |sums, block| self.add_block(block, inputs, seeds, sums),
-        )
+        blocks.fold(empty(), add)
     }
 
     /// Add what the wires of one block of columns contribute.

@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
@@ -23,6 +24,9 @@ const STEP_BYTES: usize = STEP / 4;
 const STEPS_PER_FLUSH: usize = 1 << 13;
 /// Rows that are read from the XOF at a time.
 const ROWS: usize = 8;
+/// Coordinates from which on rows are shared among threads; below, waking them costs more.
+#[cfg(feature = "rayon")]
+const PARALLEL: usize = 1 << 14;
 /// What each limb of a share is made smaller by, so that it fits a signed one.
 const OFFSET: i64 = 1 << 15;
 
@@ -142,11 +146,11 @@ impl Limbs {
             }
             let dot = |row: &[[u8; STEP_BYTES]]| self.dot::<R>(row, kernel);
             #[cfg(feature = "rayon")]
-            {
+            if self.dimension >= PARALLEL {
                 use rayon::prelude::*;
                 products.par_extend(rows.par_chunks(steps).take(now).map(dot));
+                continue;
             }
-            #[cfg(not(feature = "rayon"))]
             products.extend(rows.chunks(steps).take(now).map(dot));
         }
         products

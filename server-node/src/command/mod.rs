@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bench;
 mod contribute;
 mod init;
 mod mesh;
@@ -9,9 +10,10 @@ mod run;
 mod simulate;
 mod tasks;
 mod up;
+mod vectors;
 
 use crate::{
-    cli::{Cli, Command, NodeCommand, TaskCommand},
+    cli::{Cli, Command, NodeCommand, TaskCommand, VectorsCommand},
     failure::Outcome,
 };
 
@@ -30,6 +32,10 @@ pub async fn run(cli: Cli) -> Outcome {
             NodeCommand::List { mesh } => mesh::list(&mesh, json).await,
         },
         Command::Simulate(args) => simulate::run(args, json).await,
+        Command::Bench(args) => bench::run(&args, json),
+        Command::Vectors {
+            command: VectorsCommand::Check { path },
+        } => vectors::check(&path, json),
         Command::Contribute(args) => contribute::run(args, json).await,
         Command::Task { command } => match command {
             TaskCommand::Create {
