@@ -163,8 +163,8 @@ pub fn run(plan: &Plan, gauge: &dyn Gauge, on_row: &mut dyn FnMut(Row)) -> Resul
 /// A vector of norm 0.9 or so, with both signs and no pattern.
 fn vector(dim: usize) -> Vec<f64> {
     let scale = 0.9 / (dim as f64 / 3.0).sqrt().max(2.0);
-    (0..dim)
-        .map(|i| ((i * 7919) % 2001) as f64 / 1000.0 - 1.0)
+    (0..dim as u64)
+        .map(|i| (i * 7919 % 2001) as f64 / 1000.0 - 1.0)
         .map(|x| x * scale)
         .collect()
 }

@@ -24,7 +24,6 @@ where
     ///
     /// [`PineError::Encode`] if the measurement is refused, or with [`EncodeError::Retry`] if the
     /// wraparound checks fail by chance; [`PineError::Randomness`].
-    #[expect(clippy::type_complexity, reason = "prio's traits fix this shape")]
     pub fn shard_with_randomness(
         &self,
         measurement: &[f64],
@@ -57,7 +56,6 @@ where
     /// # Errors
     ///
     /// [`PineError::Count`] if there are too few elements, [`PineError::Randomness`].
-    #[expect(clippy::type_complexity, reason = "prio's traits fix this shape")]
     pub fn shard_dishonestly(
         &self,
         gradient_and_norm: &[F],
@@ -94,7 +92,6 @@ where
     }
 
     /// Shard the gradient and its norm's bits; `wr_checks` appends the wraparound checks' bits.
-    #[expect(clippy::type_complexity, reason = "prio's traits fix this shape")]
     fn shard_elements(
         &self,
         mut measurement: Vec<F::Residue>,
