@@ -1,4 +1,10 @@
 //! Each stage of a report of 100,000 coordinates, beside what PINE replaces.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use defim_pine::{InputShare, Instance, Pine, Pine32Hmac, Pine64, PineField};
 use divan::{Bencher, counter::BytesCount};

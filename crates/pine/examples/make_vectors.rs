@@ -3,6 +3,12 @@
 //! The draft's vectors hold only 0 and 1 and, in all but one file, two shares. These have negative
 //! coordinates, halves that are rounded, vectors at the bound, three and five shares; and, for each thing
 //! that can be corrupted, a file in which it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::path::{Path, PathBuf};
 

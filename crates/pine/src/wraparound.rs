@@ -185,10 +185,10 @@ mod tests {
     struct Bytes<'a>(std::iter::Cycle<std::slice::Iter<'a, u8>>);
     impl RngCore for Bytes<'_> {
         fn next_u32(&mut self) -> u32 {
-            unimplemented!()
+            unreachable!()
         }
         fn next_u64(&mut self) -> u64 {
-            unimplemented!()
+            unreachable!()
         }
         fn fill_bytes(&mut self, bytes: &mut [u8]) {
             bytes.fill_with(|| *self.0.next().unwrap());

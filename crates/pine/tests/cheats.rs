@@ -1,6 +1,12 @@
 //! Cheating clients. Each claims a vector over the bound to be within it, and proves what it claims as well
 //! as it can be proven.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use defim_pine::{Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64, PineField};
 use prio::field::Field64;

@@ -1,5 +1,11 @@
 //! How much memory a split takes, counted by the allocator.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use defim_pine::Pine64;
 use peak_alloc::PeakAlloc;

@@ -1,5 +1,11 @@
 //! What an aggregation relies on: honest vectors add up exactly, everything else is refused.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use defim_pine::{
     EncodeError, InputShare, Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64,

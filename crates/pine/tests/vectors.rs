@@ -1,5 +1,11 @@
 //! Test vectors, good and bad; natively and, by the same body, in WebAssembly.
 #![cfg(feature = "vectors")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use include_dir::{Dir, include_dir};
 
