@@ -26,13 +26,14 @@ const MACHINE: Option<&[&str]> = Some(&[
     "crates/ledger",
 ]);
 
-const PLACES: [Place; 17] = [
+const PLACES: [Place; 18] = [
     place("crates/xtask", 0, Some(&[])),
     place("crates/pine", 0, Some(&[])),
     place("crates/he", 0, Some(&[])),
     place("crates/learn", 0, Some(&[])),
     place("crates/ledger", 0, Some(&[])),
-    place("crates/protocol", 1, Some(&["crates/ledger"])),
+    place("crates/bench", 1, Some(&["crates/pine"])),
+    place("crates/protocol", 1, Some(&["crates/ledger", "crates/pine"])),
     place("crates/net", 2, Some(&["crates/protocol"])),
     place("crates/store", 2, Some(&["crates/protocol"])),
     place(
@@ -87,7 +88,7 @@ const fn place(folder: &'static str, layer: u8, may_use: Option<&'static [&'stat
 }
 
 /// Crates whose builds end in a browser or a worker.
-const BROWSER: [&str; 3] = ["crates/light/bindings", "web", "edge-worker"];
+const BROWSER: [&str; 4] = ["crates/light/bindings", "crates/bench", "web", "edge-worker"];
 
 /// What no browser build may link: server roles by folder, and the crates only servers need.
 const SERVER_FOLDERS: [&str; 6] = [

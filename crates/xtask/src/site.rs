@@ -13,11 +13,12 @@ use crate::places::Places;
 use crate::stamp::files_below;
 
 /// Makes the site equal to its sources: copies what differs, removes what is no longer there.
-pub fn lay_out(places: &Places, page: &Path) -> Result<()> {
+pub fn lay_out(places: &Places, page: &Path, bench: &Path) -> Result<()> {
     let root = &places.root;
     let mut files = BTreeMap::new();
     for (source, under) in [
         (page.to_path_buf(), ""),
+        (bench.to_path_buf(), "bench/wasm"),
         (root.join("web/public"), ""),
         (root.join("pkg/dist"), "light/dist"),
         (root.join("pkg/wasm"), "light/wasm"),

@@ -17,11 +17,16 @@ struct Budget {
     limit: u64,
 }
 
-const BUDGETS: [Budget; 2] = [
+const BUDGETS: [Budget; 3] = [
     Budget {
         name: "page",
-        holds: |file| !file.starts_with("light/"),
+        holds: |file| !file.starts_with("light/") && !file.starts_with("bench/"),
         limit: 400_000,
+    },
+    Budget {
+        name: "bench",
+        holds: |file| file.starts_with("bench/"),
+        limit: 300_000,
     },
     Budget {
         name: "light",

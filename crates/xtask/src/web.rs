@@ -20,6 +20,8 @@ pub enum Part {
     Light,
     /// The pages.
     Page,
+    /// The benchmark that a page runs.
+    Bench,
 }
 
 /// One browser build.
@@ -52,6 +54,15 @@ const PAGE: Wasm = Wasm {
     typescript: false,
 };
 
+const BENCH: Wasm = Wasm {
+    part: Part::Bench,
+    package: "defim-bench",
+    folder: "crates/bench",
+    name: "bench",
+    level: "-O3",
+    typescript: false,
+};
+
 /// What rustc and wasm-bindgen emit for this target; wasm-opt refuses what is not named.
 const FEATURES: [&str; 8] = [
     "--enable-bulk-memory",
@@ -77,6 +88,7 @@ pub fn build(places: &Places, only: Option<Part>) -> Result<()> {
         let folder = match wasm.part {
             Part::Light => places.root.join("pkg/wasm"),
             Part::Page => page_folder(places),
+            Part::Bench => bench_folder(places),
         };
         bind(places, wasm, file, &folder)?;
         if wasm.part == Part::Light {
@@ -84,13 +96,13 @@ pub fn build(places: &Places, only: Option<Part>) -> Result<()> {
         }
     }
     if only != Some(Part::Light) {
-        site::lay_out(places, &page_folder(places))?;
+        site::lay_out(places, &page_folder(places), &bench_folder(places))?;
     }
     Ok(())
 }
 
 fn present(places: &Places, only: Option<Part>) -> Vec<&'static Wasm> {
-    [&LIGHT, &PAGE]
+    [&LIGHT, &PAGE, &BENCH]
         .into_iter()
         .filter(|wasm| only.is_none_or(|part| part == wasm.part))
         .filter(|wasm| places.root.join(wasm.folder).join("Cargo.toml").is_file())
@@ -102,7 +114,11 @@ fn page_folder(places: &Places) -> PathBuf {
     places.root.join("web/dist")
 }
 
-/// One cargo for both, so that what they share is built once and their links run side by side.
+fn bench_folder(places: &Places) -> PathBuf {
+    places.root.join("crates/bench/dist")
+}
+
+/// One cargo for all, so that what they share is built once and their links run side by side.
 fn compile(places: &Places, wanted: &[&Wasm]) -> Result<Vec<PathBuf>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
