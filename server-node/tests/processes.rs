@@ -196,3 +196,98 @@ fn a_paused_task_takes_nothing_and_goes_on_later() {
         mesh.contribute(&["--timeout", "1"]).status.success()
     });
 }
+
+/// A store that refuses to write to a table, as one on a full disk does, until it is dropped.
+struct FullDisk(std::path::PathBuf);
+
+impl FullDisk {
+    fn at(mesh: &Mesh, node: &str, table: &str) -> Self {
+        let disk = Self(mesh.folder().join(node).join("work.db"));
+        disk.run(&format!(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        ));
+        disk
+    }
+
+    fn run(&self, sql: &str) {
+        use sqlx::Connection as _;
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(&self.0)
+            .busy_timeout(std::time::Duration::from_secs(30));
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async {
+                let mut store = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut store).await.unwrap();
+                store.close().await.unwrap();
+            });
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        self.run("DROP TRIGGER full_disk");
+    }
+}
+
+#[test]
+fn a_store_that_fails_at_any_step_of_a_round_costs_time_and_nothing_else() {
+    let mut mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
+    let mut rounds = 0;
+    for table in ["aggregate_share", "result", "round", "model"] {
+        for restart in [false, true] {
+            let disk = FullDisk::at(&mesh, "aggregation", table);
+            let before = std::fs::read_to_string(mesh.log("aggregation")).unwrap().len();
+            for _ in 0..2 {
+                assert!(mesh.contribute(&[]).status.success());
+            }
+            mesh.wait(&format!("the store has refused: {table}"), |mesh| {
+                let log = std::fs::read_to_string(mesh.log("aggregation")).unwrap();
+                log[before..].contains("the disk is full")
+            });
+            if restart {
+                mesh.kill("aggregation");
+            }
+            drop(disk);
+            if restart {
+                mesh.run("aggregation");
+            }
+            rounds += 1;
+            mesh.wait(&format!("round {rounds} is finished after {table}"), |mesh| {
+                mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
+                    task["round"]["round"] == rounds + 1 && task["round"]["acceptsReports"] == true
+                })
+            });
+            let task = mesh.task();
+            let expected: Vec<_> = (1..=rounds).map(|round| (round, 2)).collect();
+            assert_eq!(finished(&task), expected, "after {table}");
+            assert_eq!(task["round"]["baseModel"], task["currentModel"]);
+        }
+    }
+}
+
+#[test]
+fn a_task_that_was_resumed_while_a_member_was_away_goes_on_there_too() {
+    let mut mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
+    let token = mesh.folder().join("aggregation/admin.token");
+    let token = token.to_str().unwrap().to_owned();
+    let pause = |mesh: &Mesh, more: &[&str]| {
+        let args = ["task", "pause", "digits", "--admin-token", &token];
+        mesh.json(&[&args, more].concat()).unwrap();
+    };
+    pause(&mesh, &[]);
+    mesh.wait("the leader has paused", |mesh| {
+        mesh.contribute(&["--timeout", "1"]).status.code() == Some(4)
+    });
+    mesh.kill("full-1");
+    pause(&mesh, &["--resume"]);
+    mesh.kill("aggregation");
+    mesh.run("aggregation");
+    mesh.run("full-1");
+    mesh.wait("the task goes on", |mesh| {
+        mesh.contribute(&["--timeout", "1"]).status.success()
+    });
+}

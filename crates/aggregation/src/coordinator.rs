@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::OpenedTotal;
 
-/// How long after the deadline a leader may stay silent before the round is given up, in milliseconds.
-pub const SILENCE_MS: Millis = 10 * 60 * 1000;
+/// How long after the deadline, and after the last step forward, a round is waited for before it is given
+/// up, in milliseconds.
+pub const SILENCE_MS: Millis = 3 * 60 * 1000;
 
 /// A finished round.
 #[derive(Debug, Clone)]
@@ -227,9 +228,14 @@ impl Coordinator {
                 VerifiedRound::verify(signed, &this.task).map_err(|e| damaged(e.to_string()))?;
             this.last_round = round.round;
             if !over {
+                let base = round.base_model;
                 this.view = Some(this.fresh_view(&round));
                 this.heard_at = round.deadline_ms;
                 this.open = Some(round);
+                // Its updates were made for another model than the one they would be added to.
+                if base != this.digest {
+                    this.void("the model it starts from is not the current one".to_owned());
+                }
             }
         }
         Ok(this)
@@ -302,17 +308,33 @@ impl Coordinator {
         self.finish(now);
         if let Some(round) = &self.open {
             let silent_since = self.heard_at.max(round.deadline_ms);
-            if self.submissions.is_empty() && now > silent_since.saturating_add(SILENCE_MS) {
-                let reason = format!(
-                    "its leader {} has not answered since the deadline",
-                    self.task.leader().name
-                );
+            if now > silent_since.saturating_add(SILENCE_MS) {
+                let reason = match self.submissions.is_empty() {
+                    true => format!(
+                        "its leader {} has not closed the batch",
+                        self.task.leader().name
+                    ),
+                    false => format!(
+                        "no aggregate share came from {}",
+                        self.missing().join(" and ")
+                    ),
+                };
                 self.void(reason);
             }
         }
         if self.open.is_none() && !self.is_complete() && !self.paused {
             self.open_next(now);
         }
+    }
+
+    /// Names of the members whose aggregate share is not here.
+    pub fn missing(&self) -> Vec<&str> {
+        self.task
+            .members
+            .iter()
+            .filter(|member| !self.submissions.contains_key(&member.node))
+            .map(|member| member.name.as_str())
+            .collect()
     }
 
     fn fresh_view(&self, round: &RoundOpened) -> OpenRoundView {
@@ -375,7 +397,10 @@ impl Coordinator {
         if view.opened.round != progress.round {
             return;
         }
-        self.heard_at = now;
+        // Only a step forward counts: strangers can make a leader talk for ever.
+        if progress.verified > view.verified {
+            self.heard_at = now;
+        }
         if let RoundPhase::Voided { reason } = &progress.phase {
             // A batch that a member has already released is agreed on; it cannot be voided any more.
             if self.submissions.is_empty() {
@@ -437,6 +462,7 @@ impl Coordinator {
             Some(_) => {}
             None => {
                 self.submissions.insert(node, submission.clone());
+                self.heard_at = now;
                 self.out.push_back(Output::StoreShare(node, submission));
             }
         }

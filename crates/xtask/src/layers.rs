@@ -33,7 +33,11 @@ const PLACES: [Place; 18] = [
     place("crates/learn", 0, Some(&[])),
     place("crates/ledger", 0, Some(&[])),
     place("crates/bench", 1, Some(&["crates/pine"])),
-    place("crates/protocol", 1, Some(&["crates/ledger", "crates/pine"])),
+    place(
+        "crates/protocol",
+        1,
+        Some(&["crates/ledger", "crates/pine"]),
+    ),
     place("crates/net", 2, Some(&["crates/protocol"])),
     place("crates/store", 2, Some(&["crates/protocol"])),
     place(
@@ -88,7 +92,12 @@ const fn place(folder: &'static str, layer: u8, may_use: Option<&'static [&'stat
 }
 
 /// Crates whose builds end in a browser or a worker.
-const BROWSER: [&str; 4] = ["crates/light/bindings", "crates/bench", "web", "edge-worker"];
+const BROWSER: [&str; 4] = [
+    "crates/light/bindings",
+    "crates/bench",
+    "web",
+    "edge-worker",
+];
 
 /// What no browser build may link: server roles by folder, and the crates only servers need.
 const SERVER_FOLDERS: [&str; 6] = [

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -63,6 +66,8 @@ pub struct Health {
 pub struct Run {
     /// The machine. Held over storing, so that what is shown is what is stored.
     pub machine: tokio::sync::Mutex<Coordinator>,
+    /// The machine is ahead of the store, because something could not be stored.
+    stale: AtomicBool,
     /// What members have acknowledged: the round, and whether the task is paused.
     told: Mutex<BTreeMap<NodeId, (RoundNumber, bool)>>,
 }
@@ -285,7 +290,8 @@ impl AggregationNode {
         Ok(task)
     }
 
-    async fn run(&self, manifest: VerifiedManifest) -> Outcome {
+    /// A task's machine, from what the store holds.
+    async fn restore(&self, manifest: VerifiedManifest) -> Outcome<Coordinator> {
         let task = manifest.task();
         let store = &self.inner.store;
         let mut restored = Restored {
@@ -316,8 +322,15 @@ impl AggregationNode {
             .map_err(|e| Failure::Integrity(e.to_string()))?;
         let (digest, model) = machine.model();
         store.put_model(digest.0, model).await?;
+        Ok(machine)
+    }
+
+    async fn run(&self, manifest: VerifiedManifest) -> Outcome {
+        let task = manifest.task();
+        let machine = self.restore(manifest).await?;
         let run = Arc::new(Run {
             machine: tokio::sync::Mutex::new(machine),
+            stale: AtomicBool::new(false),
             told: Mutex::default(),
         });
         self.inner
@@ -346,79 +359,101 @@ impl AggregationNode {
     /// [`Failure`] if the store fails.
     pub async fn handle(&self, run: &Run, input: Input) -> Outcome<Option<Response>> {
         let mut machine = run.machine.lock().await;
+        // What an input led to and could not be stored must not be built upon.
+        if run.stale.load(Ordering::Relaxed) {
+            *machine = self.restore(machine.task().clone()).await?;
+            run.stale.store(false, Ordering::Relaxed);
+        }
         tokio::task::block_in_place(|| machine.handle(clock::now(), input));
-        let task = machine.task().task();
-        let store = &self.inner.store;
         let mut answer = None;
         while let Some(output) = machine.poll() {
             match output {
-                Output::Open { signed, opened } => {
-                    let (digest, model) = machine.model();
-                    store.put_model(digest.0, model).await?;
-                    let text =
-                        serde_json::to_vec(&signed).map_err(|e| Failure::Other(e.to_string()))?;
-                    store
-                        .put_round(task.0, opened.round, &text, opened.opened_ms)
-                        .await?;
-                    tracing::info!(
-                        task = machine.task().name,
-                        round = opened.round,
-                        "round opened"
-                    );
-                }
-                Output::StoreShare(member, submission) => {
-                    let bytes =
-                        wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
-                    store
-                        .put_aggregate_share(task.0, submission.round, member.0, &bytes)
-                        .await?;
-                }
                 Output::Answer(response) => answer = Some(response),
-                Output::Complete(done) => {
-                    tracing::info!(
-                        task = machine.task().name,
-                        round = done.round,
-                        reports = done.reports,
-                        accuracy = done.metrics.accuracy,
-                        r2 = done.metrics.r2,
-                        "new model"
-                    );
-                    let json = |value: serde_json::Result<String>| {
-                        value.map_err(|e| Failure::Other(e.to_string()))
-                    };
-                    store
-                        .complete_round(CompletedRound {
-                            task: task.0,
-                            round: done.round,
-                            model: done.digest.0,
-                            model_bytes: done.model,
-                            optimiser: done.optimiser,
-                            metrics: json(serde_json::to_string(&done.metrics))?,
-                            reports: done.reports,
-                            rejected: json(serde_json::to_string(&done.rejected))?,
-                            finished: done.finished_ms,
-                        })
-                        .await?;
-                }
-                Output::Void { round, reason } => {
-                    tracing::info!(task = machine.task().name, round, reason, "round voided");
-                    store
-                        .void_aggregation_round(task.0, round, &reason, clock::now())
-                        .await?;
-                }
-                Output::Changed => {
-                    // Nobody watching is no error.
-                    let _ = self.inner.changes.send(task);
+                output => {
+                    let stored = self.store_output(&machine, output).await;
+                    run.stale.store(stored.is_err(), Ordering::Relaxed);
+                    stored?;
                 }
             }
         }
         Ok(answer)
     }
 
+    /// Make what a machine says last.
+    async fn store_output(&self, machine: &Coordinator, output: Output) -> Outcome {
+        let task = machine.task().task();
+        let store = &self.inner.store;
+        match output {
+            Output::Open { signed, opened } => {
+                let (digest, model) = machine.model();
+                store.put_model(digest.0, model).await?;
+                let text =
+                    serde_json::to_vec(&signed).map_err(|e| Failure::Other(e.to_string()))?;
+                store
+                    .put_round(task.0, opened.round, &text, opened.opened_ms)
+                    .await?;
+                tracing::info!(
+                    task = machine.task().name,
+                    round = opened.round,
+                    "round opened"
+                );
+            }
+            Output::StoreShare(member, submission) => {
+                let bytes = wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
+                store
+                    .put_aggregate_share(task.0, submission.round, member.0, &bytes)
+                    .await?;
+            }
+            // Answers go to whoever asked.
+            Output::Answer(_) => {}
+            Output::Complete(done) => {
+                tracing::info!(
+                    task = machine.task().name,
+                    round = done.round,
+                    reports = done.reports,
+                    accuracy = done.metrics.accuracy,
+                    r2 = done.metrics.r2,
+                    "new model"
+                );
+                let json = |value: serde_json::Result<String>| {
+                    value.map_err(|e| Failure::Other(e.to_string()))
+                };
+                store
+                    .complete_round(CompletedRound {
+                        task: task.0,
+                        round: done.round,
+                        model: done.digest.0,
+                        model_bytes: done.model,
+                        optimiser: done.optimiser,
+                        metrics: json(serde_json::to_string(&done.metrics))?,
+                        reports: done.reports,
+                        rejected: json(serde_json::to_string(&done.rejected))?,
+                        finished: done.finished_ms,
+                    })
+                    .await?;
+            }
+            Output::Void { round, reason } => {
+                tracing::info!(task = machine.task().name, round, reason, "round voided");
+                store
+                    .void_aggregation_round(task.0, round, &reason, clock::now())
+                    .await?;
+            }
+            Output::Changed => {
+                // Nobody watching is no error.
+                let _ = self.inner.changes.send(task);
+            }
+        }
+        Ok(())
+    }
+
     /// Tell members what they have not acknowledged yet.
     async fn announce(&self, run: &Run) {
         let (manifest, open, paused) = {
             let machine = run.machine.lock().await;
+            // A round that is not stored is nobody's business.
+            if run.stale.load(Ordering::Relaxed) {
+                return;
+            }
             (
                 machine.task().clone(),
                 machine.open_round().cloned(),
@@ -444,7 +479,8 @@ impl AggregationNode {
                     round: open.signed().clone(),
                 });
             }
-            if paused || told.is_some_and(|(_, before)| before != paused) {
+            // A member that was told before this node started may still hold the task paused.
+            if told.is_none_or(|(_, before)| before != paused) {
                 requests.push(Request::Pause { task, paused });
             }
             let mut done = true;
