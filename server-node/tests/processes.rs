@@ -220,7 +220,9 @@ impl FullDisk {
             .build()
             .unwrap()
             .block_on(async {
-                let mut store = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+                let mut store = sqlx::SqliteConnection::connect_with(&options)
+                    .await
+                    .unwrap();
                 sqlx::raw_sql(sql).execute(&mut store).await.unwrap();
                 store.close().await.unwrap();
             });
@@ -240,7 +242,9 @@ fn a_store_that_fails_at_any_step_of_a_round_costs_time_and_nothing_else() {
     for table in ["aggregate_share", "result", "round", "model"] {
         for restart in [false, true] {
             let disk = FullDisk::at(&mesh, "aggregation", table);
-            let before = std::fs::read_to_string(mesh.log("aggregation")).unwrap().len();
+            let before = std::fs::read_to_string(mesh.log("aggregation"))
+                .unwrap()
+                .len();
             for _ in 0..2 {
                 assert!(mesh.contribute(&[]).status.success());
             }
@@ -256,11 +260,15 @@ fn a_store_that_fails_at_any_step_of_a_round_costs_time_and_nothing_else() {
                 mesh.run("aggregation");
             }
             rounds += 1;
-            mesh.wait(&format!("round {rounds} is finished after {table}"), |mesh| {
-                mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
-                    task["round"]["round"] == rounds + 1 && task["round"]["acceptsReports"] == true
-                })
-            });
+            mesh.wait(
+                &format!("round {rounds} is finished after {table}"),
+                |mesh| {
+                    mesh.json(&["task", "show", "digits"]).is_some_and(|task| {
+                        task["round"]["round"] == rounds + 1
+                            && task["round"]["acceptsReports"] == true
+                    })
+                },
+            );
             let task = mesh.task();
             let expected: Vec<_> = (1..=rounds).map(|round| (round, 2)).collect();
             assert_eq!(finished(&task), expected, "after {table}");

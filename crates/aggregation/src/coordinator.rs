@@ -151,6 +151,8 @@ pub struct Coordinator {
     open: Option<VerifiedRound>,
     view: Option<OpenRoundView>,
     heard_at: Millis,
+    /// The most verified reports that the leader has told of in this round.
+    furthest: u64,
     submissions: BTreeMap<NodeId, Submission>,
     paused: bool,
     out: VecDeque<Output>,
@@ -218,6 +220,7 @@ impl Coordinator {
             open: None,
             view: None,
             heard_at: 0,
+            furthest: 0,
             submissions: restored.submissions.into_iter().collect(),
             paused: restored.paused,
             out: VecDeque::new(),
@@ -367,6 +370,7 @@ impl Coordinator {
         self.last_round = opened.round;
         self.view = Some(self.fresh_view(&opened));
         self.heard_at = now;
+        self.furthest = 0;
         self.open = Some(round);
         self.submissions.clear();
         self.out.push_back(Output::Open { signed, opened });
@@ -398,7 +402,8 @@ impl Coordinator {
             return;
         }
         // Only a step forward counts: strangers can make a leader talk for ever.
-        if progress.verified > view.verified {
+        if progress.verified > self.furthest {
+            self.furthest = progress.verified;
             self.heard_at = now;
         }
         if let RoundPhase::Voided { reason } = &progress.phase {

@@ -94,8 +94,15 @@ fn a_round_with_one_members_share_ends_and_names_the_other() {
     assert_eq!(voided(&mut machine), None, "the other share may still come");
     machine.handle(ROUND_MS + SILENCE_MS + 1, Input::Tick);
     let reason = voided(&mut machine).unwrap();
-    assert!(reason.contains("full-1") && !reason.contains("full-2"), "{reason}");
-    assert_eq!(machine.open_round().unwrap().round, 2, "the next round is open");
+    assert!(
+        reason.contains("full-1") && !reason.contains("full-2"),
+        "{reason}"
+    );
+    assert_eq!(
+        machine.open_round().unwrap().round,
+        2,
+        "the next round is open"
+    );
 }
 
 #[test]

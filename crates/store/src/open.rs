@@ -12,6 +12,17 @@ use crate::StoreError;
 /// Layouts, oldest first. A released one is never changed; a new one is appended.
 const LAYOUTS: &[&str] = &[include_str!("layout_1.sql")];
 
+/// Make a folder that no other user of the machine can look into.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 /// A node's store. Clones share one pool.
 #[derive(Debug, Clone)]
 pub struct WorkStore {
@@ -26,7 +37,7 @@ impl WorkStore {
     /// [`StoreError`] if the file cannot be used or was made by a later version.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         if let Some(folder) = path.as_ref().parent() {
-            std::fs::create_dir_all(folder).map_err(sqlx::Error::Io)?;
+            private_folder(folder).map_err(sqlx::Error::Io)?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -35,6 +46,8 @@ impl WorkStore {
             // What was acknowledged survives a power cut, not only a killed process.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted is overwritten: a report's body does not stay behind in a free page.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(30));
         Self::prepare(options).await
     }

@@ -36,7 +36,15 @@ impl WorkStore {
             && number(row, "length")? == length
             && array::<32>(row, "digest")? == digest
         {
-            return number(row, "held");
+            let held = number(row, "held");
+            sqlx::query("UPDATE partial SET touched = ? WHERE task = ? AND id = ?")
+                .bind(signed(now)?)
+                .bind(task.as_slice())
+                .bind(id.as_slice())
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            return held;
         }
         sqlx::query("DELETE FROM partial WHERE task = ? AND id = ?")
             .bind(task.as_slice())
@@ -161,7 +169,7 @@ impl WorkStore {
         Ok(())
     }
 
-    /// Forget uploads that began before this time; gives how many.
+    /// Forget uploads that were not begun or resumed since this time; gives how many.
     ///
     /// # Errors
     ///

@@ -211,11 +211,23 @@ impl WorkStore {
         task: TaskKey,
         round: u64,
         limit: u64,
+        max_bytes: u64,
     ) -> Result<Vec<PendingReport>, StoreError> {
-        let rows = sqlx::query("SELECT id, body FROM report WHERE task = ? AND round = ? AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?")
+        // Lengths are added up before any body is read; the first is always taken.
+        let rows = sqlx::query(
+            "WITH next AS (
+                SELECT arrival, length(body) AS length FROM report
+                WHERE task = ?1 AND round = ?2 AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?3
+             ), summed AS (
+                SELECT arrival, length, sum(length) OVER (ORDER BY arrival) AS total FROM next
+             )
+             SELECT id, body FROM report WHERE arrival IN
+                (SELECT arrival FROM summed WHERE total <= ?4 OR total = length) ORDER BY arrival",
+        )
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(signed(limit)?)
+            .bind(signed(max_bytes)?)
             .fetch_all(&self.pool)
             .await?;
         rows.iter()

@@ -2,8 +2,8 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{FromRequestParts, Path, Query, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -190,17 +190,25 @@ async fn sample(State(mesh): State<Mesh>, Path(file): Path<String>) -> Result<Re
         .into_response())
 }
 
-fn admin(mesh: &Mesh, headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    // Digests are compared, so that the time taken says nothing of the token.
-    if Digest::of(given.as_bytes()) == Digest::of(mesh.admin_token.as_bytes()) {
-        Ok(())
-    } else {
-        Err(ApiError::unauthorised())
+/// Somebody with the admin token. It is asked for before a body is read.
+struct Admin;
+
+impl FromRequestParts<Mesh> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, mesh: &Mesh) -> Result<Self, ApiError> {
+        let given = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .unwrap_or_default();
+        // Digests are compared, so that the time taken says nothing of the token.
+        if Digest::of(given.as_bytes()) == Digest::of(mesh.admin_token.as_bytes()) {
+            Ok(Self)
+        } else {
+            Err(ApiError::unauthorised())
+        }
     }
 }
 
@@ -216,10 +224,9 @@ struct Created {
     responses((status = 201, body = Created), (status = 400, body = ApiError), (status = 401, body = ApiError)))]
 async fn create(
     State(mesh): State<Mesh>,
-    headers: HeaderMap,
+    _: Admin,
     body: String,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
-    admin(&mesh, &headers)?;
     let request: TaskRequest = serde_json::from_str(&body)
         .map_err(|e| Failure::Input(format!("the task cannot be read: {e}")))?;
     let task = mesh.node.create(NewTask::try_from(request)?).await?;
@@ -245,10 +252,9 @@ pub struct PauseRequest {
 async fn pause(
     State(mesh): State<Mesh>,
     Path(text): Path<String>,
-    headers: HeaderMap,
+    _: Admin,
     body: String,
 ) -> Result<Json<TaskView>, ApiError> {
-    admin(&mesh, &headers)?;
     let request: PauseRequest = serde_json::from_str(&body)
         .map_err(|e| Failure::Input(format!("the request cannot be read: {e}")))?;
     let (id, run) = find(&mesh.node, &text).await?;

@@ -2,19 +2,24 @@
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    body::{Body, HttpBody as _},
+    extract::{Path, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
 use defim_protocol::{Reason, ReportId, TaskId, report::encode_hpke_config_list};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::node::{
     full::FullNode,
     receive::{ReceiveError, Received, ReportState},
 };
+
+/// Bodies that are read at a time, so that slow senders cannot fill the memory.
+static UPLOADS: Semaphore = Semaphore::const_new(256);
 
 /// The routes of one full node.
 pub fn router(node: FullNode) -> Router {
@@ -93,21 +98,26 @@ async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQue
     }
 }
 
-async fn upload(
-    State(node): State<FullNode>,
-    Path(task): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let Ok(task) = task.parse::<TaskId>() else {
+async fn upload(State(node): State<FullNode>, Path(task): Path<String>, body: Body) -> Response {
+    // Nothing is read for a task that is not led here, and no more than a report of it can have.
+    let Some(served) = task.parse::<TaskId>().ok().and_then(|id| node.served(&id)) else {
         return refusal(Reason::UnknownTask);
     };
-    let bytes = match body {
-        Ok(bytes) => bytes,
-        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            return refusal(Reason::TooLarge);
-        }
+    let task = served.manifest.task();
+    let longest = served.manifest.report_bytes();
+    if body.size_hint().lower() > longest as u64 {
+        return refusal(Reason::TooLarge);
+    }
+    let Ok(place) = UPLOADS.acquire().await else {
+        return answer(ReceiveError::Broken("this node is stopping".into()));
+    };
+    let read = Limited::new(body, longest).collect().await;
+    let bytes = match read {
+        Ok(read) => read.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return refusal(Reason::TooLarge),
         Err(_) => return refusal(Reason::Malformed),
     };
+    drop(place);
     match node.receive(task, bytes.to_vec()).await {
         Ok(Received::Stored) => StatusCode::CREATED.into_response(),
         Ok(Received::Again) => StatusCode::OK.into_response(),

@@ -7,19 +7,25 @@ mod events;
 mod metrics;
 mod view;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
 };
-use defim_protocol::limits;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::sync::Semaphore;
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
     services::ServeDir,
     set_header::SetResponseHeaderLayer,
+    timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
 };
 
 use crate::{
@@ -28,6 +34,17 @@ use crate::{
 };
 
 pub use view::{MeshView, MetricsView, RoundRecordView, TaskView};
+
+/// Connections that are open at a time; the next is closed at once.
+const CONNECTIONS: usize = 1024;
+/// How long a request's head may take.
+const HEADER_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a body may pause.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a request may take until it is answered; a report of a million coordinates is 8 MB.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Longest body of a request to the API, in bytes.
+const API_BYTES: usize = 256 * 1024;
 
 /// What the handlers of the aggregation node share.
 #[derive(Clone)]
@@ -74,7 +91,13 @@ fn guard(router: Router) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
-        .layer(DefaultBodyLimit::max(limits::REPORT_BYTES))
+        // Uploads have their own, by task.
+        .layer(DefaultBodyLimit::max(API_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(BODY_PATIENCE))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            PATIENCE,
+        ))
         .layer(
             CorsLayer::new()
                 .allow_origin(Any)
@@ -109,20 +132,46 @@ pub async fn serve(
         .local_addr()
         .map_err(|e| Failure::Other(e.to_string()))?;
     ready(bound);
-    let (stopped, over) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        let _ = stopped.send(());
-    });
-    tokio::select! {
-        result = serving => result.map_err(|e| Failure::Other(format!("the HTTP server stopped: {e}"))),
-        // Event streams never end by themselves; what is being answered has this long.
-        () = async {
-            if over.await.is_ok() {
-                tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-            } else {
-                std::future::pending::<()>().await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_PATIENCE);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let open = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file handles, most likely: others have to close first.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
-        } => Ok(()),
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!("a connection was refused: {CONNECTIONS} are open");
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = open.watch(connection.into_owned());
+        tokio::spawn(async move {
+            // One that breaks is the peer's affair.
+            let _ = connection.await;
+            drop(place);
+        });
     }
+    // Event streams never end by themselves; what is being answered has this long.
+    let _ = tokio::time::timeout(Duration::from_secs(2), open.shutdown()).await;
+    Ok(())
 }

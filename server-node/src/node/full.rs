@@ -18,7 +18,7 @@ use defim_protocol::{
 use defim_store::WorkStore;
 use tokio::sync::Notify;
 
-use super::Link;
+use super::{Link, receive::PARTIAL_MS};
 use crate::{clock, config::Role, failure::Outcome};
 
 /// What a leader's machine last said of its round.
@@ -115,6 +115,7 @@ impl FullNode {
             }
         }
         tokio::spawn(node.clone().deliver_batches());
+        tokio::spawn(node.clone().forget_uploads());
         Ok(node)
     }
 
@@ -308,6 +309,21 @@ impl FullNode {
         *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
         served.wake.notify_one();
         Ok(Response::Done)
+    }
+
+    /// Drop uploads that nobody goes on with, so that they do not stand in the way of others.
+    async fn forget_uploads(self) {
+        loop {
+            let before = clock::now().saturating_sub(PARTIAL_MS);
+            match self.inner.store.partial_expire(before).await {
+                Ok(0) => {}
+                Ok(uploads) => {
+                    tracing::info!(node = self.name(), uploads, "unfinished uploads dropped")
+                }
+                Err(error) => tracing::warn!(node = self.name(), %error, "old uploads stay"),
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
     }
 
     async fn deliver_batches(self) {

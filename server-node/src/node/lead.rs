@@ -112,15 +112,11 @@ impl FullNode {
         Ok(match output {
             Output::LoadState => Some(self.state(task, round).await?),
             Output::LoadPending { reports, bytes } => {
-                let mut held = 0;
-                let pending = store.pending_reports(task.0, round, reports as u64).await?;
+                let pending = store
+                    .pending_reports(task.0, round, reports as u64, bytes as u64)
+                    .await?;
                 let first = pending
                     .into_iter()
-                    .take_while(|report| {
-                        let take = held == 0 || held + report.bytes.len() <= bytes;
-                        held += report.bytes.len();
-                        take
-                    })
                     .map(|report| (ReportId(report.id), report.bytes))
                     .collect();
                 Some(Input::Pending(first))

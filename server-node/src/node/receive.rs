@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use defim_full::accept_upload;
 use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
-use defim_protocol::{Digest, Reason, ReportId, TaskId, limits};
+use defim_protocol::{Digest, Reason, ReportId, TaskId};
 use defim_store::{NewReport, PutReport};
 
 use super::full::{FullNode, Served};
@@ -14,6 +14,11 @@ use crate::clock;
 pub const PARTIAL_BYTES: u64 = 1 << 30;
 /// Unfinished uploads a node holds at most.
 pub const PARTIAL_COUNT: u64 = 4096;
+
+/// Bytes of a piece of an upload at least, but for the last.
+const LEAST_PIECE: usize = 1024;
+/// How long an upload may take before it is forgotten, in milliseconds.
+pub const PARTIAL_MS: u64 = 15 * 60 * 1000;
 
 /// A report could not be taken.
 #[derive(Debug)]
@@ -130,7 +135,7 @@ impl FullNode {
     async fn begin_upload(&self, begin: &Begin) -> Result<u64, ReceiveError> {
         let task = TaskId(begin.task);
         let served = self.led(&task)?;
-        if begin.length > limits::REPORT_BYTES as u64 {
+        if begin.length > served.manifest.report_bytes() as u64 {
             return Err(Reason::TooLarge.into());
         }
         if let Some(round) = served.round()
@@ -238,6 +243,15 @@ impl UploadHandler for FullNode {
     }
 
     async fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> Result<(), Verdict> {
+        // Each piece is a row and a synced write, so only the last may be small.
+        let last = offset.saturating_add(bytes.len() as u64) >= begin.length;
+        if bytes.len() < LEAST_PIECE && !last {
+            let reason = Reason::Malformed;
+            return Err(Verdict {
+                code: reason.code(),
+                message: reason.text().to_owned(),
+            });
+        }
         self.inner
             .store
             .partial_append(begin.task, begin.report_id, offset, bytes)
