@@ -2,7 +2,7 @@
 
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
 use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
-use defim_protocol::{ReportId, Schedule};
+use defim_protocol::{ReportId, Schedule, vdaf::VdafSpec};
 use rand::RngCore as _;
 use rayon::prelude::*;
 
@@ -37,6 +37,13 @@ impl Setup {
     pub(crate) fn deal(&self) -> Result<Dealt, SimError> {
         self.spec
             .validate()
+            .map_err(|e| SimError::Setup(e.to_string()))?;
+        // The bounds of the run with cryptography hold for both: a model of billions of parameters would end
+        // the plain run with an allocation that aborts.
+        let vdaf = VdafSpec::FixedPointL2 {
+            dimension: self.spec.dimension(),
+        };
+        vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
         let (train, test) = self.rows.split_holdout(5, self.seed);
         if self.light < 2 || self.light > train.len() {
