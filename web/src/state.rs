@@ -4,6 +4,9 @@ use crate::api::{Metrics, Record, Task};
 use crate::format::{bytes, count};
 use crate::light::{Delivered, Event, Failure, Kept, Outcome, StepDone, Verdict, Via};
 
+/// The reason of reports that were not checked before their round was over.
+const ROUND_CLOSED: &str = "round-closed";
+
 /// The stations of a contribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -119,7 +122,11 @@ pub struct Run {
     pub effect: Option<Effect>,
     /// Whether the report of a stopped run is still with the light node.
     pub left: bool,
+    /// Whether the person has dropped it.
+    pub discarded: bool,
     verdict: Option<Verdict>,
+    /// What to say if the round went on without this report.
+    closed: Option<Failure>,
     /// What is known of the round once it is over.
     over: Option<(Record, Option<Metrics>)>,
 }
@@ -131,6 +138,17 @@ pub enum Input {
         task: String,
     },
     Resume(Kept),
+    /// A report that was stopped, and waits for the person.
+    Kept(Kept),
+    /// The person wants it sent; it is being looked for.
+    GoOn,
+    /// The person has stopped it.
+    Stopped {
+        /// Whether a sealed report is kept.
+        left: bool,
+    },
+    /// The person has dropped it.
+    Discarded,
     /// A page that was loaded again after the delivery.
     Again(Delivered),
     Event(Event),
@@ -192,17 +210,19 @@ impl Run {
                 };
                 self.at_mut(Step::Read).mark = Mark::Running;
             }
-            Input::Resume(kept) => {
-                *self = Self {
-                    status: Status::Working,
-                    task: kept.task,
-                    resumed: true,
-                    ..Self::default()
-                };
-                (self.round, self.report) = (Some(kept.round), Some(kept.report));
-                self.done_until(Step::Sealed);
-                self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
+            Input::Resume(kept) => self.resume(kept),
+            Input::Kept(kept) => {
+                self.resume(kept);
+                self.stopped(true);
+            }
+            Input::GoOn => {
+                (self.status, self.left, self.problem) = (Status::Working, false, None);
                 self.at_mut(Step::Sent).mark = Mark::Running;
+            }
+            Input::Stopped { left } => self.stopped(left),
+            Input::Discarded => {
+                self.stopped(false);
+                self.discarded = true;
             }
             Input::Again(delivered) => {
                 *self = Self {
@@ -223,6 +243,36 @@ impl Run {
             Input::StillKept => self.left = true,
             Input::Task(task) => self.follow(&task),
         }
+    }
+
+    fn resume(&mut self, kept: Kept) {
+        // Another try of the same report on the same page: what its steps took is still known.
+        if self.report.as_ref() != Some(&kept.report) {
+            *self = Self {
+                task: kept.task,
+                resumed: true,
+                ..Self::default()
+            };
+        }
+        self.done_until(Step::Sealed);
+        self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
+        self.at_mut(Step::Sent).mark = Mark::Running;
+        (self.status, self.left) = (Status::Working, false);
+        (self.round, self.report) = (Some(kept.round), Some(kept.report));
+        (self.kept, self.problem, self.upload) = (None, None, None);
+    }
+
+    fn stopped(&mut self, left: bool) {
+        self.mark_stopped();
+        (self.kept, self.problem, self.left) = (None, None, left);
+    }
+
+    fn mark_stopped(&mut self) {
+        let at = Step::ALL
+            .into_iter()
+            .find(|step| matches!(self.at(*step).mark, Mark::Running | Mark::Failed));
+        self.at_mut(at.unwrap_or(Step::Read)).mark = Mark::Failed;
+        self.status = Status::Stopped;
     }
 
     fn done_until(&mut self, last: Step) {
@@ -336,11 +386,7 @@ impl Run {
     }
 
     fn stop(&mut self, failure: Failure) {
-        let running = Step::ALL
-            .into_iter()
-            .find(|step| self.at(*step).mark == Mark::Running);
-        self.at_mut(running.unwrap_or(Step::Read)).mark = Mark::Failed;
-        self.status = Status::Stopped;
+        self.mark_stopped();
         self.kept = None;
         self.problem = Some(failure);
     }
@@ -353,10 +399,16 @@ impl Run {
             let text = outcome
                 .text
                 .unwrap_or_else(|| "The committee gave no reason.".into());
-            return self.stop(plain(
+            let failure = plain(
                 "rejected",
                 format!("The committee did not count this contribution. {text}"),
-            ));
+            );
+            // Of a round that was ended, the record says why; this only says that it was.
+            if outcome.reason.as_deref() != Some(ROUND_CLOSED) {
+                return self.stop(failure);
+            }
+            self.closed = Some(failure);
+            return self.settle();
         }
         self.verdict = Some(outcome.state);
         self.at_mut(Step::Counted).note = match outcome.state {
@@ -392,6 +444,9 @@ impl Run {
             );
             return self.stop(plain("voided", text));
         }
+        if let Some(failure) = self.closed.take() {
+            return self.stop(failure);
+        }
         match self.verdict {
             Some(Verdict::Verified) => {
                 self.status = Status::Counted;
@@ -414,6 +469,28 @@ impl Run {
         }
     }
 
+    /// Where a report is that is not being sent.
+    pub fn kept_told(&self) -> String {
+        match self.round {
+            Some(round) => format!(
+                "Your contribution to round {round} is kept in this browser, and is not being sent."
+            ),
+            None => "Your contribution is kept in this browser, and is not being sent.".into(),
+        }
+    }
+
+    /// A few words for the list of tasks.
+    pub fn brief(&self) -> Option<String> {
+        let round = self.round.unwrap_or_default();
+        match self.status {
+            Status::Working if self.kept.is_some() => Some("Yours waits to be sent".into()),
+            Status::Working => Some("Yours is on its way".into()),
+            Status::Delivered => Some(format!("Yours is in round {round}")),
+            Status::Stopped if self.left => Some("Yours is kept here".into()),
+            Status::Idle | Status::Counted | Status::Stopped => None,
+        }
+    }
+
     /// One sentence for people who hear the page.
     pub fn told(&self) -> String {
         if let Some(problem) = &self.problem {
@@ -427,6 +504,8 @@ impl Run {
             Status::Idle => String::new(),
             Status::Counted => format!("Counted in round {round}."),
             Status::Delivered => format!("Sent. Waiting for round {round} to close."),
+            Status::Stopped if self.left => self.kept_told(),
+            Status::Stopped if self.discarded => "Discarded.".into(),
             Status::Stopped => "Stopped.".into(),
             Status::Working => {
                 let running = Step::ALL
