@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// DeFim: people and companies train one model together, and nobody sees anybody's data.
+/// DeFim: people and companies train one model together, and their rows stay where they are.
 #[derive(Debug, Parser)]
 #[command(name = "defim", version, propagate_version = true)]
 pub struct Cli {

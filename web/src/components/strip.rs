@@ -116,9 +116,9 @@ fn meaning(step: Step, parties: Option<u32>) -> String {
                         than the task allows, and nothing else about it."
             .into(),
         Step::Sealed => "Each share is encrypted for one full node, so that nobody in between can open it.".into(),
-        Step::Sent => "Each full node opens its own share only. Unless both work together against you, nobody can read your change.".into(),
+        Step::Sent => "Each full node opens its own share only, which is random noise. To read your change from the shares, both would have to work together.".into(),
         Step::Counted => match parties {
-            Some(parties) => format!("Only the sum of at least {parties} contributions is ever opened, and the model moves by it."),
+            Some(parties) => format!("Only the sum of at least {parties} contributions, whoever makes them, is ever opened, and the model moves by it."),
             None => "Only the sum of all contributions is ever opened, and the model moves by it.".into(),
         },
     }
