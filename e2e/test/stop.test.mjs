@@ -23,6 +23,10 @@ test("a report that waits holds up no other task, and can be stopped, sent and d
   }
   for (const task of tasks) await page.at(`yours-${task}`).filter({ hasText: "waits to be sent" }).waitFor();
   await page.shoot("three-wait");
+  // Another try at once ends where the first did: still kept, and no error.
+  await page.at("try-now").click();
+  await page.at("kept-note").filter({ hasText: "full-1 cannot be reached" }).waitFor();
+  assert.equal(await page.at("error").count(), 0);
 
   // After a refresh all go on, side by side.
   await page.page.reload();

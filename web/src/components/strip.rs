@@ -31,7 +31,7 @@ pub fn strip(session: Session) -> impl IntoView {
             {move || session.elsewhere().map(elsewhere)}
             {move || run.with(|run| run.resumed).then(|| view! {
                 <p class="notice" data-testid="resume-note">
-                    "This goes on with a contribution that was made here before."
+                    "This contribution was made in this browser before."
                 </p>
             })}
             <ol class="strip">{stations}</ol>
