@@ -274,6 +274,8 @@ impl Run {
             .into_iter()
             .find(|step| matches!(self.at(*step).mark, Mark::Running | Mark::Failed));
         self.at_mut(at.unwrap_or(Step::Read)).mark = Mark::Failed;
+        // "The round goes on" is true no longer.
+        self.at_mut(Step::Counted).note = None;
         self.status = Status::Stopped;
     }
 

@@ -126,12 +126,14 @@ fn a_rejected_or_voided_contribution_says_why() {
     assert_eq!(rejected.at(Step::Counted).mark, Mark::Failed);
     assert!(rejected.told().ends_with("The proof does not hold."));
     let mut voided = run(sent());
+    voided.take(outcome(Verdict::Verified, None));
     voided.take(over(&[record(2, "voided", 0.0)]));
     assert!(
         voided
             .told()
             .starts_with("Round 2 ended without a result: too few.")
     );
+    assert_eq!(voided.at(Step::Counted).note, None, "no round goes on");
     let closed = || {
         Input::Outcome(Outcome {
             state: Verdict::Rejected,
