@@ -23,3 +23,34 @@ test("where the browser refuses this WebRTC, the report goes over HTTPS and the 
   assert.deepEqual(page.errors, []);
   await page.shoot("https");
 });
+
+test("over HTTPS the page shows how far the upload is", { timeout: 300_000 }, async (t) => {
+  const mesh = await Mesh.start();
+  t.after(() => mesh.stop());
+  await mesh.createLargeTask("wide", 256);
+  const chromium = await browser("--force-fieldtrials=WebRTC-NoSdpMangleUfrag/Enabled/");
+  t.after(() => chromium.close());
+  const context = await chromium.newContext();
+  await context.addInitScript(() => {
+    globalThis.seen = [];
+    new MutationObserver((changes) => {
+      for (const { target } of changes) globalThis.seen.push(Number(target.dataset.sent));
+    }).observe(document, { attributes: true, attributeFilter: ["data-sent"], subtree: true });
+  });
+  const page = await ContributePage.open(context, mesh.url);
+  await page.at("task-wide").click();
+  await page.useSample();
+  await page.page.locator('[data-testid="contribute"]:enabled').waitFor();
+  // Slow enough for a middle, whatever the machine.
+  const network = await context.newCDPSession(page.page);
+  const speed = { latency: 0, downloadThroughput: -1, uploadThroughput: 4_000_000 };
+  await network.send("Network.emulateNetworkConditions", { offline: false, ...speed });
+  await page.contribute();
+  await page.reaches("sent");
+  assert.equal(await page.attribute("path", "data-path"), "https");
+  const total = Number(await page.attribute("upload-progress", "data-total"));
+  const seen = await page.page.evaluate(() => globalThis.seen);
+  assert.ok(seen.some((sent) => sent > 0 && sent < total), `${seen} of ${total}`);
+  assert.equal(seen.at(-1), total);
+  assert.deepEqual(page.errors, []);
+});

@@ -104,6 +104,6 @@ async function csvOf(light: Light, rows: Rows): Promise<Uint8Array> {
 }
 
 function unreadable(message: string): LightError {
-  const problem: DataProblem = { row: null, column: null, message };
+  const problem: DataProblem = { row: null, line: null, column: null, message };
   return new LightError("bad-data", message, [problem]);
 }

@@ -1,4 +1,5 @@
 import { Api } from "./api.js";
+import { claim, senders, type Claim } from "./claim.js";
 import { compute } from "./computer.js";
 import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
@@ -18,7 +19,6 @@ const LOCATE_MS = 2_000;
 export class HttpMesh implements Mesh {
   readonly #api: Api;
   #view: MeshView;
-  readonly #sending = new Set<string>();
   readonly #closed = new AbortController();
 
   private constructor(api: Api, view: MeshView) {
@@ -70,29 +70,33 @@ export class HttpMesh implements Mesh {
       sealed: sealed.bytes,
     };
     // Claimed before it is visible: a resume that starts meanwhile must not send it too.
-    this.#sending.add(kept.report);
+    const claimed = await this.#claim(kept.report);
     await keep(kept);
-    return this.#send(kept, onEvent, signal);
+    return this.#send(kept, claimed, onEvent, signal);
   }
 
   async kept(): Promise<Kept[]> {
     const reports = await keptReports(this.#api.base);
+    const sender = await senders();
     return reports.map(({ report, task, taskName, round, sealed, deadlineMs, savedMs }) => ({
-      report, task, taskName, round, bytes: sealed.length, deadlineMs, savedMs,
+      report, task, taskName, round, bytes: sealed.length, deadlineMs, savedMs, sending: sender(report),
     }));
   }
 
   async resume(report: string, options: FollowOptions = {}): Promise<Contribution> {
-    if (this.#sending.has(report)) {
-      throw new LightError("already-sending", `Report ${report} is being sent already.`);
-    }
-    this.#sending.add(report);
+    const claimed = await this.#claim(report);
     const kept = await keptReport(report);
     if (kept === undefined || kept.base !== this.#api.base) {
-      this.#sending.delete(report);
+      await claimed.release();
       throw new LightError("unknown-report", `No report ${report} is kept on this device for this mesh.`);
     }
-    return this.#send(kept, guarded(options.onEvent), this.#signal(options.signal));
+    return this.#send(kept, claimed, guarded(options.onEvent), this.#signal(options.signal));
+  }
+
+  async discard(report: string): Promise<void> {
+    const claimed = await this.#claim(report);
+    await forget(report);
+    await claimed.release();
   }
 
   async outcome({ task, report, node }: Pick<Contribution, "task" | "round" | "report" | "node">): Promise<Outcome> {
@@ -105,7 +109,17 @@ export class HttpMesh implements Mesh {
     this.#closed.abort();
   }
 
-  async #send(kept: KeptReport, onEvent: (event: LightEvent) => void, signal: AbortSignal): Promise<Contribution> {
+  async #claim(report: string): Promise<Claim> {
+    const claimed = await claim(report);
+    if (claimed !== undefined) return claimed;
+    const sender = await senders();
+    const where = sender(report) === "elsewhere" ? " in another tab of this browser" : "";
+    throw new LightError("already-sending", `Report ${report} is being sent already${where}.`);
+  }
+
+  async #send(
+    kept: KeptReport, claimed: Claim, onEvent: (event: LightEvent) => void, signal: AbortSignal,
+  ): Promise<Contribution> {
     const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed } = kept;
     try {
       const light = await loadLight();
@@ -127,7 +141,7 @@ export class HttpMesh implements Mesh {
       if (error instanceof LightError && !STAYS_KEPT.has(error.code)) await forget(report);
       throw error;
     } finally {
-      this.#sending.delete(report);
+      await claimed.release();
     }
   }
 

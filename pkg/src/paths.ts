@@ -46,25 +46,59 @@ async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt:
 async function overHttps(light: Light, http: string, sealed: Sealed, attempt: Attempt): Promise<number> {
   const total = sealed.bytes.length;
   attempt.progress(0, 0, total);
-  let response: Response;
+  let answer: Answer;
   try {
-    response = await fetch(`${http}/tasks/${sealed.task}/reports`, {
-      method: "PUT",
-      headers: { "content-type": "application/dap-report" },
-      body: sealed.bytes,
-      signal: attempt.signal,
-    });
+    answer = await put(`${http}/tasks/${sealed.task}/reports`, sealed.bytes, attempt);
   } catch {
     throw new LightError("unreachable", `no connection to ${http}`);
   }
-  if (response.ok) {
+  if (answer.status >= 200 && answer.status < 300) {
     attempt.progress(0, total, total);
     return 0;
   }
-  const problem = (await response.json().catch(() => ({}))) as { code?: unknown; detail?: unknown };
-  const slug = response.status === 413 ? "too-large" : problem.code;
+  const problem = problemIn(answer.text);
+  const slug = answer.status === 413 ? "too-large" : problem.code;
   const code = typeof slug === "string" ? light.reasonCode(slug) : undefined;
   if (code !== undefined) return code;
-  const detail = typeof problem.detail === "string" ? problem.detail : `it answered with HTTP status ${response.status}`;
+  const detail = typeof problem.detail === "string" ? problem.detail : `it answered with HTTP status ${answer.status}`;
   throw new LightError("broken", detail);
+}
+
+interface Answer {
+  status: number;
+  text: string;
+}
+
+const TYPE = "application/dap-report";
+
+/** One request with the whole report. Only `XMLHttpRequest` tells how far it is, and Node.js has none. */
+async function put(url: string, body: Uint8Array<ArrayBuffer>, attempt: Attempt): Promise<Answer> {
+  if (typeof XMLHttpRequest === "undefined") {
+    const response = await fetch(url, { method: "PUT", headers: { "content-type": TYPE }, body, signal: attempt.signal });
+    return { status: response.status, text: await response.text() };
+  }
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", url);
+    request.setRequestHeader("content-type", TYPE);
+    let started = false;
+    request.upload.onprogress = ({ loaded }) => {
+      if (!started) attempt.connected();
+      started = true;
+      // What has left this device; only the answer says that the node has it.
+      attempt.progress(0, Math.min(loaded, body.length), body.length);
+    };
+    request.onload = () => resolve({ status: request.status, text: request.responseText });
+    request.onerror = request.onabort = () => reject(new Error("the request failed"));
+    attempt.signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(body);
+  });
+}
+
+function problemIn(text: string): { code?: unknown; detail?: unknown } {
+  try {
+    return (JSON.parse(text) ?? {}) as { code?: unknown; detail?: unknown };
+  } catch {
+    return {};
+  }
 }

@@ -1,7 +1,7 @@
 import type { Kept } from "./types.js";
 
 /** A sealed report with all that is needed to send it after a refresh. */
-export interface KeptReport extends Omit<Kept, "bytes"> {
+export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
   /** The mesh it is for. */
   base: string;
   /** Id of the leader. */
@@ -17,8 +17,8 @@ const REPORTS = "reports";
 const memory = new Map<string, KeptReport>();
 
 export async function keep(kept: KeptReport): Promise<void> {
-  memory.set(kept.report, kept);
-  await inStore("readwrite", (store) => store.put(kept));
+  // Only where it is not stored: what another tab has sent or dropped meanwhile must not come back from here.
+  if ((await inStore("readwrite", (store) => store.put(kept))) === undefined) memory.set(kept.report, kept);
 }
 
 export async function forget(report: string): Promise<void> {

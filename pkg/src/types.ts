@@ -106,9 +106,11 @@ export type Rows = string | Uint8Array | Blob;
 /** The way a report takes to its leader. */
 export type Path = "webrtc" | "https";
 
-/** What is wrong with a row. Rows count from 1, after the header. */
+/** What is wrong with a row. Rows count from 1, after the header, without empty lines. */
 export interface DataProblem {
   row: number | null;
+  /** Line of the file where the row begins, from 1. */
+  line: number | null;
   column: string | null;
   message: string;
 }
@@ -185,6 +187,8 @@ export interface Kept {
   bytes: number;
   deadlineMs: number;
   savedMs: number;
+  /** Who sends it now: this page, another tab of this browser, or nobody. */
+  sending: "here" | "elsewhere" | null;
 }
 
 /** What became of a report. */
@@ -206,8 +210,13 @@ export interface Mesh {
   check(task: string, rows: Rows): Promise<Checked>;
   /** Reports that are sealed and not delivered yet. */
   kept(): Promise<Kept[]>;
-  /** Sends a kept report, from the byte its leader has it up to. */
+  /**
+   * Sends a kept report; over WebRTC from the byte its leader has it up to. One tab at a time can: the others get
+   * `already-sending`.
+   */
   resume(report: string, options?: FollowOptions): Promise<Contribution>;
+  /** Drops a kept report for good. Stop sending it first. What its leader has stored already may still count. */
+  discard(report: string): Promise<void>;
   outcome(contribution: Pick<Contribution, "task" | "round" | "report" | "node">): Promise<Outcome>;
   /** Ends the worker. Kept reports stay. */
   close(): void;

@@ -125,7 +125,7 @@ test("refused for good: the reason is told and nothing stays", async (t) => {
 
 test("rows are checked without a round, and bad ones never train", async (t) => {
   const { client, uploads } = await mesh(t, { view: { ...task, round: null } });
-  assert.deepEqual(await client.check("digits", new Blob([csv(9)])), { rows: 9, errors: [] });
+  assert.deepEqual(await client.check("digits", new Blob([csv(10)])), { rows: 10, errors: [] });
   const bad = await client.check("digits", csv(3).replace(/\n[^,]*,/, "\n99,"));
   assert.deepEqual([bad.rows, bad.errors[0].row, bad.errors[0].column], [0, 1, "p0"]);
   const huge = await client.check("digits", { size: 1e9, arrayBuffer: () => assert.fail("it must not be loaded") });
@@ -166,6 +166,47 @@ test("an address that is no mesh is said to be none", async () => {
   await assert.rejects(joinMesh("http://127.0.0.1:9"), { code: "mesh-unreachable" });
   await assert.rejects(joinMesh("not an address"), { code: "no-mesh" });
   await assert.rejects(joinMesh(), { code: "no-mesh" });
+});
+
+test("a kept report can be dropped, and is then nowhere", async (t) => {
+  const { client, uploads } = await mesh(t, { upload: () => [503, "unavailable"] });
+  const stop = new AbortController();
+  const contribution = client.contribute({
+    task: "digits", rows: csv(20), signal: stop.signal, onEvent: (event) => event.kind === "kept" && stop.abort(),
+  });
+  await assert.rejects(contribution, { code: "aborted" });
+  const [{ report, sending }] = await client.kept();
+  assert.equal(sending, null);
+  await client.discard(report);
+  assert.deepEqual(await client.kept(), []);
+  await assert.rejects(client.resume(report), { code: "unknown-report" });
+  assert.equal(uploads.length, 1);
+});
+
+test("a report that is being sent is not dropped", async (t) => {
+  const { client } = await mesh(t, { upload: (n) => (n === 1 ? [503, "unavailable"] : [201]) });
+  let refused, during;
+  const done = await client.contribute({
+    task: "digits", rows: csv(20),
+    onEvent: (event) => {
+      if (event.kind === "kept") {
+        during = client.kept();
+        refused = during.then(([{ report }]) => client.discard(report)).catch((error) => error.code);
+      }
+    },
+  });
+  assert.equal((await during)[0].sending, "here");
+  assert.equal(await refused, "already-sending");
+  assert.ok(done.report);
+});
+
+test("with too few rows nothing is trained, and why is said", async (t) => {
+  const { client, uploads } = await mesh(t);
+  const few = await client.check("digits", csv(9));
+  assert.equal(few.rows, 0);
+  assert.match(few.errors[0].message, /only 9 rows; a contribution needs at least 10/);
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(9) }), { code: "bad-data" });
+  assert.equal(uploads.length, 0);
 });
 
 test("a seed is a whole number, and a closed mesh computes no more", async (t) => {

@@ -86,7 +86,7 @@ test("a bad cell is named by row and column, in the check and in the contributio
   const error = thrown(() => join().contribute(round, model, NOW).read(bad));
   assert.equal(error.code, "bad-data");
   assert.equal(error.problems.length, 1);
-  assert.deepEqual([error.problems[0].row, error.problems[0].column], [3, "p1"]);
+  assert.deepEqual([error.problems[0].row, error.problems[0].line, error.problems[0].column], [3, 4, "p1"]);
   assert.match(error.problems[0].message, /not a finite number/);
   assert.deepEqual(join().check(bad), { rows: 0, errors: error.problems });
 });
@@ -109,5 +109,5 @@ test("steps run once and in order", () => {
 test("bad rows can be replaced by good ones in the same contribution", () => {
   const work = join().contribute(round, model, NOW);
   assert.equal(thrown(() => work.read(bytes("a\n1\n"))).code, "bad-data");
-  assert.equal(work.read(bytes(csv(3))).rows, 3);
+  assert.equal(work.read(bytes(csv(12))).rows, 12);
 });

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use defim_protocol::vdaf::Scheme;
 
-/// DeFim: people and companies train one model together, and nobody sees anybody's data.
+/// DeFim: people and companies train one model together, and their rows stay where they are.
 #[derive(Debug, Parser)]
 #[command(name = "defim", version, propagate_version = true)]
 pub struct Cli {
@@ -18,6 +18,28 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Read the command line; what cannot be read is printed, as JSON too if that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// The exit code: 2 for wrong usage, 0 for help and version, which are answers.
+    pub fn read() -> Result<Self, u8> {
+        Self::try_parse().map_err(|error| {
+            // The arguments could not be read, so neither could `--json`.
+            let json = std::env::args_os().any(|arg| arg == "--json");
+            if error.use_stderr() && json {
+                let text = error.render().to_string();
+                let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+                println!(
+                    "{}",
+                    serde_json::json!({ "error": "usage", "message": message })
+                );
+            }
+            let _ = error.print();
+            if error.use_stderr() { 2 } else { 0 }
+        })
+    }
+
     /// Whether this call serves until it is stopped.
     pub fn is_server(&self) -> bool {
         matches!(
@@ -260,7 +282,7 @@ pub struct Contribute {
     #[arg(long)]
     pub wait: bool,
     /// Take part in this many rounds, one contribution each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 120.0)]

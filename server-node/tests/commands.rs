@@ -87,6 +87,67 @@ fn a_file_of_a_gigabyte_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused() {
+    let done = defim_with(&["simulate", "--task", "digits", "--data", "/dev/zero"]);
+    let message = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{message}");
+    assert!(
+        message.contains("/dev/zero has over 67108864 bytes"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_model_too_large_for_the_committee_is_too_large_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (task, rows) = (dir.path().join("task.json"), dir.path().join("rows.csv"));
+    let mut spec = defim_learn::builtin("breast-cancer", Some("mlp"))
+        .unwrap()
+        .spec;
+    spec.model = defim_learn::ModelSpec::Mlp { hidden: 65_536 };
+    std::fs::write(&task, serde_json::to_string(&spec).unwrap()).unwrap();
+    std::fs::write(&rows, defim_learn::builtin_csv("breast-cancer").unwrap()).unwrap();
+    let (task, rows) = (task.to_str().unwrap(), rows.to_str().unwrap());
+    let simulate = ["simulate", "--task", task, "--data", rows, "--rounds", "1"];
+    for more in [&[][..], &["--baseline", "plain"]] {
+        let done = defim_with(&[&simulate, more].concat());
+        let message = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{message}");
+        assert!(
+            message.contains("the update's dimension is 2162690"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_from_the_command_line_is_told_in_json_too() {
+    let usage = |args: &[&str]| {
+        let done = defim_with(args);
+        assert_eq!(done.status.code(), Some(2), "{args:?}");
+        assert!(text(&done.stderr).starts_with("error: "));
+        let line: Value = serde_json::from_str(text(&done.stdout).trim()).unwrap();
+        assert_eq!(line["error"], "usage");
+        line["message"].as_str().unwrap().to_owned()
+    };
+    assert!(usage(&["bogus", "--json"]).contains("'bogus'"));
+    assert!(usage(&["--json", "simulate"]).contains("--task"));
+    let rounds = [
+        "contribute",
+        "--task",
+        "digits",
+        "--data",
+        "/dev/null",
+        "--rounds",
+        "0",
+        "--json",
+    ];
+    assert!(usage(&rounds).contains("--rounds"));
+    let plain = defim_with(&["bogus"]);
+    assert_eq!(text(&plain.stdout), "");
+}
+
+#[test]
 fn exit_codes_are_those_of_the_contract() {
     let code = |args: &[&str]| {
         let done = defim_with(args);

@@ -5,7 +5,7 @@ use wasm_bindgen::JsValue;
 use crate::drawing::Labelled;
 use crate::format::{count, grouped};
 use crate::light::{Checked, Failure};
-use crate::rows::Preview;
+use crate::rows::{LEAST_ROWS, Preview};
 
 /// Where the rows are.
 #[derive(Debug, Clone)]
@@ -74,8 +74,21 @@ impl Chosen {
         }
     }
 
+    /// How many drawings are missing until they can be contributed.
+    pub fn to_draw(&self) -> Option<u64> {
+        let Source::Drawn(drawn) = &self.source else {
+            return None;
+        };
+        LEAST_ROWS
+            .checked_sub(drawn.len() as u64)
+            .filter(|missing| *missing > 0)
+    }
+
     /// Why these rows cannot be contributed as they are.
     pub fn blocked(&self) -> Option<String> {
+        if let Some(missing) = self.to_draw() {
+            return Some(format!("Draw {missing} more first."));
+        }
         match &self.check {
             Check::Running => Some("The rows are being checked on this device.".into()),
             Check::Failed(failure) => Some(failure.message.clone()),
@@ -94,6 +107,29 @@ mod tests {
     use crate::light::Problem;
 
     #[test]
+    fn a_few_drawings_are_not_enough() {
+        let drawn = |drawings: usize| Chosen {
+            source: Source::Drawn(
+                (0..drawings)
+                    .map(|_| Labelled {
+                        pixels: [0; 64],
+                        class: "1".into(),
+                    })
+                    .collect(),
+            ),
+            rows: Rows::Text(String::new()),
+            preview: Preview::default(),
+            known: Some(drawings as u64),
+            check: Check::Done(Checked {
+                rows: drawings as u64,
+                errors: vec![],
+            }),
+        };
+        assert_eq!(drawn(1).blocked().as_deref(), Some("Draw 9 more first."));
+        assert_eq!(drawn(10).blocked(), None);
+    }
+
+    #[test]
     fn rows_with_problems_cannot_be_contributed_and_stay_chosen() {
         let mut chosen = Chosen {
             source: Source::File {
@@ -108,6 +144,7 @@ mod tests {
         assert_eq!(chosen.told(), "rows.csv");
         let problem = Problem {
             row: Some(1),
+            line: None,
             column: None,
             message: "is empty".into(),
         };

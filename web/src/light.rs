@@ -33,6 +33,8 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn discard(this: &Mesh, report: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn outcome(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
 }
 
@@ -73,21 +75,25 @@ pub struct Kept {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Problem {
     pub row: Option<u64>,
+    #[serde(default)]
+    pub line: Option<u64>,
     pub column: Option<String>,
     pub message: String,
 }
 
 impl Problem {
-    /// Where it is: `Row 3, column "p7"`.
+    /// Where it is: `Row 3, column p7, line 4 of the file`.
     pub fn place(&self) -> String {
-        match (
-            self.row,
-            self.column.as_deref().filter(|name| !name.is_empty()),
-        ) {
+        let column = self.column.as_deref().filter(|name| !name.is_empty());
+        let place = match (self.row, column) {
             (Some(row), Some(column)) => format!("Row {row}, column {column}"),
             (Some(row), None) => format!("Row {row}"),
             (None, Some(column)) => format!("Column {column}"),
             (None, None) => "The file".into(),
+        };
+        match self.line {
+            Some(line) => format!("{place}, line {line} of the file"),
+            None => place,
         }
     }
 }
@@ -103,6 +109,9 @@ pub struct Checked {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Outcome {
     pub state: Verdict,
+    /// The reason's stable word, if it was rejected.
+    #[serde(default)]
+    pub reason: Option<String>,
     pub text: Option<String>,
 }
 
@@ -276,6 +285,14 @@ pub async fn resume(mesh: &Mesh, report: &str, ears: &Ears) -> Result<Delivered,
     read(mesh.resume(report, &ears.options())).await
 }
 
+/// Drops a kept report for good.
+pub async fn discard(mesh: &Mesh, report: &str) -> Result<(), Failure> {
+    settle(mesh.discard(report))
+        .await
+        .map(drop)
+        .map_err(failure)
+}
+
 /// Reads rows against the task's schema, in the worker.
 pub async fn check(mesh: &Mesh, task: &str, rows: &JsValue) -> Result<Checked, Failure> {
     read(mesh.check(task, rows)).await
@@ -377,11 +394,17 @@ mod tests {
     fn a_problem_says_where_it_is() {
         let problem = |row, column: Option<&str>| Problem {
             row,
+            line: None,
             column: column.map(Into::into),
             message: String::new(),
         };
         assert_eq!(problem(Some(3), Some("p7")).place(), "Row 3, column p7");
         assert_eq!(problem(Some(3), Some("")).place(), "Row 3");
         assert_eq!(problem(None, None).place(), "The file");
+        let later = Problem {
+            line: Some(6),
+            ..problem(Some(3), Some("p7"))
+        };
+        assert_eq!(later.place(), "Row 3, column p7, line 6 of the file");
     }
 }

@@ -10,9 +10,11 @@ mod light;
 mod live;
 mod memory;
 mod rows;
+mod runs;
 mod schema;
 mod session;
 mod state;
+mod tabs;
 
 fn main() {
     console_error_panic_hook::set_once();

@@ -1,52 +1,59 @@
-//! What the page remembers when it is loaded again: whether the light node may hold an unfinished
-//! report, and which delivered report still waits for its round. The report itself is with the light node.
+//! What this browser remembers of each task's contribution when a page is loaded again, and what its tabs
+//! know of each other. The report itself is with the light node.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
 use crate::light::Delivered;
 
-const UNFINISHED: &str = "defim.unfinished";
-const DELIVERED: &str = "defim.delivered";
+const PREFIX: &str = "defim.task.";
+
+/// What is left of a contribution that is not over. Without a delivery, the light node may hold its report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Left {
+    /// The report that waits for its round.
+    pub delivered: Option<Delivered>,
+    /// A person has stopped it; it is sent only when they say so.
+    pub stopped: bool,
+}
+
+/// The name of a task's entry, and of its lock.
+pub fn key(task: &str) -> String {
+    format!("{PREFIX}{task}")
+}
 
 // A browser may refuse storage; then a refresh forgets, and everything else works.
 fn storage() -> Option<web_sys::Storage> {
     leptos::prelude::window().local_storage().ok().flatten()
 }
 
-fn write(key: &str, value: Option<&str>) {
-    if let Some(storage) = storage() {
-        let _ = match value {
-            Some(value) => storage.set_item(key, value),
-            None => storage.remove_item(key),
-        };
-    }
-}
-
-fn read(key: &str) -> Option<String> {
-    storage()?.get_item(key).ok().flatten()
-}
-
-/// The light node starts to work, or is done and holds nothing.
-pub fn set_unfinished(unfinished: bool) {
-    write(UNFINISHED, unfinished.then_some("1"));
-}
-
-/// Whether it may hold a report.
-pub fn unfinished() -> bool {
-    read(UNFINISHED).is_some()
-}
-
-/// The report that waits for its round.
-pub fn set_delivered(delivered: Option<&Delivered>) {
-    let text = delivered
-        .and_then(|delivered| serde_wasm_bindgen::to_value(delivered).ok())
+/// Remembers what is left of a task's contribution, or that it is over.
+pub fn leave(task: &str, left: Option<&Left>) {
+    let Some(storage) = storage() else { return };
+    let text = left
+        .and_then(|left| serde_wasm_bindgen::to_value(left).ok())
         .and_then(|value| js_sys::JSON::stringify(&value).ok())
         .map(String::from);
-    write(DELIVERED, text.as_deref());
+    let _ = match text {
+        Some(text) => storage.set_item(&key(task), &text),
+        None => storage.remove_item(&key(task)),
+    };
 }
 
-/// The report that waited when the page was left.
-pub fn delivered() -> Option<Delivered> {
-    let value: JsValue = js_sys::JSON::parse(&read(DELIVERED)?).ok()?;
+fn read(storage: &web_sys::Storage, key: &str) -> Option<Left> {
+    let value: JsValue = js_sys::JSON::parse(&storage.get_item(key).ok()??).ok()?;
     serde_wasm_bindgen::from_value(value).ok()
+}
+
+/// All that is left, by task; `None` where the browser remembers nothing.
+pub fn left() -> Option<BTreeMap<String, Left>> {
+    let storage = storage()?;
+    let keys = (0..storage.length().unwrap_or(0)).filter_map(|at| storage.key(at).ok().flatten());
+    let left = keys.filter_map(|key| {
+        let task = key.strip_prefix(PREFIX)?;
+        Some((task.to_owned(), read(&storage, &key)?))
+    });
+    Some(left.collect())
 }

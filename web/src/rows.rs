@@ -2,6 +2,8 @@
 
 /// How many sample rows one browser takes.
 pub const SAMPLE_ROWS: usize = 75;
+/// Fewest rows of a contribution; the light node says the same of files.
+pub const LEAST_ROWS: u64 = 10;
 /// The largest file that is read.
 pub const MOST_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 /// How much of a file is looked at for the preview.
@@ -106,6 +108,12 @@ mod tests {
     fn csv(rows: usize) -> String {
         let rows: Vec<_> = (0..rows).map(|row| format!("{row},x")).collect();
         format!("a,b\n{}\n\n", rows.join("\n"))
+    }
+
+    #[test]
+    fn the_page_asks_for_as_many_rows_as_the_light_node() {
+        assert_eq!(LEAST_ROWS, defim_learn::MIN_CONTRIBUTION_ROWS);
+        assert!(SAMPLE_ROWS as u64 >= LEAST_ROWS);
     }
 
     #[test]

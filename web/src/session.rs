@@ -2,23 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::AbortController;
 
 use crate::api::{self, Record, Task};
 use crate::data::{Check, Chosen, Rows, Source};
 use crate::drawing::{self, Labelled};
-use crate::light::{self, Ears, Failure};
-use crate::memory;
+use crate::light;
+use crate::memory::Left;
 use crate::rows::{self, Preview};
+use crate::runs::Runs;
 use crate::schema::Schema;
-use crate::state::{Input, Run, Status, Step};
-
-/// Every so many seconds the task is asked for even if no event said that it has changed.
-const UNASKED: u32 = 10;
+use crate::state::{Run, Step};
 
 type Local<T> = RwSignal<T, LocalStorage>;
 
@@ -42,11 +38,10 @@ pub struct Session {
     chosen: Local<BTreeMap<String, Chosen>>,
     /// Why the last pick was refused.
     pub refused: RwSignal<Option<String>>,
-    pub run: RwSignal<Run>,
-    /// Runs and checks started so far; what an old one says later is not heard.
-    turn: StoredValue<u32>,
-    checks: StoredValue<u32>,
-    stop: Local<Option<AbortController>>,
+    /// Contributions on their way.
+    pub runs: Runs,
+    /// Checks started so far, by task; what an old one says later is not heard.
+    checks: StoredValue<BTreeMap<String, u32>>,
 }
 
 impl Session {
@@ -60,10 +55,8 @@ impl Session {
             histories: RwSignal::new(BTreeMap::new()),
             chosen: RwSignal::new_local(BTreeMap::new()),
             refused: RwSignal::new(None),
-            run: RwSignal::new(Run::default()),
-            turn: StoredValue::new(0),
-            checks: StoredValue::new(0),
-            stop: RwSignal::new_local(None),
+            runs: Runs::new(),
+            checks: StoredValue::new(BTreeMap::new()),
         }
     }
 
@@ -103,6 +96,15 @@ impl Session {
     pub fn select(self, id: String) {
         self.selected.set(Some(id));
         self.refused.set(None);
+    }
+
+    /// Shows a task unless the person has turned to one already.
+    pub fn suggest(self, id: &str) {
+        let untouched = self.selected.with_untracked(Option::is_none)
+            && self.chosen.with_untracked(BTreeMap::is_empty);
+        if untouched {
+            self.select(id.to_owned());
+        }
     }
 
     /// Loads one task with its history.
@@ -219,8 +221,11 @@ impl Session {
 
     /// Checks the picked rows against the task, in the light node.
     pub fn check(self, task: String) {
-        self.checks.update_value(|checks| *checks += 1);
-        let mine = self.checks.get_value();
+        let begun = self.checks.try_update_value(|checks| {
+            let begun = checks.entry(task.clone()).or_default();
+            *begun += 1;
+            *begun
+        });
         let put = move |task: &str, check| {
             self.chosen.update(|all| {
                 if let Some(chosen) = all.get_mut(task) {
@@ -241,186 +246,40 @@ impl Session {
                 Ok(checked) => Check::Done(checked),
                 Err(failure) => Check::Failed(failure),
             };
-            if mine == self.checks.get_value() {
+            let newest = self.checks.with_value(|checks| checks.get(&task).copied());
+            if newest == begun {
                 put(&task, check);
             }
         });
     }
 
-    fn feed(self, turn: u32, input: Input) {
-        if turn == self.turn.get_value() {
-            self.run.update(|run| run.take(input));
+    /// The selected task's run, as this tab knows it.
+    pub fn run(self) -> Run {
+        match self.task() {
+            Some(task) if self.runs.elsewhere(&task.id).is_none() => self.runs.of(&task.id),
+            _ => Run::default(),
         }
     }
 
-    fn next_turn(self, first: Input) -> u32 {
-        self.turn.update_value(|turn| *turn += 1);
-        let turn = self.turn.get_value();
-        self.feed(turn, first);
-        turn
-    }
-
-    fn ears(self, turn: u32) -> Ears {
-        let ears = Ears::new(move |event| self.feed(turn, Input::Event(event)));
-        self.stop.set(ears.stopper());
-        ears
-    }
-
-    /// Trains on the picked rows and sends the result.
-    pub fn contribute(self) {
-        let (Some(task), Some(chosen)) = (self.task(), self.chosen()) else {
-            return;
-        };
-        if self.run.with_untracked(Run::busy) {
-            return;
-        }
-        memory::set_unfinished(true);
-        memory::set_delivered(None);
-        let turn = self.next_turn(Input::Start {
-            task: task.id.clone(),
-        });
-        let ears = self.ears(turn);
-        spawn_local(async move {
-            let rows = chosen.rows.to_js();
-            let result =
-                async { light::contribute(&light::mesh().await?, &task.id, &rows, &ears).await };
-            self.end(turn, result.await).await;
-        });
-    }
-
-    /// Sends what an earlier page left, and goes on watching what it had sent.
-    pub fn go_on(self) {
-        if let Some(delivered) = memory::delivered() {
-            self.select(delivered.task.clone());
-            let turn = self.next_turn(Input::Again(delivered.clone()));
-            spawn_local(self.watch(turn, delivered));
-        }
-        if memory::unfinished() {
-            spawn_local(self.send_kept());
-        }
-    }
-
-    /// Does not wait for the next try.
-    pub fn try_now(self) {
-        // The stopped try says that it was stopped; nobody needs to hear that.
-        self.turn.update_value(|turn| *turn += 1);
-        if let Some(stop) = self.stop.get_untracked() {
-            stop.abort();
-        }
-        spawn_local(self.send_kept());
-    }
-
-    async fn send_kept(self) {
-        let kept = match light::mesh().await {
-            Ok(mesh) => light::kept(&mesh).await.map(|kept| (mesh, kept)),
-            Err(failure) => Err(failure),
-        };
-        let (mesh, kept) = match kept {
-            Ok(found) => found,
-            Err(failure) => {
-                let turn = self.next_turn(Input::Refused(failure));
-                return self.feed(turn, Input::StillKept);
-            }
-        };
-        memory::set_unfinished(!kept.is_empty());
-        if kept.is_empty() && self.run.with_untracked(|run| run.busy() || run.left) {
-            self.run.set(Run::default());
-        }
-        for report in kept {
-            self.select(report.task.clone());
-            let id = report.report.clone();
-            let turn = self.next_turn(Input::Resume(report));
-            let ears = self.ears(turn);
-            let result = light::resume(&mesh, &id, &ears).await;
-            if turn != self.turn.get_value() {
-                return;
-            }
-            // The next kept report is sent at once; only the last one is watched until it is counted.
-            spawn_local(self.end(turn, result));
-        }
-    }
-
-    async fn end(self, turn: u32, result: Result<light::Delivered, Failure>) {
-        if turn != self.turn.get_value() {
-            return;
-        }
-        match result {
-            Ok(delivered) => {
-                memory::set_unfinished(false);
-                memory::set_delivered(Some(&delivered));
-                self.feed(turn, Input::Delivered(delivered.clone()));
-                self.watch(turn, delivered).await;
-            }
-            Err(failure) => {
-                self.feed(turn, Input::Refused(failure));
-                // A refused report is gone; one that merely could not be sent is still with the light node.
-                let kept = match light::mesh().await {
-                    Ok(mesh) => light::kept(&mesh).await.unwrap_or_default(),
-                    Err(_) => return,
-                };
-                memory::set_unfinished(!kept.is_empty());
-                if !kept.is_empty() {
-                    self.feed(turn, Input::StillKept);
-                }
-            }
-        }
-    }
-
-    /// Asks what became of a delivered report until its round is over.
-    async fn watch(self, turn: u32, delivered: light::Delivered) {
-        let mut seen = None;
-        let mut asked = 0_u32;
-        while turn == self.turn.get_value()
-            && self.run.with_untracked(|run| run.status) == Status::Delivered
-        {
-            if let Ok(mesh) = light::mesh().await
-                && let Ok(outcome) = light::outcome(&mesh, &delivered).await
-            {
-                self.feed(turn, Input::Outcome(outcome));
-            }
-            let stage = self.tasks.with_untracked(|tasks| match tasks {
-                Loaded::Here(tasks) => tasks
-                    .iter()
-                    .find(|task| task.id == delivered.task)
-                    .map(Task::stage),
-                Loaded::Loading | Loaded::Failed(_) => None,
-            });
-            asked += 1;
-            if (seen != stage || asked.is_multiple_of(UNASKED))
-                && let Some(task) = self.load_history(&delivered.task).await
-            {
-                seen = Some(task.stage());
-                self.feed(turn, Input::Task(task));
-            }
-            TimeoutFuture::new(1000).await;
-        }
-        if turn == self.turn.get_value() {
-            memory::set_delivered(None);
-        }
-    }
-
-    /// Whether the run belongs to the selected task.
-    pub fn run_here(self) -> bool {
-        let task = self.task().map(|task| task.id);
-        let here = |run: &Run| run.task.is_empty() || Some(&run.task) == task.as_ref();
-        self.run.with(|run| run.status != Status::Idle && here(run))
+    /// What another tab of this browser does for the selected task.
+    pub fn elsewhere(self) -> Option<Left> {
+        self.runs.elsewhere(&self.task()?.id)
     }
 
     /// Why nothing can be contributed at this moment.
     pub fn blocked(self) -> Option<String> {
         let task = self.task()?;
-        if self.run.with(Run::busy) {
-            let here = self.run_here();
-            return Some(
-                if here {
-                    "Your contribution is on its way."
-                } else {
-                    "A contribution to another task is on its way."
-                }
-                .into(),
-            );
+        if self.elsewhere().is_some() {
+            return Some("Another tab of this browser takes part in this task.".into());
         }
-        if let Some(round) = self.run.with(|run| run.waits_for(&task)) {
+        let run = self.run();
+        if run.busy() {
+            return Some("Your contribution is on its way.".into());
+        }
+        if run.left {
+            return Some("A contribution is kept here. Send it or discard it first.".into());
+        }
+        if let Some(round) = run.waits_for(&task) {
             return Some(format!(
                 "Yours is in round {round}. You can take part again once it is over."
             ));

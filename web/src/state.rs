@@ -1,8 +1,11 @@
 //! A contribution's way, as a value that only events change.
 
 use crate::api::{Metrics, Record, Task};
-use crate::format::{bytes, count};
+use crate::format::count;
 use crate::light::{Delivered, Event, Failure, Kept, Outcome, StepDone, Verdict, Via};
+
+/// The reason of reports that were not checked before their round was over.
+const ROUND_CLOSED: &str = "round-closed";
 
 /// The stations of a contribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +122,11 @@ pub struct Run {
     pub effect: Option<Effect>,
     /// Whether the report of a stopped run is still with the light node.
     pub left: bool,
+    /// Whether the person has dropped it.
+    pub discarded: bool,
     verdict: Option<Verdict>,
+    /// What to say if the round went on without this report.
+    closed: Option<Failure>,
     /// What is known of the round once it is over.
     over: Option<(Record, Option<Metrics>)>,
 }
@@ -131,6 +138,17 @@ pub enum Input {
         task: String,
     },
     Resume(Kept),
+    /// A report that was stopped, and waits for the person.
+    Kept(Kept),
+    /// The person wants it sent; it is being looked for.
+    GoOn,
+    /// The person has stopped it.
+    Stopped {
+        /// Whether a sealed report is kept.
+        left: bool,
+    },
+    /// The person has dropped it.
+    Discarded,
     /// A page that was loaded again after the delivery.
     Again(Delivered),
     Event(Event),
@@ -192,17 +210,19 @@ impl Run {
                 };
                 self.at_mut(Step::Read).mark = Mark::Running;
             }
-            Input::Resume(kept) => {
-                *self = Self {
-                    status: Status::Working,
-                    task: kept.task,
-                    resumed: true,
-                    ..Self::default()
-                };
-                (self.round, self.report) = (Some(kept.round), Some(kept.report));
-                self.done_until(Step::Sealed);
-                self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
+            Input::Resume(kept) => self.resume(kept),
+            Input::Kept(kept) => {
+                self.resume(kept);
+                self.stopped(true);
+            }
+            Input::GoOn => {
+                (self.status, self.left, self.problem) = (Status::Working, false, None);
                 self.at_mut(Step::Sent).mark = Mark::Running;
+            }
+            Input::Stopped { left } => self.stopped(left),
+            Input::Discarded => {
+                self.stopped(false);
+                self.discarded = true;
             }
             Input::Again(delivered) => {
                 *self = Self {
@@ -223,6 +243,40 @@ impl Run {
             Input::StillKept => self.left = true,
             Input::Task(task) => self.follow(&task),
         }
+    }
+
+    fn resume(&mut self, kept: Kept) {
+        // Another try of the same report on the same page: what its steps took is still known.
+        if self.report.as_ref() != Some(&kept.report) {
+            *self = Self {
+                task: kept.task,
+                resumed: true,
+                ..Self::default()
+            };
+        }
+        self.done_until(Step::Sealed);
+        self.at_mut(Step::Sealed).bytes = Some(kept.bytes);
+        self.at_mut(Step::Sent).mark = Mark::Running;
+        (self.status, self.left) = (Status::Working, false);
+        (self.round, self.report) = (Some(kept.round), Some(kept.report));
+        (self.kept, self.problem, self.upload) = (None, None, None);
+    }
+
+    fn stopped(&mut self, left: bool) {
+        self.mark_stopped();
+        // It is on no path now.
+        (self.path, self.upload) = (None, None);
+        (self.kept, self.problem, self.left) = (None, None, left);
+    }
+
+    fn mark_stopped(&mut self) {
+        let at = Step::ALL
+            .into_iter()
+            .find(|step| matches!(self.at(*step).mark, Mark::Running | Mark::Failed));
+        self.at_mut(at.unwrap_or(Step::Read)).mark = Mark::Failed;
+        // "The round goes on" is true no longer.
+        self.at_mut(Step::Counted).note = None;
+        self.status = Status::Stopped;
     }
 
     fn done_until(&mut self, last: Step) {
@@ -336,11 +390,7 @@ impl Run {
     }
 
     fn stop(&mut self, failure: Failure) {
-        let running = Step::ALL
-            .into_iter()
-            .find(|step| self.at(*step).mark == Mark::Running);
-        self.at_mut(running.unwrap_or(Step::Read)).mark = Mark::Failed;
-        self.status = Status::Stopped;
+        self.mark_stopped();
         self.kept = None;
         self.problem = Some(failure);
     }
@@ -353,10 +403,16 @@ impl Run {
             let text = outcome
                 .text
                 .unwrap_or_else(|| "The committee gave no reason.".into());
-            return self.stop(plain(
+            let failure = plain(
                 "rejected",
                 format!("The committee did not count this contribution. {text}"),
-            ));
+            );
+            // Of a round that was ended, the record says why; this only says that it was.
+            if outcome.reason.as_deref() != Some(ROUND_CLOSED) {
+                return self.stop(failure);
+            }
+            self.closed = Some(failure);
+            return self.settle();
         }
         self.verdict = Some(outcome.state);
         self.at_mut(Step::Counted).note = match outcome.state {
@@ -392,6 +448,9 @@ impl Run {
             );
             return self.stop(plain("voided", text));
         }
+        if let Some(failure) = self.closed.take() {
+            return self.stop(failure);
+        }
         match self.verdict {
             Some(Verdict::Verified) => {
                 self.status = Status::Counted;
@@ -413,47 +472,6 @@ impl Run {
             _ => {}
         }
     }
-
-    /// One sentence for people who hear the page.
-    pub fn told(&self) -> String {
-        if let Some(problem) = &self.problem {
-            return problem.message.clone();
-        }
-        if let Some(because) = &self.kept {
-            return sentence(because);
-        }
-        let round = self.round.unwrap_or_default();
-        match self.status {
-            Status::Idle => String::new(),
-            Status::Counted => format!("Counted in round {round}."),
-            Status::Delivered => format!("Sent. Waiting for round {round} to close."),
-            Status::Stopped => "Stopped.".into(),
-            Status::Working => {
-                let running = Step::ALL
-                    .into_iter()
-                    .find(|step| self.at(*step).mark == Mark::Running);
-                match running {
-                    Some(Step::Read) | None => "Reading your rows on this device.".into(),
-                    Some(Step::Trained) => "Training on this device.".into(),
-                    Some(Step::Split) => {
-                        "Splitting the result into shares and proving its bound.".into()
-                    }
-                    Some(Step::Sealed) => "Sealing the shares.".into(),
-                    Some(_) => match self.upload {
-                        Some(upload) if upload.resumed_from > 0 => {
-                            format!("Sending; going on after {}.", bytes(upload.resumed_from))
-                        }
-                        _ => "Sending.".into(),
-                    },
-                }
-            }
-        }
-    }
-}
-
-/// With one full stop at its end.
-pub fn sentence(text: &str) -> String {
-    format!("{}.", text.trim().trim_end_matches('.'))
 }
 
 fn plain(code: &str, message: String) -> Failure {
@@ -463,6 +481,9 @@ fn plain(code: &str, message: String) -> Failure {
         problems: None,
     }
 }
+
+mod told;
+pub use told::sentence;
 
 #[cfg(test)]
 mod tests;

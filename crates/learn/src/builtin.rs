@@ -55,7 +55,7 @@ pub fn builtin(name: &str, model: Option<&str>) -> Option<Builtin> {
         "digits" => Some(Builtin {
             name: "digits",
             title: "Read handwritten digits",
-            summary: "Learns to tell the digits 0 to 9 from small pictures of 8 by 8 pixels. Draw a few, or use samples.",
+            summary: "Learns to tell the digits 0 to 9 from small pictures of 8 by 8 pixels. Draw ten or more, or use samples.",
             attribution: "UCI Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak), CC BY 4.0",
             spec: match model.unwrap_or("softmax") {
                 "softmax" => spec(digits(), ModelSpec::Softmax, 5, 16, 0.1, 4.0),

@@ -58,7 +58,7 @@ pub use model::{Model, ModelError, ModelSpec, dimension, model_digest};
 pub use schema::{Column, Label, LabelKind, Schema};
 pub use server::{OptimiserState, ServerOptimiser};
 pub use spec::{LearningSpec, SpecError};
-pub use table::{DataError, DataErrors, DataLimits};
+pub use table::{DataError, DataErrors, DataLimits, MIN_CONTRIBUTION_ROWS};
 pub use train::{LocalTraining, Progress, TrainError, train};
 pub use update::{
     ClipNorm, ClippedUpdate, FixedUpdate, LocalUpdate, MeanUpdate, UpdateError, quantise_vector,

@@ -82,6 +82,16 @@ fn check_range(
             "column \"{name}\" needs finite numbers with min below max and a positive scale"
         )));
     }
+    // A range like -1.7e308 to 1.7e308 is itself infinite: divided by it, every value would become 0.
+    let (middle, half) = unit(min, max, center, scale);
+    let seen = [min, max].map(|end| ((end - middle) / half) as f32);
+    let usable = middle.is_finite() && half.is_finite() && half > 0.0;
+    if !usable || !seen.iter().all(|value| value.is_finite()) {
+        return Err(SpecError(format!(
+            "column \"{name}\" goes from {min} to {max}, which is no range that can be computed with; \
+             choose limits nearer to the values, or another centre and scale"
+        )));
+    }
     Ok(())
 }
 
@@ -154,4 +164,59 @@ pub(crate) fn unit(min: f64, max: f64, center: Option<f64>, scale: Option<f64>) 
         center.unwrap_or((min + max) / 2.0),
         scale.unwrap_or((max - min) / 2.0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validate(
+        min: f64,
+        max: f64,
+        center: Option<f64>,
+        scale: Option<f64>,
+    ) -> Result<(), SpecError> {
+        let column = |name: &str, range: (f64, f64)| Column {
+            name: name.into(),
+            min: range.0,
+            max: range.1,
+            center,
+            scale,
+        };
+        let number = |min, max| LabelKind::Number {
+            min,
+            max,
+            center,
+            scale,
+        };
+        let schema = |range: (f64, f64), label: (f64, f64)| Schema {
+            columns: vec![column("a", range)],
+            label: Label {
+                name: "y".into(),
+                kind: number(label.0, label.1),
+            },
+        };
+        let plain = (0.0, 1.0);
+        let in_column = schema((min, max), plain).validate();
+        let in_label = schema(plain, (min, max)).validate();
+        assert_eq!(in_column.is_ok(), in_label.is_ok());
+        in_column
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_computed_with_is_refused() {
+        assert!(validate(0.0, 16.0, None, None).is_ok());
+        assert!(validate(-1e30, 1e30, None, None).is_ok());
+        let wide = validate(-1.7e308, 1.7e308, None, None).unwrap_err();
+        assert!(wide.to_string().contains("\"a\""), "{wide}");
+        assert!(validate(1e308, 1.7e308, None, None).is_err(), "its middle");
+        assert!(
+            validate(0.0, 5e-324, None, None).is_err(),
+            "half of it is 0"
+        );
+        assert!(
+            validate(0.0, 1e300, Some(0.0), Some(1.0)).is_err(),
+            "as float32"
+        );
+    }
 }

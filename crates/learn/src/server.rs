@@ -53,13 +53,18 @@ impl OptimiserState {
     ///
     /// # Errors
     ///
-    /// [`ModelError`] if the length is not that of two moments.
+    /// [`ModelError`] if the length is not that of two moments, or a number is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let (chunks, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() || chunks.len() % 2 != 0 {
             return Err(ModelError("the optimiser's state is damaged".into()));
         }
         let mut first: Vec<f32> = chunks.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if first.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError(
+                "the optimiser's state has a number that is not finite".into(),
+            ));
+        }
         let second = first.split_off(first.len() / 2);
         Ok(Self { first, second })
     }
@@ -95,7 +100,8 @@ impl ServerOptimiser {
     ///
     /// # Errors
     ///
-    /// [`UpdateError`] if the update is another model's or the result is not finite.
+    /// [`UpdateError`] if the update or the state is another model's, or the result is not finite; the state
+    /// is unchanged then.
     pub fn step(
         &self,
         state: &mut OptimiserState,
@@ -109,6 +115,15 @@ impl ServerOptimiser {
                 found: mean.values().len(),
             });
         }
+        // Filled up or cut off, it would go on as the memory of another model.
+        let found = state.first.len() + state.second.len();
+        if found != 0 && (state.first.len(), state.second.len()) != (old.len(), old.len()) {
+            return Err(UpdateError::DamagedState {
+                expected: 2 * old.len(),
+                found,
+            });
+        }
+        let mut next = state.clone();
         let params: Vec<f32> = match *self {
             Self::FedAvg { learning_rate } => old
                 .iter()
@@ -121,9 +136,9 @@ impl ServerOptimiser {
                 beta2,
                 tau,
             } => {
-                state.first.resize(old.len(), 0.0);
-                state.second.resize(old.len(), 0.0);
-                let moments = state.first.iter_mut().zip(&mut state.second);
+                next.first.resize(old.len(), 0.0);
+                next.second.resize(old.len(), 0.0);
+                let moments = next.first.iter_mut().zip(&mut next.second);
                 old.iter()
                     .zip(mean.values())
                     .zip(moments)
@@ -135,9 +150,19 @@ impl ServerOptimiser {
                     .collect()
             }
         };
-        match params.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(UpdateError::NotFinite { index }),
-            None => Ok(model.with_params(params)),
+        let moments = next.first.iter().chain(&next.second);
+        match params
+            .iter()
+            .chain(moments)
+            .position(|value| !value.is_finite())
+        {
+            Some(index) => Err(UpdateError::NotFinite {
+                index: index % old.len().max(1),
+            }),
+            None => {
+                *state = next;
+                Ok(model.with_params(params))
+            }
         }
     }
 }
@@ -188,5 +213,30 @@ mod tests {
         let b = adam.step(&mut restored, &next, &mean(&[1.0, 3.0])).unwrap();
         assert_eq!(a.to_safetensors(), b.to_safetensors());
         assert!(OptimiserState::from_bytes(&[0; 6]).is_err());
+        assert!(OptimiserState::from_bytes(&[255; 8]).is_err());
+    }
+
+    #[test]
+    fn a_state_of_another_size_is_damaged_and_stays_as_it_is() {
+        let model = Model::init(&ModelSpec::Linear, 1, 1, 0);
+        let adam = ServerOptimiser::FedAdam {
+            learning_rate: 1.0,
+            beta1: 0.5,
+            beta2: 0.75,
+            tau: 0.5,
+        };
+        for numbers in [2_usize, 6] {
+            let bytes = vec![0; 4 * numbers];
+            let mut state = OptimiserState::from_bytes(&bytes).unwrap();
+            let refused = adam.step(&mut state, &model, &mean(&[1.0, 1.0]));
+            assert_eq!(
+                refused,
+                Err(UpdateError::DamagedState {
+                    expected: 4,
+                    found: numbers
+                })
+            );
+            assert_eq!(state.to_bytes(), bytes);
+        }
     }
 }

@@ -4,19 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LabelKind, Samples, Schema};
 
+/// Fewest rows of a contribution. The change of the model that one row makes is that row, scaled: whoever
+/// learns such an update reads the row off it. Many rows blur into each other; see `docs/security.md`.
+pub const MIN_CONTRIBUTION_ROWS: u64 = 10;
+
 /// How much may be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataLimits {
     /// Most bytes.
     pub max_bytes: u64,
+    /// Fewest rows.
+    pub min_rows: u64,
     /// Most rows.
     pub max_rows: u64,
+}
+
+impl DataLimits {
+    /// For the rows of one contribution.
+    pub fn contribution() -> Self {
+        Self {
+            min_rows: MIN_CONTRIBUTION_ROWS,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for DataLimits {
     fn default() -> Self {
         Self {
             max_bytes: 64 * 1024 * 1024,
+            min_rows: 1,
             max_rows: 1_000_000,
         }
     }
@@ -25,8 +42,10 @@ impl Default for DataLimits {
 /// One thing wrong with the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataError {
-    /// Row of data, counted from 1 below the header.
+    /// Row of data, counted from 1 below the header; empty lines are no rows.
     pub row: Option<u64>,
+    /// Line of the file where that row begins, counted from 1, as an editor shows it.
+    pub line: Option<u64>,
     /// Column.
     pub column: Option<String>,
     /// What is wrong and what is expected.
@@ -46,11 +65,18 @@ const SHOWN: usize = 20;
 
 impl std::fmt::Display for DataError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(row) = self.row {
-            write!(f, "row {row}, ")?;
-        }
-        if let Some(column) = &self.column {
-            write!(f, "column \"{column}\": ")?;
+        let place: Vec<_> = [
+            self.row.map(|row| format!("row {row}")),
+            self.column
+                .as_ref()
+                .map(|name| format!("column \"{name}\"")),
+            self.line.map(|line| format!("line {line} of the file")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !place.is_empty() {
+            write!(f, "{}: ", place.join(", "))?;
         }
         f.write_str(&self.message)
     }
@@ -75,6 +101,7 @@ impl DataErrors {
         Self {
             errors: vec![DataError {
                 row: None,
+                line: None,
                 column: None,
                 message,
             }],
@@ -82,15 +109,51 @@ impl DataErrors {
         }
     }
 
-    fn push(&mut self, row: u64, column: &str, message: String) {
+    fn push(&mut self, (row, line): (u64, u64), column: &str, message: String) {
         self.total += 1;
         if self.errors.len() < SHOWN {
             self.errors.push(DataError {
                 row: Some(row),
-                column: Some(column.to_owned()),
+                line: Some(line),
+                column: Some(column.to_owned()).filter(|name| !name.is_empty()),
                 message,
             });
         }
+    }
+}
+
+/// Which line of the file a byte is on. The reader's own count stops at the end of the row before, so that
+/// empty lines in between would give a line too early.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text: text.as_bytes(),
+            at: 0,
+            line: 1,
+        }
+    }
+
+    /// The line of the first row that begins at `byte` or after it. Bytes are asked for in order.
+    fn of_row(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(letter) = self.text.get(self.at) {
+            let ends = match letter {
+                b'\n' => true,
+                // Alone it ends a line too, as old files have it.
+                b'\r' => self.text.get(self.at + 1) != Some(&b'\n'),
+                _ if self.at >= byte => break,
+                _ => false,
+            };
+            self.line += u64::from(ends);
+            self.at += 1;
+        }
+        self.line
     }
 }
 
@@ -200,6 +263,7 @@ impl Schema {
                 some.join(", ")
             )));
         }
+        self.check_distinct(&header)?;
         let inputs: Vec<usize> = self.columns.iter().filter_map(|c| find(&c.name)).collect();
         let label_at = find(&self.label.name).unwrap_or(0);
         let mut errors = DataErrors {
@@ -207,9 +271,15 @@ impl Schema {
             total: 0,
         };
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
+        let mut lines = Lines::new(text);
         let mut row = 0;
         for record in reader.records() {
             row += 1;
+            let start = match &record {
+                Ok(record) => record.position(),
+                Err(error) => error.position(),
+            };
+            let place = (row, lines.of_row(start.map_or(0, csv::Position::byte)));
             if row > limits.max_rows {
                 return Err(DataErrors::one(format!(
                     "the file has more than {} rows; leave some out",
@@ -219,13 +289,13 @@ impl Schema {
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    errors.push(row, "", format!("the row cannot be read: {error}"));
+                    errors.push(place, "", format!("the row cannot be read: {error}"));
                     continue;
                 }
             };
             if record.len() != header.len() {
                 errors.push(
-                    row,
+                    place,
                     &self.label.name,
                     format!(
                         "the row has {} fields, the header {}",
@@ -238,7 +308,7 @@ impl Schema {
             for (column, &at) in self.columns.iter().zip(&inputs) {
                 match parse_number(record.get(at).unwrap_or(""), column.min, column.max) {
                     Ok(value) => rows.push(value),
-                    Err(message) => errors.push(row, &column.name, message),
+                    Err(message) => errors.push(place, &column.name, message),
                 }
             }
             let cell = record.get(label_at).unwrap_or("");
@@ -248,7 +318,7 @@ impl Schema {
             };
             match label {
                 Ok(value) => labels.push(value),
-                Err(message) => errors.push(row, &self.label.name, message),
+                Err(message) => errors.push(place, &self.label.name, message),
             }
         }
         if errors.total > 0 {
@@ -257,7 +327,35 @@ impl Schema {
         if labels.is_empty() {
             return Err(DataErrors::one("the file has a header but no rows".into()));
         }
+        if row < limits.min_rows {
+            return Err(DataErrors::one(format!(
+                "there {} only {row} row{}; a contribution needs at least {}, because what a model learns from fewer can \
+                 show them nearly as they are. Add rows",
+                if row == 1 { "is" } else { "are" },
+                if row == 1 { "" } else { "s" },
+                limits.min_rows
+            )));
+        }
         Ok(Samples::new(self.inputs(), rows, labels))
+    }
+
+    /// Which of two columns of one name is meant, only the file's owner knows.
+    fn check_distinct(&self, header: &csv::StringRecord) -> Result<(), DataErrors> {
+        let names = self.columns.iter().map(|c| c.name.as_str());
+        for name in names.chain([self.label.name.as_str()]) {
+            let times = header.iter().filter(|h| *h == name).count();
+            if times > 1 {
+                let mut errors = DataErrors::one(format!(
+                    "the header has this column {times} times; leave the one that counts and rename or remove the rest"
+                ));
+                errors
+                    .errors
+                    .iter_mut()
+                    .for_each(|e| e.column = Some(name.to_owned()));
+                return Err(errors);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -314,11 +412,12 @@ mod tests {
         assert!(error("a,y\n1,0\n").contains("missing the columns \"b\""));
         assert_eq!(
             error("a,b,y\n1,2,0\n1,cat,0\n"),
-            "row 2, column \"b\": \"cat\" is not a number; a number from 0 to 16 is needed"
+            "row 2, column \"b\", line 3 of the file: \"cat\" is not a number; a number from 0 to 16 is needed"
         );
         assert!(
-            error("a,b,y\nNaN,2,0\n")
-                .contains("row 1, column \"a\": \"NaN\" is not a finite number")
+            error("a,b,y\nNaN,2,0\n").contains(
+                "row 1, column \"a\", line 2 of the file: \"NaN\" is not a finite number"
+            )
         );
         assert!(error("a,b,y\ninf,2,0\n").contains("not a finite"));
         assert!(error("a,b,y\n1,17,0\n").contains("17 is out of range; a number from 0 to 16"));
@@ -331,7 +430,7 @@ mod tests {
         assert!(latin1.to_string().contains("UTF-8"));
         let small = DataLimits {
             max_bytes: 3,
-            max_rows: 9,
+            ..DataLimits::default()
         };
         assert!(
             schema()
@@ -351,6 +450,56 @@ mod tests {
                 .to_string()
                 .contains("more than 1 rows")
         );
+    }
+
+    #[test]
+    fn the_line_is_the_files_whatever_is_empty_before_it() {
+        let line = |csv: &str| {
+            let errors = schema().read_csv(csv.as_bytes(), &DataLimits::default());
+            let first = errors.unwrap_err().errors.remove(0);
+            (first.row.unwrap(), first.line.unwrap())
+        };
+        assert_eq!(line("a,b,y\n\n\nx,2,0\n"), (1, 4));
+        assert_eq!(line("\n\na,b,y\n1,2,0\n\nx,2,0"), (2, 6));
+        assert_eq!(line("a,b,y\r\n\r\n1,2,0\r\nx,2,0\r\n"), (2, 4));
+        assert_eq!(line("a,b,y\r1,2,0\r\rx,2,0\r"), (2, 4));
+        assert_eq!(line("a,b,y,n\n1,2,0,\"one\ntwo\"\nx,2,0,n\n"), (2, 4));
+        assert_eq!(line("\u{feff}a,b,y\n\n1,2\n"), (1, 3));
+    }
+
+    #[test]
+    fn a_column_that_is_there_twice_is_named() {
+        let twice = error("a,b,y,b\n1,2,0,3\n");
+        assert!(
+            twice.starts_with("column \"b\": the header has this column 2 times"),
+            "{twice}"
+        );
+        assert!(error("y,a,b,y\n0,1,2,0\n").starts_with("column \"y\": the header"));
+        // What the task does not read may be there as often as it likes.
+        let spare = b"note,a,b,y,note,,\n-,1,2,0,-,,\n";
+        assert!(schema().read_csv(spare, &DataLimits::default()).is_ok());
+    }
+
+    #[test]
+    fn a_contribution_needs_enough_rows() {
+        let read = |rows: usize| {
+            let csv = format!("a,b,y\n{}", "1,2,0\n".repeat(rows));
+            schema().read_csv(csv.as_bytes(), &DataLimits::contribution())
+        };
+        let few = read(9).unwrap_err().to_string();
+        assert!(
+            few.starts_with("there are only 9 rows; a contribution needs at least 10"),
+            "{few}"
+        );
+        assert!(
+            read(1)
+                .unwrap_err()
+                .to_string()
+                .starts_with("there is only 1 row;")
+        );
+        assert_eq!(read(10).unwrap().len(), 10);
+        let bad = schema().read_csv(b"a,b,y\nx,2,0\n", &DataLimits::contribution());
+        assert!(bad.unwrap_err().to_string().contains("not a number"));
     }
 
     #[test]

@@ -35,6 +35,17 @@ pub enum UpdateError {
         /// The update's.
         found: usize,
     },
+    /// The optimiser remembers another model, or part of one.
+    #[error(
+        "the optimiser's state is damaged: it has {found} numbers, {expected} belong to this model; restore the store from a \
+         backup, or create the task anew"
+    )]
+    DamagedState {
+        /// Two moments of the model's dimension.
+        expected: usize,
+        /// What is there.
+        found: usize,
+    },
 }
 
 fn norm(values: &[f32]) -> f64 {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const CONNECT_MS: Millis = 5_000;
 /// How long an upload may stand still, in milliseconds.
 pub const STALL_MS: Millis = 15_000;
-/// How long an upload over HTTPS may take in all, in milliseconds: it reports no progress.
+/// How long an upload over HTTPS may go without news, in milliseconds. Browsers tell of its progress; other
+/// clients do not, and have this long for the whole.
 pub const HTTPS_MS: Millis = 120_000;
 const FIRST_WAIT_MS: Millis = 1_000;
 const LONGEST_WAIT_MS: Millis = 30_000;

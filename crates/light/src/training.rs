@@ -62,7 +62,7 @@ impl Training {
         self.round
     }
 
-    /// Read a person's rows.
+    /// Read a person's rows, at least [`defim_learn::MIN_CONTRIBUTION_ROWS`].
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Training {
             .task
             .spec()
             .schema
-            .read_csv(csv, &DataLimits::default())?)
+            .read_csv(csv, &DataLimits::contribution())?)
     }
 
     /// Preprocess rows by the task's schema.

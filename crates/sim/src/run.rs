@@ -2,7 +2,10 @@
 
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
 use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
-use defim_protocol::{ReportId, Schedule, vdaf::Scheme};
+use defim_protocol::{
+    ReportId, Schedule,
+    vdaf::{Scheme, VdafSpec},
+};
 use rand::RngCore as _;
 use rayon::prelude::*;
 
@@ -39,6 +42,15 @@ impl Setup {
     pub(crate) fn deal(&self) -> Result<Dealt, SimError> {
         self.spec
             .validate()
+            .map_err(|e| SimError::Setup(e.to_string()))?;
+        // The bounds of the run with cryptography hold for both: a model of billions of parameters would end
+        // the plain run with an allocation that aborts.
+        let vdaf = VdafSpec {
+            scheme: self.scheme,
+            dimension: self.spec.dimension(),
+            frac_bits: self.spec.frac_bits,
+        };
+        vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
         let (train, test) = self.rows.split_holdout(5, self.seed);
         if self.light < 2 || self.light > train.len() {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::layers;
+use crate::licences;
 use crate::places::{Places, WASM_TARGET};
 use crate::process;
 use crate::readme;
@@ -48,8 +49,8 @@ pub fn run(places: &Places) -> Result<ExitCode> {
     } else {
         println!("ci: failed: {}", failed.join(", "));
         let gates = Tally {
-            passed: 0,
             failed: failed.len() as u64,
+            ..Tally::default()
         };
         let mut all = tests;
         all += gates;
@@ -95,8 +96,11 @@ fn docs(places: &Places) -> Result<()> {
 }
 
 fn licences(places: &Places) -> Result<()> {
+    licences::run(places)?;
     if !process::works(places.cargo().args(["deny", "--version"])) {
-        println!("skipped: cargo-deny is not installed");
+        println!(
+            "ci: cargo-deny, which would read licence files and advise on duplicates too, is not installed"
+        );
         return Ok(());
     }
     // Not advisories: their database is fetched from the network.

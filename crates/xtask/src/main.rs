@@ -1,4 +1,4 @@
-//! Every developer command: setup, up, test, ci, layers, size.
+//! Every developer command: setup, up, test, ci, layers, licences, size.
 //!
 //! `cargo xtask --help` lists them. Two rules hold for all: nothing is built in any profile but
 //! `release` (and `wasm`, which inherits it), and every child cargo gets the same target folder, so
@@ -11,6 +11,7 @@
 mod ci;
 mod json;
 mod layers;
+mod licences;
 mod places;
 mod process;
 mod readme;
@@ -70,6 +71,8 @@ enum Task {
     Ci,
     /// Fail on a dependency that points up the layers, or a server crate in the browser build.
     Layers,
+    /// Fail on a crate whose licence, source or name `deny.toml` does not allow.
+    Licences,
     /// Print the compressed size of the built wasm and fail when it is over its budget.
     Size,
     /// Wait until a mesh answers, then print its address. Started by `up`.
@@ -99,6 +102,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { only } => return suites::run(&places, only),
         Task::Ci => return ci::run(&places),
         Task::Layers => layers::run(&places)?,
+        Task::Licences => licences::run(&places)?,
         Task::Size => size::run(&places)?,
         Task::Announce(announce) => announce.run(&places)?,
     }

@@ -2,10 +2,10 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::places::Places;
+use crate::places::{Places, WASM_TARGET};
 use crate::process;
 use crate::setup;
 use crate::tally::Tally;
@@ -46,6 +46,10 @@ pub fn run(places: &Places, only: Option<Suite>) -> Result<ExitCode> {
             eprintln!("error: {name}: {error:#}");
             Tally::default().with_verdict(false)
         });
+        if tally.passed == 0 {
+            eprintln!("error: {name}: no test passed; a suite without its tests is no good one");
+        }
+        let tally = tally.of_suite();
         println!("test: {name}: {tally}");
         if tally.failed > 0 {
             failed.push(name);
@@ -66,7 +70,7 @@ pub fn run(places: &Places, only: Option<Suite>) -> Result<ExitCode> {
 fn native(places: &Places) -> Result<Tally> {
     let mut nextest = places.cargo();
     nextest.args(["nextest", "run", "--release", "--workspace"]);
-    nextest.args(["--no-fail-fast", "--no-tests=pass"]);
+    nextest.args(["--no-fail-fast", "--no-tests=fail"]);
     let watched = process::watch(&mut nextest)?;
     let mut tally = Tally::of_nextest(&watched.text).with_verdict(watched.success);
     // nextest does not run the examples in the documentation.
@@ -85,7 +89,31 @@ fn native(places: &Places) -> Result<Tally> {
 
 fn wasm(places: &Places) -> Result<Tally> {
     web::build(places, None)?;
-    npm_test(places, "pkg", |_| Ok(()))
+    let mut tally = npm_test(places, "pkg", |_| Ok(()))?;
+    // The same test vectors as natively, through the SIMD that browsers have.
+    let mut vectors = places.cargo();
+    vectors.env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+        "wasm-bindgen-test-runner",
+    );
+    vectors.args([
+        "test",
+        "--release",
+        "--target",
+        WASM_TARGET,
+        "--no-fail-fast",
+    ]);
+    vectors.args([
+        "--package",
+        "defim-pine",
+        "--features",
+        "vectors",
+        "--test",
+        "vectors",
+    ]);
+    let watched = process::watch(&mut vectors)?;
+    tally += Tally::of_cargo_test(&watched.text).with_verdict(watched.success);
+    Ok(tally)
 }
 
 fn e2e(places: &Places, after_native: bool) -> Result<Tally> {
@@ -100,17 +128,17 @@ fn e2e(places: &Places, after_native: bool) -> Result<Tally> {
     })
 }
 
-/// Runs a folder's `npm test`, if it has one, and counts what node reports.
+/// Runs a folder's `npm test` and counts what node reports.
 fn npm_test(
     places: &Places,
     folder: &str,
     prepare: impl FnOnce(&mut Command) -> Result<()>,
 ) -> Result<Tally> {
     let dir = places.root.join(folder);
-    let manifest = std::fs::read_to_string(dir.join("package.json")).unwrap_or_default();
+    let manifest = std::fs::read_to_string(dir.join("package.json"))
+        .with_context(|| format!("{folder}/package.json cannot be read; restore it"))?;
     if !has_test_script(&manifest) {
-        println!("test: {folder}/ has no test script");
-        return Ok(Tally::default());
+        bail!("{folder}/package.json has no test script, so that its tests cannot run; restore it");
     }
     let mut npm = setup::npm(places, &dir);
     npm.args(["test", "--silent"]);
@@ -136,5 +164,23 @@ mod tests {
         assert!(has_test_script(r#"{"scripts": {"test": "node --test"}}"#));
         assert!(!has_test_script(r#"{"scripts": {"build": "tsc"}}"#));
         assert!(!has_test_script(""));
+    }
+    #[test]
+    fn a_folder_that_has_lost_its_tests_is_an_error() {
+        let root = std::env::temp_dir().join(format!("xtask-suites-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("pkg")).expect("made");
+        let places = Places {
+            root: root.clone(),
+            cache: root.clone(),
+            target: root.clone(),
+        };
+        let error = || {
+            let outcome = npm_test(&places, "pkg", |_| panic!("nothing is run"));
+            outcome.map(|_| ()).expect_err("refused").to_string()
+        };
+        assert!(error().contains("pkg/package.json cannot be read"));
+        std::fs::write(root.join("pkg/package.json"), "{}").expect("written");
+        assert!(error().contains("no test script"));
+        std::fs::remove_dir_all(&root).expect("cleaned up");
     }
 }

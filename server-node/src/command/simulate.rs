@@ -1,8 +1,13 @@
 //! `defim simulate`.
 
-use std::{io::IsTerminal as _, path::Path};
+use std::{
+    fs::File,
+    io::{IsTerminal as _, Read as _},
+    path::Path,
+};
 
 use defim_learn::{DataLimits, LearningSpec};
+use defim_protocol::limits::MANIFEST_BYTES;
 use defim_sim::{RoundReport, Setup, SimError, Steps, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -24,31 +29,49 @@ impl From<SimError> for Failure {
     }
 }
 
+fn read_at_most(path: &Path, max: u64, else_do: &str) -> Outcome<Vec<u8>> {
+    let cannot =
+        |e: std::io::Error| Failure::Input(format!("{} cannot be read: {e}", path.display()));
+    let too_long = |bytes: String| {
+        Err(Failure::Input(format!(
+            "{} has {bytes} bytes, more than the {max} that are taken; {else_do}",
+            path.display()
+        )))
+    };
+    let file = File::open(path).map_err(cannot)?;
+    let length = file.metadata().map_err(cannot)?.len();
+    // Before it is read: a file of a gigabyte would be in memory twice.
+    if length > max {
+        return too_long(length.to_string());
+    }
+    let mut bytes = Vec::new();
+    // A pipe or a device names no length, and may never end.
+    file.take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > max {
+        return too_long(format!("over {max}"));
+    }
+    Ok(bytes)
+}
+
 /// Read rows, at most as many bytes as are taken.
 ///
 /// # Errors
 ///
 /// [`Failure::Input`] naming the file.
 pub fn read_rows(path: &Path) -> Outcome<Vec<u8>> {
-    let cannot =
-        |e: std::io::Error| Failure::Input(format!("{} cannot be read: {e}", path.display()));
-    let max = DataLimits::default().max_bytes;
-    let length = std::fs::metadata(path).map_err(cannot)?.len();
-    // Before it is read: a file of a gigabyte would be in memory twice.
-    if length > max {
-        return Err(Failure::Input(format!(
-            "{} has {length} bytes, more than the {max} that are taken; split it into parts",
-            path.display()
-        )));
-    }
-    std::fs::read(path).map_err(cannot)
+    read_at_most(path, DataLimits::default().max_bytes, "split it into parts")
 }
 
 fn spec(args: &Simulate) -> Outcome<LearningSpec> {
     if Path::new(&args.task).is_file() {
-        let text = std::fs::read_to_string(&args.task)
-            .map_err(|e| Failure::Input(format!("{} cannot be read: {e}", args.task)))?;
-        return serde_json::from_str(&text).map_err(|e| {
+        let text = read_at_most(
+            Path::new(&args.task),
+            MANIFEST_BYTES as u64,
+            "leave columns out",
+        )?;
+        return serde_json::from_slice(&text).map_err(|e| {
             Failure::Input(format!("{} is no learning specification: {e}", args.task))
         });
     }

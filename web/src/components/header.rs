@@ -42,7 +42,7 @@ pub fn header(session: Session) -> impl IntoView {
                 </svg>
                 <div>
                     <strong>"DeFim"</strong>
-                    <span>"One model, trained by many. Nobody sees your data."</span>
+                    <span>"One model, trained by many. Rows stay where they are."</span>
                 </div>
             </div>
             <p class="mesh" role="status" data-testid="mesh" data-state=move || status().0>

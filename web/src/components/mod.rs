@@ -38,6 +38,6 @@ pub fn page() -> impl IntoView {
             </div>
             <div class="column side">{model::model(session)}</div>
         </main>
-        <p class="unseen" role="status" aria-live="polite">{move || session.run.with(|run| run.told())}</p>
+        <p class="unseen" role="status" aria-live="polite">{move || session.run().told()}</p>
     }
 }

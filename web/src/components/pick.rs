@@ -6,6 +6,7 @@ use web_sys::{DragEvent, HtmlInputElement};
 
 use super::{draw, preview};
 use crate::data::Source;
+use crate::rows::LEAST_ROWS;
 use crate::schema::Schema;
 use crate::session::Session;
 use crate::state::Status;
@@ -110,7 +111,7 @@ fn sources(
                     on:click=move |_| drawing.update(|drawing| *drawing = !*drawing)
                 >
                     <strong>"Draw"</strong>
-                    <span>"A few digits of your own"</span>
+                    <span>{format!("{LEAST_ROWS} digits of your own, or more")}</span>
                 </button>
             })}
         </div>
@@ -137,23 +138,26 @@ fn chosen(
 }
 
 fn send(session: Session) -> impl IntoView {
-    let again = move || {
-        let over = session
-            .run
-            .with(|run| matches!(run.status, Status::Counted | Status::Stopped));
-        over && session.run_here()
-    };
+    let again = Memo::new(move |_| {
+        let run = session.run();
+        matches!(run.status, Status::Counted | Status::Stopped) && !run.left
+    });
     let blocked = Memo::new(move |_| session.blocked());
     view! {
+        <p class="caution" data-testid="caution">
+            <strong>"Use only rows that may become known: "</strong>
+            "nobody checks who takes part, so someone who makes all the other contributions of a round can work out yours \
+             and what it was learnt from."
+        </p>
         <div class="send" id="contribute">
             <button
                 class="main"
-                data-testid=move || if again() { "contribute-again" } else { "contribute" }
+                data-testid=move || if again.get() { "contribute-again" } else { "contribute" }
                 disabled=move || blocked.with(Option::is_some)
                 aria-describedby="send-hint"
                 on:click=move |_| session.contribute()
             >
-                {move || if again() { "Contribute again" } else { "Contribute" }}
+                {move || if again.get() { "Contribute again" } else { "Contribute" }}
             </button>
             <p id="send-hint" class="muted" aria-live="polite">
                 {move || blocked.get().unwrap_or_else(|| "Trains here, then sends one sealed report.".into())}

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use crate::data::{Check, Chosen, Source};
 use crate::drawing;
 use crate::format::count;
+use crate::rows::LEAST_ROWS;
 use crate::session::Session;
 
 const MOST_PICTURES: usize = 24;
@@ -31,7 +32,7 @@ pub fn preview(
     });
     view! {
         <div class="chosen">
-            <p class="line"><strong data-testid="sample-rows">{chosen.told()}</strong>{state(&chosen.check)}
+            <p class="line"><strong data-testid="sample-rows">{chosen.told()}</strong>{state(chosen)}
                 <button class="quiet" data-testid="data-remove" on:click=move |_| session.unchoose()>"Remove"</button>
             </p>
             <div class="pictures">{shown.collect_view()}</div>
@@ -41,8 +42,14 @@ pub fn preview(
     }
 }
 
-fn state(check: &Check) -> Option<AnyView> {
-    match check {
+fn state(chosen: &Chosen) -> Option<AnyView> {
+    if let Some(missing) = chosen.to_draw() {
+        let told = format!(
+            "{missing} more to draw: what a model learns from fewer than {LEAST_ROWS} can show them"
+        );
+        return Some(view! { <span class="muted" data-testid="to-draw">{told}</span> }.into_any());
+    }
+    match &chosen.check {
         Check::Running => Some(view! { <span class="muted">"checking…"</span> }.into_any()),
         Check::Done(checked) if checked.errors.is_empty() => {
             Some(view! { <span class="fits">"every value fits the task"</span> }.into_any())
@@ -52,6 +59,9 @@ fn state(check: &Check) -> Option<AnyView> {
 }
 
 fn problems(session: Session, chosen: &Chosen, task: String) -> Option<AnyView> {
+    if chosen.to_draw().is_some() {
+        return None;
+    }
     match &chosen.check {
         Check::Failed(failure) => Some(
             view! {

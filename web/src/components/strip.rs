@@ -4,27 +4,34 @@ use leptos::prelude::*;
 
 use crate::format::{bytes, change, millis, score};
 use crate::light::Via;
+use crate::memory::Left;
 use crate::session::{Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
 pub fn strip(session: Session) -> impl IntoView {
-    let run = Memo::new(move |_| {
-        if session.run_here() {
-            session.run.get()
-        } else {
-            Run::default()
-        }
-    });
+    let run = Memo::new(move |_| session.run());
     let stations = Step::ALL
         .into_iter()
         .map(|step| station(session, run, step))
         .collect_view();
     view! {
         <section class="card" aria-labelledby="strip-title">
-            <h2 id="strip-title">"Where is my data?"</h2>
+            <div class="titled">
+                <h2 id="strip-title">"Where is my data?"</h2>
+                <button
+                    class="quiet"
+                    data-testid="stop"
+                    data-on=move || run.with(Run::busy).to_string()
+                    disabled=move || !run.with(Run::busy)
+                    on:click=move |_| session.stop()
+                >
+                    "Stop"
+                </button>
+            </div>
+            {move || session.elsewhere().map(elsewhere)}
             {move || run.with(|run| run.resumed).then(|| view! {
                 <p class="notice" data-testid="resume-note">
-                    "This goes on with a contribution that was made before the page was loaded again."
+                    "This contribution was made in this browser before."
                 </p>
             })}
             <ol class="strip">{stations}</ol>
@@ -109,9 +116,9 @@ fn meaning(step: Step, parties: Option<u32>) -> String {
                         than the task allows, and nothing else about it."
             .into(),
         Step::Sealed => "Each share is encrypted for one full node, so that nobody in between can open it.".into(),
-        Step::Sent => "Each full node opens its own share only. Unless both work together against you, nobody can read your change.".into(),
+        Step::Sent => "Each full node opens its own share only, which is random noise. To read your change from the shares, both would have to work together.".into(),
         Step::Counted => match parties {
-            Some(parties) => format!("Only the sum of at least {parties} contributions is ever opened, and the model moves by it."),
+            Some(parties) => format!("Only the sum of at least {parties} contributions, whoever makes them, is ever opened, and the model moves by it."),
             None => "Only the sum of all contributions is ever opened, and the model moves by it.".into(),
         },
     }
@@ -166,21 +173,55 @@ fn way(run: Memo<Run>) -> impl IntoView {
     }
 }
 
+fn elsewhere(left: Left) -> impl IntoView {
+    let doing = match left.delivered {
+        Some(delivered) => format!(
+            "its contribution waits for round {} to close",
+            delivered.round
+        ),
+        None => "its contribution is on its way".into(),
+    };
+    view! {
+        <div class="notice" role="status" data-testid="other-tab">
+            <p>
+                {format!("Another tab of this browser takes part in this task: {doing}. It is shown there. ")}
+                "Tabs of one browser are one participant; to try this as somebody else, use another browser or a private window."
+            </p>
+        </div>
+    }
+}
+
 fn kept(session: Session, run: &Run) -> Option<AnyView> {
-    let because = match (&run.kept, run.left) {
-        (Some(because), _) => sentence(because),
-        (None, true) => "Your contribution is kept in this browser.".into(),
-        (None, false) => return None,
+    let (told, verb) = match (&run.kept, run.left) {
+        (Some(because), _) => (sentence(because), "Try now"),
+        (None, true) => (run.kept_told(), "Send now"),
+        (None, false) => return ended(run),
     };
     Some(
         view! {
             <div class="notice warn" role="status" data-testid="kept-note">
-                <p>{because} " You may close this page and come back."</p>
-                <button data-testid="try-now" on:click=move |_| session.try_now()>"Try now"</button>
+                <p>{told} " You may close this page and come back."</p>
+                <p class="row">
+                    <button data-testid="try-now" on:click=move |_| session.try_now()>{verb}</button>
+                    <button class="quiet" data-testid="discard" on:click=move |_| session.discard()>"Discard"</button>
+                </p>
             </div>
         }
         .into_any(),
     )
+}
+
+/// What a person reads who has ended it.
+fn ended(run: &Run) -> Option<AnyView> {
+    let told = match (run.status, &run.problem, run.discarded) {
+        (Status::Stopped, None, false) => "Stopped. Nothing was sent, and nothing is kept.",
+        // The last bytes may have arrived when it was stopped.
+        (Status::Stopped, None, true) => {
+            "Discarded: nothing of it is kept in this browser. If the full node had all of it already, it still counts."
+        }
+        _ => return None,
+    };
+    Some(view! { <p class="notice" role="status" data-testid="ended-note">{told}</p> }.into_any())
 }
 
 fn problem(run: &Run) -> Option<AnyView> {

@@ -51,6 +51,12 @@ fn card(session: Session, id: String) -> impl IntoView {
     let show = move |text: fn(&Task) -> String| {
         move || task.with(|task| task.as_ref().map(text).unwrap_or_default())
     };
+    let runs = session.runs;
+    let worked = id.clone();
+    let yours = Memo::new(move |_| match runs.elsewhere(&worked) {
+        Some(_) => Some("Another tab takes part".to_owned()),
+        None => runs.of(&worked).brief(),
+    });
     let chosen = id.clone();
     let pressed = move || {
         session
@@ -69,6 +75,7 @@ fn card(session: Session, id: String) -> impl IntoView {
             <span>{show(|task| task.summary.clone())}</span>
             <small>{show(facts)}</small>
             <small class="round">{show(Task::round_text)}</small>
+            <small class="yours" data-testid=show(|task| format!("yours-{}", task.name))>{yours}</small>
         </button>
     }
 }

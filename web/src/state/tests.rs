@@ -21,6 +21,7 @@ fn delivered() -> Delivered {
 fn outcome(state: Verdict, text: Option<&str>) -> Input {
     Input::Outcome(Outcome {
         state,
+        reason: None,
         text: text.map(Into::into),
     })
 }
@@ -125,12 +126,30 @@ fn a_rejected_or_voided_contribution_says_why() {
     assert_eq!(rejected.at(Step::Counted).mark, Mark::Failed);
     assert!(rejected.told().ends_with("The proof does not hold."));
     let mut voided = run(sent());
+    voided.take(outcome(Verdict::Verified, None));
     voided.take(over(&[record(2, "voided", 0.0)]));
     assert!(
         voided
             .told()
             .starts_with("Round 2 ended without a result: too few.")
     );
+    assert_eq!(voided.at(Step::Counted).note, None, "no round goes on");
+    let closed = || {
+        Input::Outcome(Outcome {
+            state: Verdict::Rejected,
+            reason: Some("round-closed".into()),
+            text: Some("The round is closed.".into()),
+        })
+    };
+    let mut ended = run(sent());
+    ended.take(closed());
+    assert_eq!(ended.status, Status::Delivered, "why is not known yet");
+    ended.take(over(&[record(2, "voided", 0.0)]));
+    assert!(ended.told().starts_with("Round 2 ended without a result"));
+    let mut late = run(sent());
+    late.take(over(&[record(2, "finished", 0.9)]));
+    late.take(closed());
+    assert!(late.told().ends_with("The round is closed."));
     let mut lost = run(sent());
     lost.take(outcome(Verdict::Unknown, None));
     assert_eq!(
@@ -168,16 +187,50 @@ fn a_kept_report_is_told_until_it_moves_again() {
     assert_eq!(run.told(), "Sending; going on after 8.0 kB.");
 }
 
-#[test]
-fn a_reloaded_page_goes_on_where_it_was() {
-    let kept = Kept {
+fn kept() -> Kept {
+    Kept {
         report: "r".into(),
         task: "t".into(),
         task_name: "digits".into(),
         round: 2,
         bytes: 20500,
-    };
-    let resumed = run([Input::Resume(kept)]);
+    }
+}
+
+#[test]
+fn a_stopped_contribution_waits_for_its_person() {
+    let mut early = run([start(), event(READ), Input::Stopped { left: false }]);
+    assert_eq!(early.at(Step::Trained).mark, Mark::Failed);
+    assert_eq!((early.told().as_str(), early.brief()), ("Stopped.", None));
+    early.take(start());
+    assert!(early.busy());
+
+    let mut sealed = run([start(), event(TRAINED), event(SEALED), event(UPLOAD)]);
+    sealed.take(Input::Stopped { left: true });
+    assert!(sealed.left && !sealed.busy() && sealed.problem.is_none());
+    assert!(sealed.told().contains("round 2 is kept in this browser"));
+    sealed.take(Input::GoOn);
+    assert!(sealed.busy() && !sealed.left);
+    sealed.take(Input::Resume(kept()));
+    assert_eq!(sealed.upload, None);
+    assert!(!sealed.resumed, "it is the same page");
+    assert_eq!(
+        sealed.at(Step::Trained).ms,
+        Some(40.0),
+        "and its steps are known"
+    );
+    sealed.take(Input::Discarded);
+    assert_eq!((sealed.told().as_str(), sealed.left), ("Discarded.", false));
+
+    let reloaded = run([Input::Kept(kept())]);
+    assert!(reloaded.left && !reloaded.busy());
+    assert_eq!(reloaded.at(Step::Sealed).mark, Mark::Done);
+    assert_eq!(reloaded.at(Step::Sent).mark, Mark::Failed);
+}
+
+#[test]
+fn a_reloaded_page_goes_on_where_it_was() {
+    let resumed = run([Input::Resume(kept())]);
     assert!(resumed.resumed && resumed.busy());
     assert_eq!(resumed.at(Step::Sealed).mark, Mark::Done);
     assert_eq!(resumed.at(Step::Sent).mark, Mark::Running);

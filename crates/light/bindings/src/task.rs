@@ -89,13 +89,18 @@ impl Task {
         })
     }
 
-    /// Only read rows: `{ rows, errors: [{ row, column, message }] }`.
+    /// Only read rows: `{ rows, errors: [{ row, line, column, message }] }`.
     ///
     /// # Errors
     ///
     /// None in practice: what is wrong with the rows is the answer.
     pub fn check(&self, csv: &[u8]) -> Result<JsValue, JsValue> {
-        let checked = match self.0.spec().schema.read_csv(csv, &DataLimits::default()) {
+        let checked = match self
+            .0
+            .spec()
+            .schema
+            .read_csv(csv, &DataLimits::contribution())
+        {
             Ok(samples) => Checked {
                 rows: samples.len(),
                 errors: Vec::new(),

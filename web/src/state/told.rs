@@ -1,0 +1,71 @@
+//! A run in words.
+
+use super::{Mark, Run, Status, Step};
+use crate::format::bytes;
+
+impl Run {
+    /// Where a report is that is not being sent.
+    pub fn kept_told(&self) -> String {
+        match self.round {
+            Some(round) => format!(
+                "Your contribution to round {round} is kept in this browser, and is not being sent."
+            ),
+            None => "Your contribution is kept in this browser, and is not being sent.".into(),
+        }
+    }
+
+    /// A few words for the list of tasks.
+    pub fn brief(&self) -> Option<String> {
+        let round = self.round.unwrap_or_default();
+        match self.status {
+            Status::Working if self.kept.is_some() => Some("Yours waits to be sent".into()),
+            Status::Working => Some("Yours is on its way".into()),
+            Status::Delivered => Some(format!("Yours is in round {round}")),
+            Status::Stopped if self.left => Some("Yours is kept here".into()),
+            Status::Idle | Status::Counted | Status::Stopped => None,
+        }
+    }
+
+    /// One sentence for people who hear the page.
+    pub fn told(&self) -> String {
+        if let Some(problem) = &self.problem {
+            return problem.message.clone();
+        }
+        if let Some(because) = &self.kept {
+            return sentence(because);
+        }
+        let round = self.round.unwrap_or_default();
+        match self.status {
+            Status::Idle => String::new(),
+            Status::Counted => format!("Counted in round {round}."),
+            Status::Delivered => format!("Sent. Waiting for round {round} to close."),
+            Status::Stopped if self.left => self.kept_told(),
+            Status::Stopped if self.discarded => "Discarded.".into(),
+            Status::Stopped => "Stopped.".into(),
+            Status::Working => {
+                let running = Step::ALL
+                    .into_iter()
+                    .find(|step| self.at(*step).mark == Mark::Running);
+                match running {
+                    Some(Step::Read) | None => "Reading your rows on this device.".into(),
+                    Some(Step::Trained) => "Training on this device.".into(),
+                    Some(Step::Split) => {
+                        "Splitting the result into shares and proving its bound.".into()
+                    }
+                    Some(Step::Sealed) => "Sealing the shares.".into(),
+                    Some(_) => match self.upload {
+                        Some(upload) if upload.resumed_from > 0 => {
+                            format!("Sending; going on after {}.", bytes(upload.resumed_from))
+                        }
+                        _ => "Sending.".into(),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// With one full stop at its end.
+pub fn sentence(text: &str) -> String {
+    format!("{}.", text.trim().trim_end_matches('.'))
+}
