@@ -43,7 +43,7 @@ test("over HTTPS the page shows how far the upload is", { timeout: 300_000 }, as
   await page.page.locator('[data-testid="contribute"]:enabled').waitFor();
   // Slow enough for a middle, whatever the machine.
   const network = await context.newCDPSession(page.page);
-  const speed = { latency: 0, downloadThroughput: -1, uploadThroughput: 4_000_000 };
+  const speed = { latency: 0, downloadThroughput: -1, uploadThroughput: 150_000 };
   await network.send("Network.emulateNetworkConditions", { offline: false, ...speed });
   await page.contribute();
   await page.reaches("sent");
