@@ -7,6 +7,7 @@ use defim_bench::{Gauge, Plan, Row, SCHEMES};
 use super::out;
 use crate::{
     cli::Bench,
+    clock,
     failure::{Failure, Outcome},
     memory::MEMORY,
 };
@@ -58,7 +59,7 @@ pub fn run(args: &Bench, json: bool) -> Outcome {
         .build()
         .map_err(|e| Failure::Other(format!("no threads: {e}")))?;
     let gauge = Process {
-        start: Instant::now(),
+        start: clock::start(),
         base: std::sync::atomic::AtomicUsize::new(0),
         threads: args.threads.max(1),
     };
