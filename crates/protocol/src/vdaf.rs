@@ -2,7 +2,15 @@
 //! [`prio::vdaf`].
 
 use fixed::{FixedI16, types::extra::U15};
-use prio::vdaf::{Aggregator, prio3::Prio3FixedPointBoundedL2VecSum};
+use prio::{
+    field::{Field128, FieldElement as _},
+    flp::{
+        Type as _,
+        gadgets::{Mul, ParallelSum, PolyEval},
+        types::fixedpoint_l2::FixedPointBoundedL2VecSum,
+    },
+    vdaf::{Aggregator, prio3::Prio3FixedPointBoundedL2VecSum},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -82,7 +90,28 @@ impl VdafSpec {
         UpdateVdaf::new_fixedpoint_boundedl2_vec_sum(2, dimension)
             .map_err(|e| VdafError::Library(e.to_string()))
     }
+
+    /// Bytes of an encoded public share, of the leader's and of the helper's input share.
+    ///
+    /// # Errors
+    ///
+    /// [`VdafError`] if the dimension is out of range.
+    pub fn share_lengths(&self) -> Result<(usize, usize, usize), VdafError> {
+        const SEED: usize = 16;
+        self.instance()?;
+        let typ = Proof::new(self.dimension()).map_err(|e| VdafError::Library(e.to_string()))?;
+        let elements = typ.input_len() + typ.proof_len();
+        let leader = elements * Field128::ENCODED_SIZE + SEED;
+        // Public: one part of the joint randomness a member. Helper: share, proof and blind as seeds.
+        Ok((2 * SEED, leader, 3 * SEED))
+    }
 }
+
+type Proof = FixedPointBoundedL2VecSum<
+    Coordinate,
+    ParallelSum<Field128, PolyEval<Field128>>,
+    ParallelSum<Field128, Mul<Field128>>,
+>;
 
 /// The VDAF's measurement from encoded coordinates, `values: [d]` in units of `bound / 2^15`.
 ///
