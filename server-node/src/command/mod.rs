@@ -42,6 +42,13 @@ pub async fn run(cli: Cli) -> Outcome {
             } => tasks::create(&mesh, &task, name, model, &schedule, &admin_token, json).await,
             TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
             TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
+            TaskCommand::VoidRound {
+                task,
+                mesh,
+                round,
+                reason,
+                admin_token,
+            } => tasks::void_round(&mesh, &task, round, &reason, &admin_token, json).await,
             TaskCommand::Pause {
                 task,
                 mesh,

@@ -2,8 +2,11 @@
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
+    body::Body,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, put},
@@ -11,6 +14,7 @@ use axum::{
 use defim_protocol::{Reason, ReportId, TaskId, report::encode_hpke_config_list};
 use serde::Deserialize;
 
+use super::body::{self, BodyError};
 use crate::node::{
     full::FullNode,
     receive::{ReceiveError, Received, ReportState},
@@ -74,7 +78,13 @@ struct ConfigQuery {
     task_id: Option<String>,
 }
 
-async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQuery>) -> Response {
+async fn hpke_config(
+    State(node): State<FullNode>,
+    query: Result<Query<ConfigQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(query)) = query else {
+        return refusal(Reason::UnknownTask);
+    };
     if let Some(text) = query.task_id {
         let known = text
             .parse::<TaskId>()
@@ -95,20 +105,39 @@ async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQue
 
 async fn upload(
     State(node): State<FullNode>,
-    Path(task): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    task: Result<Path<String>, PathRejection>,
+    body: Body,
 ) -> Response {
-    let Ok(task) = task.parse::<TaskId>() else {
+    let Some(task) = task.ok().and_then(|Path(task)| task.parse::<TaskId>().ok()) else {
         return refusal(Reason::UnknownTask);
     };
-    let bytes = match body {
-        Ok(bytes) => bytes,
-        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+    // Before a byte of the body is read: the task says how long a report is.
+    let most = match node.led(&task) {
+        Ok(served) => served.report_bytes,
+        Err(reason) => return refusal(reason),
+    };
+    let held = match body::read(body, most).await {
+        Ok(held) => held,
+        Err(BodyError::TooLarge) => {
+            node.count_refusal(&task, Reason::TooLarge);
             return refusal(Reason::TooLarge);
         }
-        Err(_) => return refusal(Reason::Malformed),
+        Err(BodyError::Broken) => return refusal(Reason::Malformed),
+        Err(BodyError::Slow) => {
+            return problem(
+                StatusCode::REQUEST_TIMEOUT,
+                "invalidMessage",
+                Reason::Unavailable.slug(),
+                "The report came too slowly and was not stored. Send it again.",
+            );
+        }
+        Err(BodyError::Busy) => {
+            return answer(ReceiveError::Broken(
+                "too many reports are on their way at once".into(),
+            ));
+        }
     };
-    match node.receive(task, bytes.to_vec()).await {
+    match node.receive(task, held.bytes).await {
         Ok(Received::Stored) => StatusCode::CREATED.into_response(),
         Ok(Received::Again) => StatusCode::OK.into_response(),
         Err(error) => answer(error),
@@ -117,9 +146,15 @@ async fn upload(
 
 async fn state(
     State(node): State<FullNode>,
-    Path((task, report)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    let (Ok(task), Ok(report)) = (task.parse::<TaskId>(), report.parse::<ReportId>()) else {
+    let parsed = path.ok().and_then(|Path((task, report))| {
+        Some((
+            task.parse::<TaskId>().ok()?,
+            report.parse::<ReportId>().ok()?,
+        ))
+    });
+    let Some((task, report)) = parsed else {
         return refusal(Reason::UnknownTask);
     };
     let state = match node.report_state(&task, &report).await {

@@ -1,13 +1,15 @@
 //! HTTP: pages and `/api/v1` at the aggregation node, DAP-09 uploads at full nodes.
 
 mod api;
+mod body;
 mod dap;
 mod error;
 mod events;
+mod listen;
 mod metrics;
 mod view;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
@@ -22,11 +24,9 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use crate::{
-    failure::{Failure, Outcome},
-    node::{aggregation::AggregationNode, full::FullNode},
-};
+use crate::node::{aggregation::AggregationNode, full::FullNode};
 
+pub use listen::serve;
 pub use view::{MeshView, MetricsView, RoundRecordView, TaskView};
 
 /// What the handlers of the aggregation node share.
@@ -74,7 +74,8 @@ fn guard(router: Router) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
-        .layer(DefaultBodyLimit::max(limits::REPORT_BYTES))
+        // Handlers read bodies themselves, each with its own bound; this one is for the rest.
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
         .layer(
             CorsLayer::new()
                 .allow_origin(Any)
@@ -87,42 +88,4 @@ fn guard(router: Router) -> Router {
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
         // A page of an old build with wasm of a new one does not start.
         .layer(header(header::CACHE_CONTROL, "no-cache"))
-}
-
-/// Serve until the future ends.
-///
-/// # Errors
-///
-/// [`Failure`] if the address is taken.
-pub async fn serve(
-    address: SocketAddr,
-    router: Router,
-    ready: impl FnOnce(SocketAddr),
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Outcome {
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
-        Failure::Other(format!(
-            "{address} cannot be listened on: {e}; stop what uses it or choose another address"
-        ))
-    })?;
-    let bound = listener
-        .local_addr()
-        .map_err(|e| Failure::Other(e.to_string()))?;
-    ready(bound);
-    let (stopped, over) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        let _ = stopped.send(());
-    });
-    tokio::select! {
-        result = serving => result.map_err(|e| Failure::Other(format!("the HTTP server stopped: {e}"))),
-        // Event streams never end by themselves; what is being answered has this long.
-        () = async {
-            if over.await.is_ok() {
-                tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        } => Ok(()),
-    }
 }

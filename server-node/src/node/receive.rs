@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use defim_full::accept_upload;
 use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
-use defim_protocol::{Digest, Reason, ReportId, TaskId, limits};
+use defim_protocol::{Digest, Reason, ReportId, TaskId};
 use defim_store::{NewReport, PutReport};
 
 use super::full::{FullNode, Served};
@@ -47,7 +47,7 @@ pub enum Received {
 
 impl FullNode {
     /// The task, if this node takes uploads for it.
-    pub(super) fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
+    pub fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
         let served = self
             .served(task)
             .filter(|served| self.leads(served))
@@ -58,6 +58,15 @@ impl FullNode {
         Ok(served)
     }
 
+    /// Count a report of the open round that was refused before it was stored.
+    pub fn count_refusal(&self, task: &TaskId, reason: Reason) {
+        if let Some(served) = self.served(task)
+            && let Some(round) = served.round()
+        {
+            served.count_refusal(round.round, reason);
+        }
+    }
+
     /// Take one whole report.
     ///
     /// # Errors
@@ -65,15 +74,8 @@ impl FullNode {
     /// [`ReceiveError`]; nothing is stored then.
     pub async fn receive(&self, task: TaskId, bytes: Vec<u8>) -> Result<Received, ReceiveError> {
         let result = self.try_receive(task, bytes).await;
-        if let Err(ReceiveError::Refused(reason)) = &result
-            && let Some(served) = self.served(&task)
-            && let Some(round) = served.round()
-        {
-            self.inner
-                .store
-                .count_rejection(task.0, round.round, reason.code())
-                .await?;
-            served.wake.notify_one();
+        if let Err(ReceiveError::Refused(reason)) = &result {
+            self.count_refusal(&task, *reason);
         }
         result
     }
@@ -130,7 +132,7 @@ impl FullNode {
     async fn begin_upload(&self, begin: &Begin) -> Result<u64, ReceiveError> {
         let task = TaskId(begin.task);
         let served = self.led(&task)?;
-        if begin.length > limits::REPORT_BYTES as u64 {
+        if begin.length > served.report_bytes as u64 {
             return Err(Reason::TooLarge.into());
         }
         if let Some(round) = served.round()
@@ -240,7 +242,7 @@ impl UploadHandler for FullNode {
     async fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> Result<(), Verdict> {
         self.inner
             .store
-            .partial_append(begin.task, begin.report_id, offset, bytes)
+            .partial_append(begin.task, begin.report_id, offset, bytes, clock::now())
             .await
             .map(drop)
             .map_err(|e| broken(&e.to_string()))
