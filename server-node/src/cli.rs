@@ -344,6 +344,26 @@ pub enum TaskCommand {
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         mesh: String,
     },
+    /// End a task's open round without a result; the next one opens.
+    #[command(
+        after_help = "Example:\n  defim task void-round digits --reason \"full-2 is gone\" --admin-token defim-data/admin.token"
+    )]
+    VoidRound {
+        /// Task name or id.
+        task: String,
+        /// The mesh.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        mesh: String,
+        /// The round, if it is to be that one only.
+        #[arg(long)]
+        round: Option<u64>,
+        /// Why, for everybody to read.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// The file with the mesh's admin token.
+        #[arg(long)]
+        admin_token: PathBuf,
+    },
     /// Pause a task, or let it go on.
     #[command(
         after_help = "Example:\n  defim task pause digits --admin-token defim-data/admin.token"

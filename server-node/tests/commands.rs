@@ -208,6 +208,7 @@ fn every_command_shows_an_example() {
         "task list",
         "task show",
         "task pause",
+        "task void-round",
         "model export",
     ] {
         let args: Vec<_> = command.split(' ').chain(["--help"]).collect();

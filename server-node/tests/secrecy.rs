@@ -107,6 +107,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_planted_update_is_found_in_no_store_and_no_log() {
     let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3"]);
+    mesh.wait("the members have taken up the round", |mesh| {
+        mesh.task()["round"]["acceptsReports"] == true
+    });
     let view = mesh.task();
     let signed: SignedText = serde_json::from_value(view["signed"].clone()).unwrap();
     let round: SignedText = serde_json::from_value(view["round"]["signed"].clone()).unwrap();

@@ -8,132 +8,21 @@ use std::{
     sync::Arc,
 };
 
+use crate::OpenedTotal;
+pub use crate::message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored};
 use defim_learn::{
     Features, LearningSpec, MeanUpdate, Metrics, Model, OptimiserState, evaluate, model_digest,
 };
 use defim_protocol::{
-    Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, RoundPhase, SignedText,
-    VerifiedManifest, VerifiedRound,
+    Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, RoundPhase, VerifiedManifest,
+    VerifiedRound,
     batch::AgreedBatch,
     wire::{Progress, Response, Submission},
 };
-use serde::{Deserialize, Serialize};
 
-use crate::OpenedTotal;
-
-/// How long after the deadline, and after the last step forward, a round is waited for before it is given
-/// up, in milliseconds.
-pub const SILENCE_MS: Millis = 3 * 60 * 1000;
-
-/// A finished round.
-#[derive(Debug, Clone)]
-pub struct Completed {
-    /// The round.
-    pub round: RoundNumber,
-    /// Digest of the new model.
-    pub digest: Digest,
-    /// The new model, safetensors.
-    pub model: Vec<u8>,
-    /// The optimiser's state.
-    pub optimiser: Vec<u8>,
-    /// The new model on the task's hold-out rows.
-    pub metrics: Metrics,
-    /// Reports in the batch.
-    pub reports: u64,
-    /// Refused reports, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// When.
-    pub finished_ms: Millis,
-}
-
-/// What the store holds of a task.
-#[derive(Debug, Default)]
-pub struct Restored {
-    /// The last round that was opened, with whether it is over.
-    pub round: Option<(SignedText, bool)>,
-    /// Rounds that ended with a model.
-    pub rounds_done: u64,
-    /// The current model and optimiser state, if any round finished.
-    pub model: Option<(Vec<u8>, Vec<u8>)>,
-    /// Aggregate shares of the open round.
-    pub submissions: Vec<(NodeId, Submission)>,
-    /// Whether an admin has paused the task.
-    pub paused: bool,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Time has passed.
-    Tick,
-    /// A member's aggregate share; the node is the authenticated sender.
-    Submitted(NodeId, Submission),
-    /// A leader's word on the round; the node is the authenticated sender.
-    Progress(NodeId, Progress),
-    /// An admin pauses the task or lets it go on.
-    Pause(bool),
-}
-
-/// What to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Store and announce this round.
-    Open {
-        /// The signed opening.
-        signed: SignedText,
-        /// The same, read.
-        opened: RoundOpened,
-    },
-    /// Store this share, then answer its sender.
-    StoreShare(NodeId, Submission),
-    /// Answer the sender of the input.
-    Answer(Response),
-    /// Store the new model and end the round, in one step.
-    Complete(Box<Completed>),
-    /// End the round without a result.
-    Void {
-        /// The round.
-        round: RoundNumber,
-        /// Why.
-        reason: String,
-    },
-    /// Tell whoever watches.
-    Changed,
-}
-
-/// Why a task cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CoordinatorError {
-    /// This node does not run the task.
-    #[error("task {0} is run by another aggregation node")]
-    NotOurs(defim_protocol::TaskId),
-    /// The learning specification is unusable.
-    #[error("the task's learning specification is unusable: {0}")]
-    Spec(String),
-    /// What the store holds cannot be used.
-    #[error("the stored state of task {task} cannot be used: {what}")]
-    Damaged {
-        /// The task.
-        task: defim_protocol::TaskId,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-/// Progress of the open round as its leader last told it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OpenRoundView {
-    /// The round.
-    pub opened: RoundOpened,
-    /// Where it stands.
-    pub phase: RoundPhase,
-    /// Stored, not yet prepared.
-    pub pending: u64,
-    /// Verified.
-    pub verified: u64,
-    /// Refused, by reason.
-    pub rejected: BTreeMap<String, u64>,
-}
+/// How long after its deadline a round may wait for the committee, in milliseconds. Then it is given
+/// up, whatever has arrived: nothing that a member or a stranger sends puts the end off.
+pub const GRACE_MS: Millis = 5 * 60 * 1000;
 
 /// One task at its aggregation node.
 pub struct Coordinator {
@@ -150,9 +39,6 @@ pub struct Coordinator {
     last_round: RoundNumber,
     open: Option<VerifiedRound>,
     view: Option<OpenRoundView>,
-    heard_at: Millis,
-    /// The most verified reports that the leader has told of in this round.
-    furthest: u64,
     submissions: BTreeMap<NodeId, Submission>,
     paused: bool,
     out: VecDeque<Output>,
@@ -219,8 +105,6 @@ impl Coordinator {
             last_round: 0,
             open: None,
             view: None,
-            heard_at: 0,
-            furthest: 0,
             submissions: restored.submissions.into_iter().collect(),
             paused: restored.paused,
             out: VecDeque::new(),
@@ -233,11 +117,13 @@ impl Coordinator {
             if !over {
                 let base = round.base_model;
                 this.view = Some(this.fresh_view(&round));
-                this.heard_at = round.deadline_ms;
                 this.open = Some(round);
-                // Its updates were made for another model than the one they would be added to.
+                // Its contributions start from another model: added to this one they would be noise.
                 if base != this.digest {
-                    this.void("the model it starts from is not the current one".to_owned());
+                    this.void(format!(
+                        "it was opened for model {base}, but {} is the task's model",
+                        this.digest
+                    ));
                 }
             }
         }
@@ -299,53 +185,62 @@ impl Coordinator {
         match input {
             Input::Tick => self.tick(now),
             Input::Submitted(node, submission) => self.submitted(now, node, submission),
-            Input::Progress(node, progress) => self.progress(now, node, progress),
+            Input::Progress(node, progress) => self.progress(node, progress),
             Input::Pause(paused) => {
                 self.paused = paused;
                 self.out.push_back(Output::Changed);
             }
+            Input::Void { round, reason } => {
+                if self.open.as_ref().is_some_and(|open| open.round == round) {
+                    self.void(reason);
+                }
+            }
+        }
+    }
+
+    /// Names of the members whose share of the open round is not here.
+    fn missing(&self) -> Vec<String> {
+        let members = self.task.members.iter();
+        members
+            .filter(|member| !self.submissions.contains_key(&member.node))
+            .map(|member| member.name.clone())
+            .collect()
+    }
+
+    fn aggregating(&self) -> RoundPhase {
+        RoundPhase::Aggregating {
+            have: self.submissions.len() as u64,
+            need: self.task.members.len() as u64,
+            missing: self.missing(),
         }
     }
 
     fn tick(&mut self, now: Millis) {
         self.finish(now);
-        if let Some(round) = &self.open {
-            let silent_since = self.heard_at.max(round.deadline_ms);
-            if now > silent_since.saturating_add(SILENCE_MS) {
-                let reason = match self.submissions.is_empty() {
-                    true => format!(
-                        "its leader {} has not closed the batch",
-                        self.task.leader().name
-                    ),
-                    false => format!(
-                        "no aggregate share came from {}",
-                        self.missing().join(" and ")
-                    ),
-                };
-                self.void(reason);
-            }
+        if let Some(round) = &self.open
+            && now > round.deadline_ms.saturating_add(GRACE_MS)
+        {
+            let reason = if self.submissions.is_empty() {
+                let leader = &self.task.leader().name;
+                format!("its leader {leader} has not closed it since the deadline")
+            } else {
+                let missing = self.missing().join(" and ");
+                format!("{missing} has not sent its share of the sum since the deadline")
+            };
+            self.void(reason);
         }
         if self.open.is_none() && !self.is_complete() && !self.paused {
             self.open_next(now);
         }
     }
 
-    /// Names of the members whose aggregate share is not here.
-    pub fn missing(&self) -> Vec<&str> {
-        self.task
-            .members
-            .iter()
-            .filter(|member| !self.submissions.contains_key(&member.node))
-            .map(|member| member.name.as_str())
-            .collect()
-    }
-
     fn fresh_view(&self, round: &RoundOpened) -> OpenRoundView {
+        let need = u64::from(self.task.schedule.min_batch);
         OpenRoundView {
             opened: *round,
-            phase: RoundPhase::WaitingForReports {
-                have: 0,
-                need: u64::from(self.task.schedule.min_batch),
+            phase: match self.submissions.is_empty() {
+                true => RoundPhase::WaitingForReports { have: 0, need },
+                false => self.aggregating(),
             },
             pending: 0,
             verified: 0,
@@ -368,11 +263,9 @@ impl Coordinator {
             return;
         };
         self.last_round = opened.round;
-        self.view = Some(self.fresh_view(&opened));
-        self.heard_at = now;
-        self.furthest = 0;
-        self.open = Some(round);
         self.submissions.clear();
+        self.view = Some(self.fresh_view(&opened));
+        self.open = Some(round);
         self.out.push_back(Output::Open { signed, opened });
         self.out.push_back(Output::Changed);
     }
@@ -389,7 +282,7 @@ impl Coordinator {
         }
     }
 
-    fn progress(&mut self, now: Millis, node: NodeId, progress: Progress) {
+    fn progress(&mut self, node: NodeId, progress: Progress) {
         if node != self.task.leader().node {
             self.out.push_back(Output::Answer(Response::Refused(
                 "only the task's leader reports progress".into(),
@@ -397,15 +290,12 @@ impl Coordinator {
             return;
         }
         self.out.push_back(Output::Answer(Response::Done));
+        let aggregating = self.aggregating();
         let Some(view) = &mut self.view else { return };
         if view.opened.round != progress.round {
             return;
         }
-        // Only a step forward counts: strangers can make a leader talk for ever.
-        if progress.verified > self.furthest {
-            self.furthest = progress.verified;
-            self.heard_at = now;
-        }
+        let before = view.clone();
         if let RoundPhase::Voided { reason } = &progress.phase {
             // A batch that a member has already released is agreed on; it cannot be voided any more.
             if self.submissions.is_empty() {
@@ -425,13 +315,14 @@ impl Coordinator {
             })
             .collect();
         view.phase = match progress.phase {
-            RoundPhase::Aggregating { .. } => RoundPhase::Aggregating {
-                have: self.submissions.len() as u64,
-                need: self.task.members.len() as u64,
-            },
+            RoundPhase::Aggregating { .. } => aggregating,
+            _ if !self.submissions.is_empty() => aggregating,
             other => other,
         };
-        self.out.push_back(Output::Changed);
+        // A leader says the same again and again; nobody need be told each time.
+        if *view != before {
+            self.out.push_back(Output::Changed);
+        }
     }
 
     fn submitted(&mut self, now: Millis, node: NodeId, submission: Submission) {
@@ -467,16 +358,13 @@ impl Coordinator {
             Some(_) => {}
             None => {
                 self.submissions.insert(node, submission.clone());
-                self.heard_at = now;
                 self.out.push_back(Output::StoreShare(node, submission));
             }
         }
         self.out.push_back(Output::Answer(Response::Done));
+        let aggregating = self.aggregating();
         if let Some(view) = &mut self.view {
-            view.phase = RoundPhase::Aggregating {
-                have: self.submissions.len() as u64,
-                need: self.task.members.len() as u64,
-            };
+            view.phase = aggregating;
         }
         self.out.push_back(Output::Changed);
         self.finish(now);

@@ -32,6 +32,7 @@
 )]
 
 pub mod coordinator;
+mod message;
 mod open;
 
 pub use open::{OpenError, OpenedTotal};

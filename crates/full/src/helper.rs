@@ -1,5 +1,7 @@
 //! The helper's side: answering the leader. Pure; the driver keeps the replay cache and the answers.
 
+use std::collections::BTreeSet;
+
 use defim_protocol::{
     Context, Reason, ReportId, SignedText, VerifiedManifest, VerifiedRound,
     batch::{AgreedBatch, BatchError, BatchSummary},
@@ -32,8 +34,15 @@ pub fn prepare(
         id: init.id,
         time_s: init.time_s,
     };
-    let result = Ciphertext::get_decoded(&init.sealed)
-        .map_err(|_| Reason::Malformed)
+    // A claim that is kept for ever must not be made with bytes that no honest report has.
+    let fits = task
+        .vdaf
+        .most_helper_bytes()
+        .is_ok_and(|most| init.sealed.len() <= most);
+    let result = fits
+        .then_some(&init.sealed)
+        .ok_or(Reason::TooLarge)
+        .and_then(|sealed| Ciphertext::get_decoded(sealed).map_err(|_| Reason::Malformed))
         .and_then(|sealed| {
             OpenedShare::open(
                 task,
@@ -58,8 +67,37 @@ pub fn prepare(
     }
 }
 
-/// Agree on a batch: every listed report was verified here, the text says what the leader signed,
-/// and there are at least `min_batch`. `verified` are the ids verified at this node, ascending.
+/// A batch as the leader proposes it.
+#[derive(Debug)]
+pub struct Proposed<'a> {
+    /// The leader's signed summary.
+    pub summary: SignedText,
+    /// The accepted ids, ascending.
+    pub ids: &'a [ReportId],
+    /// Ids that were verified here and that the leader refused, ascending.
+    pub refused: &'a [ReportId],
+}
+
+/// The helper's word on a batch.
+#[derive(Debug)]
+pub enum Agreement {
+    /// Signed.
+    Agreed(Box<AgreedBatch>, SignedText),
+    /// The batch is not that of all reports verified here. Nothing is signed.
+    Differs {
+        /// Verified here, and not in the proposal.
+        missing: Vec<ReportId>,
+        /// In the proposal, and not verified here.
+        unknown: Vec<ReportId>,
+    },
+}
+
+/// Agree on a batch: its reports are all that were verified here, but for those that the leader
+/// counts as refused; the text says what the leader signed, and there are at least `min_batch`.
+/// `verified` are the ids verified at this node, ascending.
+///
+/// A leader that could choose among verified reports could put one person's report into a batch of
+/// its own making. It can still refuse a report; then the signed counts show it.
 ///
 /// # Errors
 ///
@@ -68,17 +106,39 @@ pub fn agree(
     task: &VerifiedManifest,
     round: &VerifiedRound,
     secrets: &Secrets,
-    leader: SignedText,
-    ids: &[ReportId],
+    proposed: Proposed<'_>,
     verified: &[ReportId],
-) -> Result<(AgreedBatch, SignedText), BatchError> {
+) -> Result<Agreement, BatchError> {
+    let Proposed {
+        summary: leader,
+        ids,
+        refused,
+    } = proposed;
     leader.verify(Context::Batch, &task.leader().node)?;
     let claimed = BatchSummary::read(&leader.payload)?;
     let own = BatchSummary::new(claimed.task, claimed.round, ids, claimed.rejected.clone())?;
-    if own != claimed || ids.iter().any(|id| verified.binary_search(id).is_err()) {
+    let listed: BTreeSet<_> = ids.iter().chain(refused).copied().collect();
+    if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);
+    }
+    let held: BTreeSet<_> = verified.iter().copied().collect();
+    if listed != held {
+        return Ok(Agreement::Differs {
+            missing: held.difference(&listed).copied().collect(),
+            unknown: listed.difference(&held).copied().collect(),
+        });
+    }
+    let counted = claimed
+        .rejected
+        .values()
+        .fold(0_u64, |sum, count| sum.saturating_add(*count));
+    if counted < refused.len() as u64 {
+        return Err(BatchError::Uncounted {
+            refused: refused.len() as u64,
+            counted,
+        });
     }
     let signature = SignedText::sign(Context::Batch, leader.payload.clone(), &secrets.node);
     let batch = AgreedBatch::verify(task, round.round, vec![leader, signature.clone()])?;
-    Ok((batch, signature))
+    Ok(Agreement::Agreed(Box::new(batch), signature))
 }

@@ -5,7 +5,7 @@
 //! After a crash a new machine starts from [`Output::LoadState`].
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -25,6 +25,10 @@ pub const PREPARE_REPORTS: usize = 64;
 /// Most report bytes in one message to the helper.
 pub const PREPARE_BYTES: usize = 32 * 1024 * 1024;
 const RETRY_MS: Millis = 1_000;
+/// How often a batch is put together anew after the helper named what differs.
+const AGREE_ATTEMPTS: u32 = 3;
+/// Longest reason of another node that is shown, in characters.
+const REASON_CHARS: usize = 200;
 
 /// What the store holds of the round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct Proposal {
     pub summary: SignedText,
     /// The reports, ascending.
     pub ids: Vec<ReportId>,
+    /// Reports that the helper verified and this node refused, ascending.
+    pub refused: Vec<ReportId>,
 }
 
 /// One report's outcome at this node.
@@ -93,6 +99,9 @@ pub enum Output {
     Ask(Request),
     /// Store outcomes, then answer with [`Input::State`].
     Record(Vec<(ReportId, Outcome)>),
+    /// Refuse these verified reports with [`Reason::MemberDisagrees`], then answer with
+    /// [`Input::State`]; there may be none.
+    Disown(Vec<ReportId>),
     /// Read the ids of all verified reports.
     LoadVerified,
     /// Store the proposal durably.
@@ -135,7 +144,13 @@ pub struct Leader {
     enough_at: Option<Millis>,
     /// The round takes no more reports and prepares what it has.
     draining: bool,
-    helper_down: bool,
+    /// Why the helper does not work, as it is shown.
+    trouble: Option<RoundPhase>,
+    /// The helper has refused the stored proposal and named what differs.
+    reselect: bool,
+    /// What the helper has verified and the refused proposal did not have.
+    missing: BTreeSet<ReportId>,
+    attempts: u32,
     retry_at: Millis,
     step: Step,
     phase: Option<RoundPhase>,
@@ -165,7 +180,10 @@ impl Leader {
             proposal: None,
             enough_at: None,
             draining: false,
-            helper_down: false,
+            trouble: None,
+            reselect: false,
+            missing: BTreeSet::new(),
+            attempts: 0,
             retry_at: 0,
             step: Step::Idle,
             phase: None,
@@ -207,7 +225,7 @@ impl Leader {
             (_, Step::Done) => self.step = Step::Done,
             (Input::State { counts, proposal }, Step::Loading | Step::Recording | Step::Idle) => {
                 self.counts = counts;
-                self.proposal = proposal;
+                self.proposal = proposal.filter(|_| !self.reselect);
                 self.loaded = true;
                 self.decide(now);
             }
@@ -220,6 +238,7 @@ impl Leader {
                 self.show(RoundPhase::Aggregating {
                     have: 0,
                     need: self.task.members.len() as u64,
+                    missing: Vec::new(),
                 });
             }
             (Input::Tick, Step::Idle) => self.decide(now),
@@ -247,7 +266,9 @@ impl Leader {
         }
         let need = u64::from(self.task.schedule.min_batch);
         let have = self.counts.verified;
-        if have >= need && self.enough_at.is_none() {
+        if have < need {
+            self.enough_at = None;
+        } else if self.enough_at.is_none() {
             self.enough_at = Some(now);
         }
         let late = now > self.round.deadline_ms;
@@ -259,8 +280,10 @@ impl Leader {
         if self.counts.pending > 0 && !full {
             self.show_waiting(have, need);
             self.step = Step::Loading;
+            // Never more than still fit: the batch is all that both members have verified.
+            let room = usize::try_from(self.max_batch() - have).unwrap_or(usize::MAX);
             self.out.push_back(Output::LoadPending {
-                reports: PREPARE_REPORTS,
+                reports: PREPARE_REPORTS.min(room),
                 bytes: PREPARE_BYTES,
             });
         } else if self.draining && have >= need {
@@ -272,16 +295,14 @@ impl Leader {
                 "{have} contributions by the deadline, {need} are needed"
             ));
         } else {
-            self.helper_down = false;
+            self.trouble = None;
             self.show_waiting(have, need);
         }
     }
 
     fn show_waiting(&mut self, have: u64, need: u64) {
-        let phase = if self.helper_down {
-            RoundPhase::WaitingForMember {
-                member: self.task.helper().name.clone(),
-            }
+        let phase = if let Some(trouble) = &self.trouble {
+            trouble.clone()
         } else if self.draining {
             RoundPhase::Closing
         } else if have >= need {
@@ -375,9 +396,10 @@ impl Leader {
     fn finish(&mut self, now: Millis, pending: Vec<LeaderPending>, answer: Option<Response>) {
         let answers = match answer {
             Some(Response::Prepared(answers)) if answers.len() == pending.len() => answers,
+            Some(Response::Refused(why)) => return self.helper_refused(now, &why),
             _ => return self.helper_failed(now),
         };
-        self.helper_down = false;
+        self.trouble = None;
         let outcomes = pending
             .into_iter()
             .zip(answers)
@@ -398,16 +420,26 @@ impl Leader {
     }
 
     fn helper_failed(&mut self, now: Millis) {
-        self.helper_down = true;
-        self.retry_at = now + RETRY_MS;
-        self.step = Step::Idle;
-        self.show(RoundPhase::WaitingForMember {
-            member: self.task.helper().name.clone(),
-        });
+        let member = self.task.helper().name.clone();
+        self.stand_by(now, RoundPhase::WaitingForMember { member });
     }
 
-    fn propose(&mut self, now: Millis, mut ids: Vec<ReportId>) {
-        ids.truncate(self.task.schedule.max_batch as usize);
+    fn helper_refused(&mut self, now: Millis, why: &str) {
+        let member = self.task.helper().name.clone();
+        let reason = why.chars().take(REASON_CHARS).collect();
+        self.stand_by(now, RoundPhase::MemberRefuses { member, reason });
+    }
+
+    fn stand_by(&mut self, now: Millis, trouble: RoundPhase) {
+        self.trouble = Some(trouble.clone());
+        self.retry_at = now + RETRY_MS;
+        self.step = Step::Idle;
+        self.show(trouble);
+    }
+
+    fn propose(&mut self, now: Millis, ids: Vec<ReportId>) {
+        let own: BTreeSet<_> = ids.iter().copied().collect();
+        let refused: Vec<_> = self.missing.difference(&own).copied().collect();
         let mut rejected = BTreeMap::new();
         for (code, count) in &self.counts.rejected {
             let slug =
@@ -418,7 +450,12 @@ impl Leader {
             .and_then(|summary| summary.sign(&self.secrets.node));
         match signed {
             Ok(summary) => {
-                let proposal = Proposal { summary, ids };
+                let proposal = Proposal {
+                    summary,
+                    ids,
+                    refused,
+                };
+                self.reselect = false;
                 // Stored first: after a crash the helper must be asked about the very same batch.
                 self.out.push_back(Output::Propose(proposal.clone()));
                 self.proposal = Some(proposal.clone());
@@ -435,6 +472,7 @@ impl Leader {
         self.out.push_back(Output::Ask(Request::Close {
             summary: proposal.summary.clone(),
             ids: proposal.ids.clone(),
+            refused: proposal.refused.clone(),
         }));
         self.step = Step::Agreeing(proposal);
     }
@@ -445,7 +483,7 @@ impl Leader {
                 let signatures = vec![proposal.summary, signature];
                 match AgreedBatch::verify(&self.task, self.round.round, signatures) {
                     Ok(batch) => {
-                        self.helper_down = false;
+                        self.trouble = None;
                         self.step = Step::Releasing;
                         self.out.push_back(Output::Release {
                             batch,
@@ -455,11 +493,40 @@ impl Leader {
                     Err(_) => self.helper_failed(now),
                 }
             }
+            Some(Response::Differs { missing, unknown }) => {
+                self.differs(&proposal, missing, &unknown);
+            }
             Some(Response::Refused(why)) => {
                 let helper = self.task.helper().name.clone();
                 self.void(format!("{helper} does not agree on the batch: {why}"));
             }
             _ => self.helper_failed(now),
         }
+    }
+
+    /// The helper has signed nothing, so another batch may be proposed: without what it lacks, and
+    /// with what it has or, where this node refused a report, with that said.
+    fn differs(&mut self, proposal: &Proposal, missing: Vec<ReportId>, unknown: &[ReportId]) {
+        self.attempts += 1;
+        if self.attempts > AGREE_ATTEMPTS {
+            let helper = self.task.helper().name.clone();
+            return self.void(format!(
+                "{helper} has verified other reports than its leader, again and again"
+            ));
+        }
+        self.missing = missing
+            .into_iter()
+            .chain(proposal.refused.iter().copied())
+            .filter(|id| !unknown.contains(id))
+            .collect();
+        let lacking = proposal
+            .ids
+            .iter()
+            .filter(|id| unknown.contains(id))
+            .copied()
+            .collect();
+        self.reselect = true;
+        self.step = Step::Recording;
+        self.out.push_back(Output::Disown(lacking));
     }
 }

@@ -34,8 +34,12 @@ pub fn accept_upload(
     now: Millis,
     bytes: Vec<u8>,
 ) -> Result<AcceptedReport, Reason> {
-    // Nobody can fill a node with what only looks like a report.
-    if bytes.len() > task.report_bytes() {
+    // The leader can open its own share only; without the exact bound the other one could be anything.
+    let most = task
+        .vdaf
+        .most_report_bytes()
+        .map_err(|_| Reason::UnknownTask)?;
+    if bytes.len() > most.min(limits::REPORT_BYTES) {
         return Err(Reason::TooLarge);
     }
     if now > round.deadline_ms {

@@ -77,7 +77,7 @@ pub enum NetError {
     #[error("the address {0} cannot be used")]
     Address(String),
     /// Listening failed.
-    #[error("cannot listen on {address}: {why}")]
+    #[error("cannot listen on {address}: {why}; stop what uses the port, or choose another")]
     Listen {
         /// Where.
         address: String,
@@ -190,6 +190,20 @@ pub fn address_of(
     ])
 }
 
+/// What an error says, or what is behind it: transports wrap the system's word in errors that say
+/// nothing themselves.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        let text = error.to_string();
+        if !text.is_empty() {
+            return text;
+        }
+        at = error.source();
+    }
+    format!("{error:?}")
+}
+
 fn listen_address(at: SocketAddr, udp: bool, rest: &[Protocol<'static>]) -> Multiaddr {
     let ip = match at.ip() {
         IpAddr::V4(ip) => Protocol::Ip4(ip),
@@ -245,7 +259,7 @@ impl Endpoint {
             let text = address.to_string();
             let id = swarm.listen_on(address).map_err(|e| NetError::Listen {
                 address: text.clone(),
-                why: e.to_string(),
+                why: reason(&e),
             })?;
             wanted.insert(id, text);
         }
@@ -263,7 +277,7 @@ impl Endpoint {
                     let address = wanted.remove(&listener_id).unwrap_or_default();
                     return Err(NetError::Listen {
                         address,
-                        why: error.to_string(),
+                        why: reason(&error),
                     });
                 }
                 SwarmEvent::ListenerClosed {
@@ -274,7 +288,10 @@ impl Endpoint {
                     let address = wanted.remove(&listener_id).unwrap_or_default();
                     return Err(NetError::Listen {
                         address,
-                        why: format!("{reason:?}"),
+                        why: match reason {
+                            Ok(()) => "it was closed at once".to_owned(),
+                            Err(error) => self::reason(&error),
+                        },
                     });
                 }
                 _ => {}

@@ -15,6 +15,8 @@ const CHUNK: u8 = 3;
 const VERDICT: u8 = 4;
 /// Most bytes of a chunk.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Least bytes of a chunk, but for a report's last: each is stored by itself, at a cost of its own.
+pub const LEAST_CHUNK_BYTES: usize = 4 * 1024;
 const CONTROL_BYTES: usize = 1024;
 
 /// What an upload is about.
@@ -200,6 +202,9 @@ pub async fn serve_upload<S: AsyncRead + AsyncWrite + Unpin, H: UploadHandler>(
             return Err(UploadError::Protocol(
                 "a chunk is empty or goes past the report's length",
             ));
+        }
+        if chunk.payload.len() < LEAST_CHUNK_BYTES && next < begin.length {
+            return Err(UploadError::Protocol("a chunk is too small"));
         }
         if let Err(verdict) = handler.append(&begin, offset, &chunk.payload).await {
             return Ok(send(stream, &control(VERDICT, &verdict)?).await?);

@@ -274,6 +274,36 @@ async fn an_address_that_is_taken_is_named() {
         error.to_string().contains(&address.port().to_string()),
         "{error}"
     );
+    let said = error.to_string();
+    assert!(
+        said.contains("in use") && said.contains("choose another"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crumbs_are_not_stored_one_by_one() {
+    let keeper = Keeper::default();
+    let server = server(keeper.clone()).await;
+    let client = client().await;
+    let mut stream = client
+        .open(server.node_key(), &only(&server, "/tcp/"), UPLOAD, DEADLINE)
+        .await
+        .unwrap();
+    let begin = Begin {
+        task: [1; 32],
+        report_id: [9; 16],
+        length: 100_000,
+        digest: [0; 32],
+    };
+    let frame = |kind, payload| Frame { kind, payload };
+    let payload = postcard::to_allocvec(&begin).unwrap();
+    write_frame(&mut stream, &frame(1, payload)).await.unwrap();
+    let resume = read_frame(&mut stream, |_| Some(1 << 10)).await.unwrap();
+    assert_eq!(resume.kind, 2);
+    write_frame(&mut stream, &frame(3, vec![7])).await.unwrap();
+    assert!(read_frame(&mut stream, |_| Some(1 << 10)).await.is_err());
+    assert!(keeper.0.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

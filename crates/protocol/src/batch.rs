@@ -57,6 +57,14 @@ pub enum BatchError {
     /// The ids are not those of the root.
     #[error("the batch's report ids are not those of its root")]
     WrongIds,
+    /// The leader leaves out reports without counting them as refused.
+    #[error("{refused} verified reports are left out, but only {counted} are counted as refused")]
+    Uncounted {
+        /// Left out.
+        refused: u64,
+        /// Refused by the summary.
+        counted: u64,
+    },
 }
 
 impl BatchSummary {

@@ -51,6 +51,7 @@ pub mod report;
 mod round;
 pub mod seal;
 mod signed;
+mod size;
 pub mod vdaf;
 pub mod wire;
 

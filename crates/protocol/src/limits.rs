@@ -2,7 +2,8 @@
 
 /// Longest task manifest, in bytes.
 pub const MANIFEST_BYTES: usize = 256 * 1024;
-/// Longest encoded report, in bytes: a 16-bit update of 100,000 coordinates takes 25.7 MB.
+/// Longest encoded report of any task, in bytes. A task takes no more than its own reports have:
+/// [`crate::vdaf::VdafSpec::most_report_bytes`].
 pub const REPORT_BYTES: usize = 64 * 1024 * 1024;
 /// Longest message between servers, in bytes.
 pub const SERVER_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
@@ -14,5 +15,9 @@ pub const BATCH_REPORTS: usize = 1_000_000;
 pub const DIMENSION: usize = 1_000_000;
 /// How far a report's time may lie ahead of the receiver's clock, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
+/// Shortest time a round is open, in milliseconds: training and proving take seconds.
+pub const ROUND_MS: u64 = 1000;
+/// Longest body of a request to the API, in bytes: a task with its schema.
+pub const API_BODY_BYTES: usize = MANIFEST_BYTES;
 /// How long a name may be, in characters.
 pub const NAME_CHARS: usize = 80;

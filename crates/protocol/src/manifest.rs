@@ -157,14 +157,6 @@ impl Manifest {
         Ok(())
     }
 
-    /// Longest report of this task, in bytes: what its VDAF gives, sealed and framed.
-    pub fn report_bytes(&self) -> usize {
-        /// Metadata, lengths, key ids, encapsulated keys, tags and extensions take less than this.
-        const FRAME: usize = 1024;
-        let (public, leader, helper) = self.vdaf.share_lengths().unwrap_or_default();
-        (public + leader + helper + FRAME).min(limits::REPORT_BYTES)
-    }
-
     /// Sign this manifest. The result's text decides the task id.
     ///
     /// # Errors

@@ -144,6 +144,13 @@ pub enum RoundPhase {
         /// The member's name.
         member: String,
     },
+    /// A committee member answers, and refuses; reports are kept while its operator looks at it.
+    MemberRefuses {
+        /// The member's name.
+        member: String,
+        /// What it says.
+        reason: String,
+    },
     /// Closed; the members agree on the batch.
     Closing,
     /// The aggregation node waits for aggregate shares.
@@ -152,6 +159,9 @@ pub enum RoundPhase {
         have: u64,
         /// Shares needed.
         need: u64,
+        /// Names of the members whose share is missing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing: Vec<String>,
     },
     /// The new model is published.
     Finished,
@@ -189,8 +199,19 @@ impl RoundPhase {
                 )
             }
             Self::Closing => "The committee is agreeing on the batch".into(),
-            Self::Aggregating { have, need } => {
-                format!("Adding the committee's shares ({have} of {need} are here)")
+            Self::MemberRefuses { member, reason } => {
+                format!("Full node {member} refuses to go on: {reason}")
+            }
+            Self::Aggregating {
+                have,
+                need,
+                missing,
+            } => {
+                let waiting = match missing.is_empty() {
+                    true => String::new(),
+                    false => format!("; waiting for {}", missing.join(" and ")),
+                };
+                format!("Adding the committee's shares ({have} of {need} are here{waiting})")
             }
             Self::Finished => "Finished; the new model is published".into(),
             Self::Voided { reason } => format!("Ended without a result: {reason}"),
@@ -203,7 +224,10 @@ impl RoundPhase {
     pub fn accepts_reports(&self) -> bool {
         matches!(
             self,
-            Self::WaitingForReports { .. } | Self::Settling { .. } | Self::WaitingForMember { .. }
+            Self::WaitingForReports { .. }
+                | Self::Settling { .. }
+                | Self::WaitingForMember { .. }
+                | Self::MemberRefuses { .. }
         )
     }
 }

@@ -51,6 +51,8 @@ pub enum Request {
         summary: SignedText,
         /// The accepted ids, ascending.
         ids: Vec<ReportId>,
+        /// Ids that the helper verified and the leader refused, ascending; counted as refused.
+        refused: Vec<ReportId>,
     },
     /// Member to aggregation node: a released aggregate share.
     Submit(Submission),
@@ -75,6 +77,13 @@ pub enum Response {
     Later(String),
     /// To [`Request::Hello`]: the node's multiaddresses.
     Here(Vec<String>),
+    /// To [`Request::Close`]: the batch is not that of all reports verified here. Nothing was signed.
+    Differs {
+        /// Verified here, and neither accepted nor refused in the question.
+        missing: Vec<ReportId>,
+        /// In the question, and not verified here.
+        unknown: Vec<ReportId>,
+    },
 }
 
 /// Reports that a leader asks its helper to prepare.

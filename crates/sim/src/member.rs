@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_full::{
     AggregateBuilder, ReleaseError,
-    helper::{self, Prepared},
+    helper::{self, Agreement, Prepared, Proposed},
     leader::{Counts, Proposal},
 };
 use defim_protocol::{
@@ -53,6 +53,15 @@ impl Shelf {
     /// Count a refusal.
     pub fn reject(&mut self, reason: Reason) {
         *self.rejected.entry(reason.code()).or_default() += 1;
+    }
+
+    /// Refuse verified reports that the other member does not have.
+    pub fn disown(&mut self, ids: &[ReportId]) {
+        for id in ids {
+            if self.verified.remove(id).is_some() {
+                self.reject(Reason::MemberDisagrees);
+            }
+        }
     }
 
     /// Add the shares of an agreed batch and let the sum go.
@@ -132,12 +141,22 @@ impl Helper<'_> {
         &mut self,
         summary: SignedText,
         ids: &[ReportId],
+        refused: &[ReportId],
     ) -> Result<(Response, Option<Submission>), ReleaseError> {
         let verified: Vec<_> = self.shelf.verified.keys().copied().collect();
-        match helper::agree(self.task, self.round, self.secrets, summary, ids, &verified) {
-            Ok((batch, signature)) => {
-                let submission = self.shelf.release(self.task, batch, ids)?;
+        let proposed = Proposed {
+            summary,
+            ids,
+            refused,
+        };
+        match helper::agree(self.task, self.round, self.secrets, proposed, &verified) {
+            Ok(Agreement::Agreed(batch, signature)) => {
+                self.shelf.disown(refused);
+                let submission = self.shelf.release(self.task, *batch, ids)?;
                 Ok((Response::Agreed(signature), Some(submission)))
+            }
+            Ok(Agreement::Differs { missing, unknown }) => {
+                Ok((Response::Differs { missing, unknown }, None))
             }
             Err(error) => Ok((Response::Refused(error.to_string()), None)),
         }

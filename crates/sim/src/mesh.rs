@@ -160,14 +160,6 @@ impl Mesh {
     ///
     /// The public reason; nothing is stored then.
     pub fn upload(&mut self, bytes: Vec<u8>) -> Result<(), Reason> {
-        let result = self.try_upload(bytes);
-        if let Err(reason) = result {
-            self.leader_shelf.reject(reason);
-        }
-        result
-    }
-
-    fn try_upload(&mut self, bytes: Vec<u8>) -> Result<(), Reason> {
         let round = self.coordinator.open_round().ok_or(Reason::RoundClosed)?;
         let report = accept_upload(&self.manifest, round, &self.leader.sealing, self.now, bytes)?;
         if let Some(first) = self.leader_shelf.seen.get(&report.id) {
@@ -303,6 +295,10 @@ impl Mesh {
                 }
                 Some(self.state())
             }
+            O::Disown(ids) => {
+                self.leader_shelf.disown(&ids);
+                Some(self.state())
+            }
             O::LoadVerified => Some(I::Verified(
                 self.leader_shelf.verified.keys().copied().collect(),
             )),
@@ -360,9 +356,14 @@ impl Mesh {
             Request::Prepare(request) => Some(timed(clock, &mut steps.verify_ms, || {
                 helper.prepare(&request)
             })),
-            Request::Close { summary, ids } => {
-                let (response, submission) =
-                    timed(clock, &mut steps.add_ms, || helper.close(summary, &ids))?;
+            Request::Close {
+                summary,
+                ids,
+                refused,
+            } => {
+                let (response, submission) = timed(clock, &mut steps.add_ms, || {
+                    helper.close(summary, &ids, &refused)
+                })?;
                 if let Some(submission) = submission {
                     let from = self.helper.node.id();
                     let start = clock();

@@ -211,17 +211,54 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
-    /// How the task's rounds ended, in order.
+    /// How many of the task's rounds ended with a model.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn history(&self, task: TaskKey) -> Result<Vec<RoundRecord>, StoreError> {
-        let rows = sqlx::query("SELECT round, model, metrics, reports, rejected, void_reason, finished FROM result WHERE task = ? ORDER BY round")
+    pub async fn rounds_done(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS count FROM result WHERE task = ? AND model IS NOT NULL",
+        )
+        .bind(task.as_slice())
+        .fetch_one(&self.pool)
+        .await?;
+        number(&row, "count")
+    }
+
+    /// How many reports all of the task's rounds have counted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn reports_counted(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT coalesce(sum(reports), 0) AS sum FROM result WHERE task = ?")
             .bind(task.as_slice())
+            .fetch_one(&self.pool)
+            .await?;
+        number(&row, "sum")
+    }
+
+    /// How the task's rounds ended, in order: the last `limit` of those before round `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn history(
+        &self,
+        task: TaskKey,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<RoundRecord>, StoreError> {
+        let before = before.unwrap_or(i64::MAX as u64).min(i64::MAX as u64);
+        let rows = sqlx::query("SELECT round, model, metrics, reports, rejected, void_reason, finished FROM result WHERE task = ? AND round < ? ORDER BY round DESC LIMIT ?")
+            .bind(task.as_slice())
+            .bind(signed(before)?)
+            .bind(signed(limit)?)
             .fetch_all(&self.pool)
             .await?;
         rows.iter()
+            .rev()
             .map(|row| {
                 let model: Option<Vec<u8>> = row.try_get("model")?;
                 Ok(RoundRecord {

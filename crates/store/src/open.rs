@@ -4,24 +4,16 @@ use std::{path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     Row as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 
 use crate::StoreError;
 
 /// Layouts, oldest first. A released one is never changed; a new one is appended.
 const LAYOUTS: &[&str] = &[include_str!("layout_1.sql")];
-
-/// Make a folder that no other user of the machine can look into.
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
 
 /// A node's store. Clones share one pool.
 #[derive(Debug, Clone)]
@@ -36,20 +28,44 @@ impl WorkStore {
     ///
     /// [`StoreError`] if the file cannot be used or was made by a later version.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        if let Some(folder) = path.as_ref().parent() {
-            private_folder(folder).map_err(sqlx::Error::Io)?;
-        }
+        let path = path.as_ref();
+        let named = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        for_owner_only(path).map_err(|e| named(sqlx::Error::Io(e)))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // What was acknowledged survives a power cut, not only a killed process.
             .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            // What is deleted is overwritten: a report's body does not stay behind in a free page.
+            // Bodies and shares that are deleted are overwritten, and their room is given back.
             .pragma("secure_delete", "ON")
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
-        Self::prepare(options).await
+        match Self::prepare(options).await {
+            Err(StoreError::Database(source)) => Err(named(source)),
+            result => result,
+        }
+    }
+
+    /// Give the room of what was deleted back to the disk, and empty the journal, which still holds
+    /// it. To be called when a round has ended, and now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; it is done the next time.
+    pub async fn tidy(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        sqlx::raw_sql("PRAGMA incremental_vacuum")
+            .execute(&mut *connection)
+            .await?;
+        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
     }
 
     /// A store that is gone when it is dropped, for tests and simulations.
@@ -93,6 +109,55 @@ impl WorkStore {
             .await?;
         }
         tx.commit().await?;
-        Ok(Self { pool })
+        let store = Self { pool };
+        store.allow_tidying().await?;
+        Ok(store)
     }
+
+    /// A file made by an earlier build never gives room back; it must be written anew once.
+    async fn allow_tidying(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mode: i64 = sqlx::query("PRAGMA auto_vacuum")
+            .fetch_one(&mut *connection)
+            .await?
+            .try_get(0)?;
+        if mode == 0 {
+            sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Make the folder and the file, and let nobody but their owner read them. SQLite gives its journal
+/// the rights of the file.
+fn for_owner_only(path: &Path) -> std::io::Result<()> {
+    let mut folders = std::fs::DirBuilder::new();
+    folders.recursive(true);
+    let mut file = std::fs::OpenOptions::new();
+    file.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        folders.mode(0o700);
+        file.mode(0o600);
+    }
+    if let Some(folder) = path.parent() {
+        folders.create(folder)?;
+    }
+    let file = file.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    // Those of an earlier start.
+    #[cfg(unix)]
+    for ending in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        if std::fs::exists(&name)? {
+            std::fs::set_permissions(&name, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        }
+    }
+    drop(file);
+    Ok(())
 }

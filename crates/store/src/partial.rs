@@ -5,9 +5,15 @@ use crate::{
     row::{array, bytes, number, signed},
 };
 
+/// How long an upload that has sent something may stand still before it makes room, milliseconds.
+const STILL_MS: u64 = 10_000;
+/// How long one that has sent nothing may, milliseconds.
+const EMPTY_MS: u64 = 1_000;
+
 impl WorkStore {
     /// Begin or go on with an upload; gives how many bytes are held. Other length or digest under
-    /// the same id starts anew.
+    /// the same id starts anew. Where there is no room, uploads that stand still make it: claims that
+    /// cost their sender nothing must not keep others out.
     ///
     /// # Errors
     ///
@@ -36,7 +42,7 @@ impl WorkStore {
             && number(row, "length")? == length
             && array::<32>(row, "digest")? == digest
         {
-            let held = number(row, "held");
+            let held = number(row, "held")?;
             sqlx::query("UPDATE partial SET touched = ? WHERE task = ? AND id = ?")
                 .bind(signed(now)?)
                 .bind(task.as_slice())
@@ -44,7 +50,7 @@ impl WorkStore {
                 .execute(&mut *tx)
                 .await?;
             tx.commit().await?;
-            return held;
+            return Ok(held);
         }
         sqlx::query("DELETE FROM partial WHERE task = ? AND id = ?")
             .bind(task.as_slice())
@@ -55,10 +61,23 @@ impl WorkStore {
             sqlx::query("SELECT count(*) AS count, coalesce(sum(length), 0) AS bytes FROM partial")
                 .fetch_one(&mut *tx)
                 .await?;
-        if number(&all, "count")? >= max_count
-            || number(&all, "bytes")?.saturating_add(length) > max_bytes
-        {
-            return Err(StoreError::PartialsFull);
+        let (mut count, mut claimed) = (number(&all, "count")?, number(&all, "bytes")?);
+        while count >= max_count || claimed.saturating_add(length) > max_bytes {
+            let still = sqlx::query(
+                "SELECT rowid, length FROM partial
+                 WHERE touched < ?1 OR (held = 0 AND touched < ?2) ORDER BY touched LIMIT 1",
+            )
+            .bind(signed(now.saturating_sub(STILL_MS))?)
+            .bind(signed(now.saturating_sub(EMPTY_MS))?)
+            .fetch_optional(&mut *tx)
+            .await?
+            .ok_or(StoreError::PartialsFull)?;
+            sqlx::query("DELETE FROM partial WHERE rowid = ?")
+                .bind(signed(number(&still, "rowid")?)?)
+                .execute(&mut *tx)
+                .await?;
+            count = count.saturating_sub(1);
+            claimed = claimed.saturating_sub(number(&still, "length")?);
         }
         sqlx::query(
             "INSERT INTO partial (task, id, length, digest, touched) VALUES (?, ?, ?, ?, ?)",
@@ -85,15 +104,17 @@ impl WorkStore {
         id: ReportKey,
         offset: u64,
         piece: &[u8],
+        now: u64,
     ) -> Result<u64, StoreError> {
         let mut tx = self.pool.begin().await?;
         let grown = sqlx::query(
-            "UPDATE partial SET held = held + ?1 WHERE task = ?2 AND id = ?3 AND held = ?4 AND held + ?1 <= length",
+            "UPDATE partial SET held = held + ?1, touched = ?5 WHERE task = ?2 AND id = ?3 AND held = ?4 AND held + ?1 <= length",
         )
         .bind(signed(piece.len() as u64)?)
         .bind(task.as_slice())
         .bind(id.as_slice())
         .bind(signed(offset)?)
+        .bind(signed(now)?)
         .execute(&mut *tx)
         .await?;
         if grown.rows_affected() != 1 {
@@ -169,7 +190,20 @@ impl WorkStore {
         Ok(())
     }
 
-    /// Forget uploads that were not begun or resumed since this time; gives how many.
+    /// Forget all unfinished uploads of a task: its round is over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn partial_drop_all(&self, task: TaskKey) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM partial WHERE task = ?")
+            .bind(task.as_slice())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Forget uploads of which nothing came since this time; gives how many.
     ///
     /// # Errors
     ///

@@ -201,7 +201,8 @@ impl WorkStore {
         })
     }
 
-    /// Reports whose proof is still to be checked, in order of arrival.
+    /// Reports whose proof is still to be checked, in order of arrival: at most `limit`, and at most
+    /// `max_bytes` of them together, but at least one. No more than that is ever read.
     ///
     /// # Errors
     ///
@@ -213,31 +214,56 @@ impl WorkStore {
         limit: u64,
         max_bytes: u64,
     ) -> Result<Vec<PendingReport>, StoreError> {
-        // Lengths are added up before any body is read; the first is always taken.
-        let rows = sqlx::query(
-            "WITH next AS (
-                SELECT arrival, length(body) AS length FROM report
-                WHERE task = ?1 AND round = ?2 AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?3
-             ), summed AS (
-                SELECT arrival, length, sum(length) OVER (ORDER BY arrival) AS total FROM next
-             )
-             SELECT id, body FROM report WHERE arrival IN
-                (SELECT arrival FROM summed WHERE total <= ?4 OR total = length) ORDER BY arrival",
-        )
+        let rows = sqlx::query("SELECT arrival, length(body) AS length FROM report WHERE task = ? AND round = ? AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?")
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(signed(limit)?)
-            .bind(signed(max_bytes)?)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(PendingReport {
-                    id: array(row, "id")?,
-                    bytes: bytes(row, "body")?,
-                })
-            })
-            .collect()
+        let (mut held, mut reports) = (0_u64, Vec::new());
+        for row in &rows {
+            held = held.saturating_add(number(row, "length")?);
+            if held > max_bytes && !reports.is_empty() {
+                break;
+            }
+            let report = sqlx::query("SELECT id, body FROM report WHERE arrival = ?")
+                .bind(row.try_get::<i64, _>("arrival")?)
+                .fetch_one(&self.pool)
+                .await?;
+            reports.push(PendingReport {
+                id: array(&report, "id")?,
+                bytes: bytes(&report, "body")?,
+            });
+        }
+        Ok(reports)
+    }
+
+    /// Refuse reports that were verified here after all; their shares go.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn disown_reports(
+        &self,
+        task: TaskKey,
+        round: u64,
+        ids: &[ReportKey],
+        reason: u16,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        for id in ids {
+            sqlx::query(
+                "UPDATE report SET state = 2, reason = ?, out_share = NULL, response = NULL
+                 WHERE task = ? AND id = ? AND round = ? AND state = 1",
+            )
+            .bind(i64::from(reason))
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .bind(signed(round)?)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// How many reports the round has.
@@ -251,8 +277,7 @@ impl WorkStore {
         round: u64,
     ) -> Result<ReportCounts, StoreError> {
         let rows = sqlx::query(
-            "SELECT state, coalesce(reason, 0) AS reason, count(*) AS count FROM report WHERE task = ?1 AND round = ?2 GROUP BY 1, 2
-             UNION ALL SELECT 2, reason, count FROM refusal WHERE task = ?1 AND round = ?2",
+            "SELECT state, coalesce(reason, 0) AS reason, count(*) AS count FROM report WHERE task = ?1 AND round = ?2 GROUP BY 1, 2",
         )
         .bind(task.as_slice())
         .bind(signed(round)?)
@@ -382,28 +407,6 @@ impl WorkStore {
             .fetch_optional(&self.pool)
             .await?;
         row.map(|row| array(&row, "digest")).transpose()
-    }
-
-    /// Count a report that was refused before it was stored.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn count_rejection(
-        &self,
-        task: TaskKey,
-        round: u64,
-        reason: u16,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO refusal VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-        )
-        .bind(task.as_slice())
-        .bind(signed(round)?)
-        .bind(i64::from(reason))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 
     /// Ids of all verified reports of an open round, ascending.

@@ -127,7 +127,11 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
         .record_outcomes(TASK, 1, &[([1; 16], verified(1))])
         .await
         .unwrap();
-    store.count_rejection(TASK, 1, 6).await.unwrap();
+    store.put_report(report(3, 3)).await.unwrap();
+    store
+        .record_outcomes(TASK, 1, &[([3; 16], Outcome::Rejected { reason: 6 })])
+        .await
+        .unwrap();
     let batch = |ids: Vec<[u8; 16]>| ClosedBatch {
         summary: b"summary".to_vec(),
         signatures: b"signatures".to_vec(),
@@ -174,27 +178,27 @@ async fn a_broken_upload_goes_on_where_it_stopped_and_never_elsewhere() {
     assert_eq!(begin(10, 1).await.unwrap(), 0);
     assert_eq!(
         store
-            .partial_append(TASK, [1; 16], 0, b"01234")
+            .partial_append(TASK, [1; 16], 0, b"01234", 0)
             .await
             .unwrap(),
         5
     );
     assert_eq!(begin(10, 1).await.unwrap(), 5);
-    let elsewhere = store.partial_append(TASK, [1; 16], 0, b"x").await;
+    let elsewhere = store.partial_append(TASK, [1; 16], 0, b"x", 0).await;
     assert!(matches!(
         elsewhere,
         Err(StoreError::WrongOffset { asked: 0, held: 5 })
     ));
     assert!(
         store
-            .partial_append(TASK, [1; 16], 5, b"567890")
+            .partial_append(TASK, [1; 16], 5, b"567890", 0)
             .await
             .is_err(),
         "over its length"
     );
     assert_eq!(store.partial_finish(TASK, [1; 16]).await.unwrap(), None);
     store
-        .partial_append(TASK, [1; 16], 5, b"56789")
+        .partial_append(TASK, [1; 16], 5, b"56789", 0)
         .await
         .unwrap();
     assert_eq!(
@@ -242,8 +246,139 @@ async fn a_round_completes_with_its_model_and_forgets_the_shares() {
         .void_aggregation_round(TASK, 2, "short", 10)
         .await
         .unwrap();
-    let history = store.history(TASK).await.unwrap();
+    let history = store.history(TASK, None, 100).await.unwrap();
     assert_eq!(history.len(), 2);
     assert_eq!(history[1].void_reason.as_deref(), Some("short"));
     assert_eq!(store.latest_model(TASK).await.unwrap().unwrap().0, b"model");
+}
+
+fn holds(folder: &std::path::Path, planted: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        bytes.windows(planted.len()).any(|piece| piece == planted)
+    })
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_gone_from_the_disk_and_what_is_there_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("node");
+    let store = WorkStore::open(folder.join("work.db")).await.unwrap();
+    store.put_task(TASK, b"manifest", 5).await.unwrap();
+    store.put_round(TASK, 1, b"round", 6).await.unwrap();
+    let planted = b"planted body of a report";
+    let bytes = planted.repeat(4_000);
+    let length = bytes.len() as u64;
+    store
+        .put_report(NewReport {
+            bytes,
+            ..report(1, 1)
+        })
+        .await
+        .unwrap();
+    assert!(holds(&folder, planted));
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    store.tidy().await.unwrap();
+    let full = std::fs::metadata(folder.join("work.db")).unwrap().len();
+    store.void_round(TASK, 1, "short").await.unwrap();
+    store.tidy().await.unwrap();
+    assert!(!holds(&folder, planted));
+    let left = std::fs::metadata(folder.join("work.db")).unwrap().len();
+    assert!(left + length / 2 < full, "{full} bytes, then {left}");
+}
+
+#[tokio::test]
+async fn a_store_of_an_earlier_build_is_tidied_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("work.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let old = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::raw_sql(include_str!("../src/layout_1.sql"))
+        .execute(&old)
+        .await
+        .unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 1")
+        .execute(&old)
+        .await
+        .unwrap();
+    old.close().await;
+    let store = WorkStore::open(&path).await.unwrap();
+    store.put_task(TASK, b"manifest", 5).await.unwrap();
+    store.put_round(TASK, 1, b"round", 6).await.unwrap();
+    let big = NewReport {
+        bytes: vec![7; 400_000],
+        ..report(1, 1)
+    };
+    store.put_report(big).await.unwrap();
+    store.void_round(TASK, 1, "short").await.unwrap();
+    store.tidy().await.unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 200_000);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("work.db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    let error = WorkStore::open(&path).await.unwrap_err().to_string();
+    assert!(error.contains("work.db"), "{error}");
+    assert!(error.contains("backup"), "{error}");
+    assert!(!error.contains("free space"), "{error}");
+}
+
+#[tokio::test]
+async fn claims_that_stand_still_do_not_keep_others_out() {
+    let store = store().await;
+    let begin = |id: u8, now: u64| store.partial_begin(TASK, [id; 16], 50, [id; 32], now, 1_000, 4);
+    for id in 0..4 {
+        assert_eq!(begin(id, 1_000).await.unwrap(), 0);
+    }
+    // One of them goes on.
+    store
+        .partial_append(TASK, [3; 16], 0, b"0123456789", 2_500)
+        .await
+        .unwrap();
+    assert!(matches!(
+        begin(4, 1_500).await,
+        Err(StoreError::PartialsFull)
+    ));
+    for id in 4..7 {
+        assert_eq!(begin(id, 2_600).await.unwrap(), 0);
+    }
+    assert!(matches!(
+        begin(7, 2_700).await,
+        Err(StoreError::PartialsFull)
+    ));
+    assert_eq!(begin(3, 2_800).await.unwrap(), 10, "what goes on is kept");
+    store.partial_drop_all(TASK).await.unwrap();
+    assert_eq!(begin(3, 2_900).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn pending_reports_are_read_up_to_a_number_of_bytes() {
+    let store = store().await;
+    for id in 1..=5 {
+        let bytes = vec![id; 100];
+        store
+            .put_report(NewReport {
+                bytes,
+                ..report(id, id)
+            })
+            .await
+            .unwrap();
+    }
+    let read = async |limit, bytes| store.pending_reports(TASK, 1, limit, bytes).await.unwrap();
+    assert_eq!(read(9, 250).await.len(), 2);
+    assert_eq!(read(9, 10).await.len(), 1, "at least one");
+    assert_eq!(read(3, 10_000).await.len(), 3);
+    assert_eq!(read(9, 10_000).await[4].id, [5; 16]);
 }

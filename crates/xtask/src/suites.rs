@@ -71,6 +71,9 @@ fn native(places: &Places) -> Result<Tally> {
     let mut nextest = places.cargo();
     nextest.args(["nextest", "run", "--release", "--workspace"]);
     nextest.args(["--no-fail-fast", "--no-tests=fail"]);
+    // Of a failing test the words come first and last; its stack is of no use in a log that is cut.
+    nextest.args(["--failure-output", "immediate-final"]);
+    nextest.env("RUST_BACKTRACE", "0");
     let watched = process::watch(&mut nextest)?;
     let mut tally = Tally::of_nextest(&watched.text).with_verdict(watched.success);
     // nextest does not run the examples in the documentation.

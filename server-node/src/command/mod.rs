@@ -54,6 +54,13 @@ pub async fn run(cli: Cli) -> Outcome {
             }
             TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
             TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
+            TaskCommand::VoidRound {
+                task,
+                mesh,
+                round,
+                reason,
+                admin_token,
+            } => tasks::void_round(&mesh, &task, round, &reason, &admin_token, json).await,
             TaskCommand::Pause {
                 task,
                 mesh,

@@ -214,6 +214,37 @@ pub async fn show(mesh: &str, task: &str, json: bool) -> Outcome {
     Ok(())
 }
 
+/// `defim task void-round`.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn void_round(
+    mesh: &str,
+    task: &str,
+    round: Option<u64>,
+    reason: &str,
+    admin_token: &Path,
+    json: bool,
+) -> Outcome {
+    let client = MeshClient::new(mesh)?;
+    let id = client.task(task).await?.id;
+    let body = serde_json::json!({ "round": round, "reason": reason });
+    let view: TaskView = client
+        .post(
+            &format!("/tasks/{id}/void-round"),
+            &body,
+            &token(admin_token)?,
+        )
+        .await?;
+    if json {
+        out::json(&view);
+    } else {
+        print(&view);
+    }
+    Ok(())
+}
+
 /// `defim task pause`.
 ///
 /// # Errors

@@ -2,25 +2,29 @@
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, Query, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use defim_protocol::Digest;
+use defim_protocol::{Digest, limits};
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::{
     Mesh,
-    error::ApiError,
+    body::{self, BodyError},
+    error::{self, ApiError},
     events,
-    view::{MeshView, TaskView},
+    view::{HistoryPage, MeshView, TaskView},
 };
 use crate::{
     failure::Failure,
     node::{
         aggregation::{AggregationNode, NewTask, builtin_rows},
+        run::Run,
         task::TaskRequest,
     },
 };
@@ -30,8 +34,8 @@ use crate::{
 #[openapi(
     info(title = "DeFim mesh", description = "Tasks, rounds, models and nodes of one mesh. Ids and digests are unpadded base64url; times are milliseconds since 1970."),
     servers((url = "/api/v1")),
-    paths(health, mesh, tasks, task, model, create, pause, events::events),
-    components(schemas(ApiError, MeshView, TaskView, PauseRequest, Created))
+    paths(health, mesh, tasks, task, model, create, pause, void_round, events::events),
+    components(schemas(ApiError, MeshView, TaskView, PauseRequest, VoidRequest, Created))
 )]
 struct Description;
 
@@ -42,6 +46,7 @@ pub fn router(mesh: Mesh) -> Router {
         .route("/tasks", get(tasks).post(create))
         .route("/tasks/{task}", get(task))
         .route("/tasks/{task}/pause", post(pause))
+        .route("/tasks/{task}/void-round", post(void_round))
         .route("/models/{digest}", get(model))
         .route("/events", get(events::events))
         .route(
@@ -53,6 +58,7 @@ pub fn router(mesh: Mesh) -> Router {
         .fallback(|| async {
             ApiError::not_found("there is no such address; GET /api/v1/openapi.json lists all")
         })
+        .layer(map_response(error::as_json))
 }
 
 /// Sample rows of the built-in tasks: those the model is not evaluated on.
@@ -60,6 +66,7 @@ pub fn samples(mesh: Mesh) -> Router {
     Router::new()
         .route("/samples/{file}", get(sample))
         .with_state(mesh)
+        .layer(map_response(error::as_json))
 }
 
 /// For nodes that serve no API.
@@ -94,10 +101,10 @@ async fn mesh(State(mesh): State<Mesh>) -> Json<MeshView> {
 async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError> {
     let mut views = Vec::new();
     for (_, run) in mesh.node.tasks() {
-        let machine = run.machine.lock().await;
+        let machine = run.machine().await?;
         views.push((
             machine.task().created_ms,
-            mesh.task_view(&run, &machine, false).await?,
+            mesh.task_view(&run, &machine, None).await?,
         ));
     }
     views.sort_by_key(|(created, _)| *created);
@@ -107,13 +114,7 @@ async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError
 async fn find(
     node: &AggregationNode,
     text: &str,
-) -> Result<
-    (
-        defim_protocol::TaskId,
-        std::sync::Arc<crate::node::aggregation::Run>,
-    ),
-    ApiError,
-> {
+) -> Result<(defim_protocol::TaskId, std::sync::Arc<Run>), ApiError> {
     let shown: String = text.chars().take(80).collect();
     node.find(text).await.ok_or_else(|| {
         ApiError::not_found(format!(
@@ -122,16 +123,19 @@ async fn find(
     })
 }
 
-/// One task with its rounds.
-#[utoipa::path(get, path = "/tasks/{task}", params(("task" = String, Path, description = "name or id")),
+/// One task with its last rounds; those before them page by page.
+#[utoipa::path(get, path = "/tasks/{task}", params(("task" = String, Path, description = "name or id"),
+        ("before" = Option<u64>, Query, description = "only rounds before this one"),
+        ("limit" = Option<u64>, Query, description = "most rounds, at most and by default 500")),
     responses((status = 200, body = TaskView), (status = 404, body = ApiError)))]
 async fn task(
     State(mesh): State<Mesh>,
     Path(text): Path<String>,
+    Query(page): Query<HistoryPage>,
 ) -> Result<Json<TaskView>, ApiError> {
     let (_, run) = find(&mesh.node, &text).await?;
-    let machine = run.machine.lock().await;
-    Ok(Json(mesh.task_view(&run, &machine, true).await?))
+    let machine = run.machine().await?;
+    Ok(Json(mesh.task_view(&run, &machine, Some(page)).await?))
 }
 
 /// How a model is wanted.
@@ -181,7 +185,7 @@ async fn sample(State(mesh): State<Mesh>, Path(file): Path<String>) -> Result<Re
     };
     let name = file.strip_suffix(".csv").ok_or_else(missing)?;
     let (_, run) = find(&mesh.node, name).await?;
-    let spec = run.machine.lock().await.spec().clone();
+    let spec = run.machine().await?.spec().clone();
     let (rows, _) = builtin_rows(&spec).ok_or_else(missing)?;
     Ok((
         [(header::CONTENT_TYPE, "text/csv; charset=utf-8")],
@@ -190,26 +194,35 @@ async fn sample(State(mesh): State<Mesh>, Path(file): Path<String>) -> Result<Re
         .into_response())
 }
 
-/// Somebody with the admin token. It is asked for before a body is read.
-struct Admin;
-
-impl FromRequestParts<Mesh> for Admin {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, mesh: &Mesh) -> Result<Self, ApiError> {
-        let given = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .unwrap_or_default();
-        // Digests are compared, so that the time taken says nothing of the token.
-        if Digest::of(given.as_bytes()) == Digest::of(mesh.admin_token.as_bytes()) {
-            Ok(Self)
-        } else {
-            Err(ApiError::unauthorised())
-        }
+fn admin(mesh: &Mesh, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    // Digests are compared, so that the time taken says nothing of the token.
+    if Digest::of(given.as_bytes()) == Digest::of(mesh.admin_token.as_bytes()) {
+        Ok(())
+    } else {
+        Err(ApiError::unauthorised())
     }
+}
+
+/// A body that is JSON, read once the caller is known to be an admin.
+async fn json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let held = body::read(body, limits::API_BODY_BYTES)
+        .await
+        .map_err(|error| match error {
+            BodyError::TooLarge => ApiError::too_large(limits::API_BODY_BYTES),
+            BodyError::Slow | BodyError::Broken => {
+                Failure::Input("the request's body did not come to its end".into()).into()
+            }
+            BodyError::Busy => {
+                Failure::Unreachable("too many requests at once; try again later".into()).into()
+            }
+        })?;
+    serde_json::from_slice(&held.bytes)
+        .map_err(|e| Failure::Input(format!("the request cannot be read: {e}")).into())
 }
 
 /// A new task.
@@ -224,11 +237,11 @@ struct Created {
     responses((status = 201, body = Created), (status = 400, body = ApiError), (status = 401, body = ApiError)))]
 async fn create(
     State(mesh): State<Mesh>,
-    _: Admin,
-    body: String,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
-    let request: TaskRequest = serde_json::from_str(&body)
-        .map_err(|e| Failure::Input(format!("the task cannot be read: {e}")))?;
+    admin(&mesh, &headers)?;
+    let request: TaskRequest = json(body).await?;
     let task = mesh.node.create(NewTask::try_from(request)?).await?;
     Ok((
         StatusCode::CREATED,
@@ -252,13 +265,48 @@ pub struct PauseRequest {
 async fn pause(
     State(mesh): State<Mesh>,
     Path(text): Path<String>,
-    _: Admin,
-    body: String,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<TaskView>, ApiError> {
-    let request: PauseRequest = serde_json::from_str(&body)
-        .map_err(|e| Failure::Input(format!("the request cannot be read: {e}")))?;
+    admin(&mesh, &headers)?;
     let (id, run) = find(&mesh.node, &text).await?;
+    let request: PauseRequest = json(body).await?;
     mesh.node.pause(id, &run, request.paused).await?;
-    let machine = run.machine.lock().await;
-    Ok(Json(mesh.task_view(&run, &machine, true).await?))
+    whole(&mesh, &run).await
+}
+
+/// A round to give up.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VoidRequest {
+    /// Its number; by default that of the open round.
+    #[serde(default)]
+    pub round: Option<u64>,
+    /// Why, for everybody to read.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// End the open round without a result: its contributions are dropped, and the next round opens.
+/// Needs the admin token.
+#[utoipa::path(post, path = "/tasks/{task}/void-round", params(("task" = String, Path, description = "name or id")), request_body = VoidRequest,
+    responses((status = 200, body = TaskView), (status = 400, body = ApiError), (status = 401, body = ApiError), (status = 404, body = ApiError)))]
+async fn void_round(
+    State(mesh): State<Mesh>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<TaskView>, ApiError> {
+    admin(&mesh, &headers)?;
+    let (_, run) = find(&mesh.node, &text).await?;
+    let request: VoidRequest = json(body).await?;
+    let reason: String = request.reason.chars().take(limits::NAME_CHARS).collect();
+    mesh.node.void(&run, request.round, &reason).await?;
+    whole(&mesh, &run).await
+}
+
+async fn whole(mesh: &Mesh, run: &Run) -> Result<Json<TaskView>, ApiError> {
+    let machine = run.machine().await?;
+    let view = mesh.task_view(run, &machine, Some(HistoryPage::default()));
+    Ok(Json(view.await?))
 }

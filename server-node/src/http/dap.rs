@@ -2,24 +2,23 @@
 
 use axum::{
     Json, Router,
-    body::{Body, HttpBody as _},
-    extract::{Path, Query, State},
+    body::Body,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
 use defim_protocol::{Reason, ReportId, TaskId, report::encode_hpke_config_list};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
+use super::body::{self, BodyError};
 use crate::node::{
     full::FullNode,
     receive::{ReceiveError, Received, ReportState},
 };
-
-/// Bodies that are read at a time, so that slow senders cannot fill the memory.
-static UPLOADS: Semaphore = Semaphore::const_new(256);
 
 /// The routes of one full node.
 pub fn router(node: FullNode) -> Router {
@@ -79,7 +78,13 @@ struct ConfigQuery {
     task_id: Option<String>,
 }
 
-async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQuery>) -> Response {
+async fn hpke_config(
+    State(node): State<FullNode>,
+    query: Result<Query<ConfigQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(query)) = query else {
+        return refusal(Reason::UnknownTask);
+    };
     if let Some(text) = query.task_id {
         let known = text
             .parse::<TaskId>()
@@ -98,27 +103,41 @@ async fn hpke_config(State(node): State<FullNode>, Query(query): Query<ConfigQue
     }
 }
 
-async fn upload(State(node): State<FullNode>, Path(task): Path<String>, body: Body) -> Response {
-    // Nothing is read for a task that is not led here, and no more than a report of it can have.
-    let Some(served) = task.parse::<TaskId>().ok().and_then(|id| node.served(&id)) else {
+async fn upload(
+    State(node): State<FullNode>,
+    task: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Response {
+    let Some(task) = task.ok().and_then(|Path(task)| task.parse::<TaskId>().ok()) else {
         return refusal(Reason::UnknownTask);
     };
-    let task = served.manifest.task();
-    let longest = served.manifest.report_bytes();
-    if body.size_hint().lower() > longest as u64 {
-        return refusal(Reason::TooLarge);
-    }
-    let Ok(place) = UPLOADS.acquire().await else {
-        return answer(ReceiveError::Broken("this node is stopping".into()));
+    // Before a byte of the body is read: the task says how long a report is.
+    let most = match node.led(&task) {
+        Ok(served) => served.report_bytes,
+        Err(reason) => return refusal(reason),
     };
-    let read = Limited::new(body, longest).collect().await;
-    let bytes = match read {
-        Ok(read) => read.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return refusal(Reason::TooLarge),
-        Err(_) => return refusal(Reason::Malformed),
+    let held = match body::read(body, most).await {
+        Ok(held) => held,
+        Err(BodyError::TooLarge) => {
+            node.count_refusal(&task, Reason::TooLarge);
+            return refusal(Reason::TooLarge);
+        }
+        Err(BodyError::Broken) => return refusal(Reason::Malformed),
+        Err(BodyError::Slow) => {
+            return problem(
+                StatusCode::REQUEST_TIMEOUT,
+                "invalidMessage",
+                Reason::Unavailable.slug(),
+                "The report came too slowly and was not stored. Send it again.",
+            );
+        }
+        Err(BodyError::Busy) => {
+            return answer(ReceiveError::Broken(
+                "too many reports are on their way at once".into(),
+            ));
+        }
     };
-    drop(place);
-    match node.receive(task, bytes.to_vec()).await {
+    match node.receive(task, held.bytes).await {
         Ok(Received::Stored) => StatusCode::CREATED.into_response(),
         Ok(Received::Again) => StatusCode::OK.into_response(),
         Err(error) => answer(error),
@@ -127,9 +146,15 @@ async fn upload(State(node): State<FullNode>, Path(task): Path<String>, body: Bo
 
 async fn state(
     State(node): State<FullNode>,
-    Path((task, report)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Response {
-    let (Ok(task), Ok(report)) = (task.parse::<TaskId>(), report.parse::<ReportId>()) else {
+    let parsed = path.ok().and_then(|Path((task, report))| {
+        Some((
+            task.parse::<TaskId>().ok()?,
+            report.parse::<ReportId>().ok()?,
+        ))
+    });
+    let Some((task, report)) = parsed else {
         return refusal(Reason::UnknownTask);
     };
     let state = match node.report_state(&task, &report).await {

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -32,6 +32,15 @@ impl ApiError {
         }
     }
 
+    /// A body is longer than it may be.
+    pub fn too_large(most: usize) -> Self {
+        Self {
+            status: 413,
+            code: "too-large",
+            message: format!("the request's body has more than the {most} bytes allowed"),
+        }
+    }
+
     /// The caller may not do that.
     pub fn unauthorised() -> Self {
         Self {
@@ -58,6 +67,38 @@ impl From<Failure> for ApiError {
             message: failure.to_string(),
         }
     }
+}
+
+/// The framework's own refusals (an address that does not parse, a method that is not there) in the
+/// form of all others.
+pub async fn as_json(response: Response) -> Response {
+    let status = response.status();
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4096)
+        .await
+        .unwrap_or_default();
+    let message = match String::from_utf8_lossy(&text).trim() {
+        "" => "the request is refused; GET /api/v1/openapi.json lists what there is".to_owned(),
+        text => text.to_owned(),
+    };
+    let code = match status.as_u16() {
+        404 => "not-found",
+        405 => "method-not-allowed",
+        code if code < 500 => "input",
+        _ => "failed",
+    };
+    ApiError {
+        status: status.as_u16(),
+        code,
+        message,
+    }
+    .into_response()
 }
 
 impl IntoResponse for ApiError {

@@ -23,7 +23,7 @@ use super::{Mesh, error::ApiError};
 /// Shortest time between two batches of events to one reader.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Readers at once; more would be a way to hold this node's memory.
-const READERS: usize = 4096;
+const READERS: usize = 1024;
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 struct Reader;
@@ -90,8 +90,8 @@ async fn event(mesh: &Mesh, id: TaskId) -> Option<Event> {
         .tasks()
         .into_iter()
         .find(|(task, _)| *task == id)?;
-    let machine = run.machine.lock().await;
-    let view = mesh.task_view(&run, &machine, false).await.ok()?;
+    let machine = run.machine().await.ok()?;
+    let view = mesh.task_view(&run, &machine, None).await.ok()?;
     drop(machine);
     Event::default().event("task").json_data(view).ok()
 }

@@ -18,6 +18,9 @@ use prometheus_client::{
 use super::{Mesh, view::slug};
 use crate::{failure::Outcome, node::full::FullNode};
 
+/// Rounds that are looked through for the current model's quality.
+const LAST: u64 = 50;
+
 type Labels = Vec<(&'static str, String)>;
 type Counts = Family<Labels, Gauge<i64>>;
 type Values = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -32,6 +35,7 @@ fn count(family: &Counts, labels: Labels, value: u64) {
 struct Page {
     reports: Counts,
     rejected: Counts,
+    refused: Counts,
     rounds: Counts,
     open: Counts,
     counted: Counts,
@@ -62,6 +66,9 @@ impl Page {
             for (code, number) in counts.rejected_by_reason {
                 count(&self.rejected, labels("reason", slug(code)), number);
             }
+            for (code, number) in served.refusals(round.round) {
+                count(&self.refused, labels("reason", slug(code)), number);
+            }
         }
         Ok(())
     }
@@ -75,7 +82,7 @@ impl Page {
             );
         }
         for (id, run) in mesh.node.tasks() {
-            let machine = run.machine.lock().await;
+            let machine = run.machine().await?;
             let labels = vec![("task", machine.task().name.clone())];
             count(&self.rounds, labels.clone(), machine.rounds_done());
             count(
@@ -84,12 +91,10 @@ impl Page {
                 machine.open_round().map_or(0, |round| round.round),
             );
             drop(machine);
-            let history = mesh.node.store().history(id.0).await?;
-            count(
-                &self.counted,
-                labels.clone(),
-                history.iter().map(|record| record.reports).sum(),
-            );
+            let store = mesh.node.store();
+            let counted = store.reports_counted(id.0).await?;
+            count(&self.counted, labels.clone(), counted);
+            let history = store.history(id.0, None, LAST).await?;
             let last = history
                 .into_iter()
                 .rev()
@@ -116,6 +121,11 @@ impl Page {
             "rejected_reports",
             "Refused reports of the open round, by reason",
             self.rejected,
+        );
+        registry.register(
+            "refused_uploads",
+            "Uploads to the open round that were refused and never stored, by reason; since the node's start",
+            self.refused,
         );
         registry.register("rounds_done", "Rounds that ended with a model", self.rounds);
         registry.register(

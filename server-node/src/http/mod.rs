@@ -1,50 +1,33 @@
 //! HTTP: pages and `/api/v1` at the aggregation node, DAP-09 uploads at full nodes.
 
 mod api;
+mod body;
 mod dap;
 mod error;
 mod events;
+mod listen;
 mod metrics;
 mod view;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, header},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
-use tokio::sync::Semaphore;
+use defim_protocol::limits;
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
     services::ServeDir,
     set_header::SetResponseHeaderLayer,
-    timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
 };
 
-use crate::{
-    failure::{Failure, Outcome},
-    node::{aggregation::AggregationNode, full::FullNode},
-};
+use crate::node::{aggregation::AggregationNode, full::FullNode};
 
+pub use listen::serve;
 pub use view::{MeshView, MetricsView, RoundRecordView, TaskView};
-
-/// Connections that are open at a time; the next is closed at once.
-const CONNECTIONS: usize = 1024;
-/// How long a request's head may take.
-const HEADER_PATIENCE: Duration = Duration::from_secs(15);
-/// How long a body may pause.
-const BODY_PATIENCE: Duration = Duration::from_secs(15);
-/// How long a request may take until it is answered; a report of a million coordinates is 8 MB.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// Longest body of a request to the API, in bytes.
-const API_BYTES: usize = 256 * 1024;
 
 /// What the handlers of the aggregation node share.
 #[derive(Clone)]
@@ -91,13 +74,8 @@ fn guard(router: Router) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
-        // Uploads have their own, by task.
-        .layer(DefaultBodyLimit::max(API_BYTES))
-        .layer(RequestBodyTimeoutLayer::new(BODY_PATIENCE))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            PATIENCE,
-        ))
+        // Handlers read bodies themselves, each with its own bound; this one is for the rest.
+        .layer(DefaultBodyLimit::max(limits::API_BODY_BYTES))
         .layer(
             CorsLayer::new()
                 .allow_origin(Any)
@@ -110,68 +88,4 @@ fn guard(router: Router) -> Router {
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
         // A page of an old build with wasm of a new one does not start.
         .layer(header(header::CACHE_CONTROL, "no-cache"))
-}
-
-/// Serve until the future ends.
-///
-/// # Errors
-///
-/// [`Failure`] if the address is taken.
-pub async fn serve(
-    address: SocketAddr,
-    router: Router,
-    ready: impl FnOnce(SocketAddr),
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Outcome {
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
-        Failure::Other(format!(
-            "{address} cannot be listened on: {e}; stop what uses it or choose another address"
-        ))
-    })?;
-    let bound = listener
-        .local_addr()
-        .map_err(|e| Failure::Other(e.to_string()))?;
-    ready(bound);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_PATIENCE);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let open = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file handles, most likely: others have to close first.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!("a connection was refused: {CONNECTIONS} are open");
-            continue;
-        };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let connection = open.watch(connection.into_owned());
-        tokio::spawn(async move {
-            // One that breaks is the peer's affair.
-            let _ = connection.await;
-            drop(place);
-        });
-    }
-    // Event streams never end by themselves; what is being answered has this long.
-    let _ = tokio::time::timeout(Duration::from_secs(2), open.shutdown()).await;
-    Ok(())
 }

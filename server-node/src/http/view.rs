@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 
 use super::Mesh;
 use crate::{
+    clock,
     config::Role,
     failure::Outcome,
-    node::aggregation::{Run, has_builtin_rows},
+    node::{aggregation::has_builtin_rows, run::Run},
 };
 
 /// A model's quality on rows nobody trained on.
@@ -119,6 +120,20 @@ impl From<RoundRecord> for RoundRecordView {
             metrics,
         }
     }
+}
+
+/// Most rounds in one answer.
+pub const HISTORY: u64 = 500;
+
+/// Which of a task's rounds are wanted.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct HistoryPage {
+    /// Only rounds before this one.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// Most of them.
+    #[serde(default)]
+    pub limit: Option<u64>,
 }
 
 /// A task.
@@ -234,14 +249,17 @@ impl Mesh {
         &self,
         run: &Run,
         machine: &Coordinator,
-        history: bool,
+        history: Option<HistoryPage>,
     ) -> Outcome<TaskView> {
         let manifest = machine.task();
-        let records = if history {
-            let stored = self.node.store().history(manifest.task().0).await?;
-            Some(stored.into_iter().map(RoundRecordView::from).collect())
-        } else {
-            None
+        let records = match history {
+            Some(page) => {
+                let limit = page.limit.unwrap_or(HISTORY).min(HISTORY);
+                let store = self.node.store();
+                let stored = store.history(manifest.task().0, page.before, limit).await?;
+                Some(stored.into_iter().map(RoundRecordView::from).collect())
+            }
+            None => None,
         };
         let model = match machine.spec().model {
             ModelSpec::Softmax => "softmax",
@@ -271,9 +289,7 @@ impl Mesh {
     fn round_view(&self, run: &Run, machine: &Coordinator) -> Option<RoundView> {
         let manifest = machine.task();
         let open = machine.open_round()?;
-        let told = machine
-            .view()
-            .filter(|view| view.opened.round == open.round);
+        let told = run.view(machine);
         let mut phase = told.map_or(
             RoundPhase::WaitingForReports {
                 have: 0,
@@ -310,7 +326,7 @@ impl Mesh {
             opened_ms: open.opened_ms,
             deadline_ms: open.deadline_ms,
             text: phase.text(),
-            accepts_reports: phase.accepts_reports(),
+            accepts_reports: phase.accepts_reports() && clock::now() <= open.deadline_ms,
             phase,
             pending: told.map_or(0, |view| view.pending),
             verified: told.map_or(0, |view| view.verified),

@@ -3,28 +3,26 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use defim_aggregation::coordinator::{Coordinator, Input, Output, Restored};
+use defim_aggregation::coordinator::Input;
 use defim_learn::{
     BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv,
 };
+use defim_light::JoinedTask;
 use defim_protocol::{
     Digest, Manifest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
-    VerifiedManifest,
+    VerifiedManifest, VerifiedRound, limits,
     vdaf::{Scheme, VdafSpec},
-    wire::{self, Request, Response, Submission},
+    wire::{Request, Response},
 };
-use defim_store::{CompletedRound, RoundState, WorkStore};
+use defim_store::WorkStore;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
-use super::Link;
+use super::{Link, run::Run};
 use crate::{
     clock,
     config::{Peer, Role},
@@ -34,6 +32,8 @@ use crate::{
 /// Decides which rows of a built-in task are held out for evaluation; the rest serve as samples.
 pub const HOLDOUT_SEED: u64 = 1;
 const TICK: Duration = Duration::from_millis(500);
+const ANNOUNCE: Duration = Duration::from_millis(300);
+const HOUSEKEEPING: Duration = Duration::from_secs(15);
 const HELLO: Duration = Duration::from_secs(2);
 const HELLO_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -60,24 +60,6 @@ pub struct Health {
     pub reachable: bool,
     /// Its multiaddresses, as it last told them.
     pub addresses: Vec<String>,
-}
-
-/// One task.
-pub struct Run {
-    /// The machine. Held over storing, so that what is shown is what is stored.
-    pub machine: tokio::sync::Mutex<Coordinator>,
-    /// The machine is ahead of the store, because something could not be stored.
-    stale: AtomicBool,
-    /// What members have acknowledged: the round, and whether the task is paused.
-    told: Mutex<BTreeMap<NodeId, (RoundNumber, bool)>>,
-}
-
-impl Run {
-    /// Whether a member has acknowledged this round.
-    pub fn has_taken_up(&self, member: &NodeId, round: RoundNumber) -> bool {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(member).is_some_and(|(known, _)| *known == round)
-    }
 }
 
 /// A task to create.
@@ -118,6 +100,15 @@ impl AggregationNode {
         for peer in node.inner.link.peers().cloned() {
             tokio::spawn(node.clone().watch(peer));
         }
+        let store = node.inner.store.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(HOUSEKEEPING).await;
+                if let Err(error) = store.tidy().await {
+                    tracing::warn!(%error, "the store is tidied later");
+                }
+            }
+        });
         for (task, text) in node.inner.store.tasks().await? {
             let restored = serde_json::from_slice::<SignedText>(&text)
                 .map_err(|e| e.to_string())
@@ -217,7 +208,7 @@ impl AggregationNode {
     /// A task by id or name.
     pub async fn find(&self, text: &str) -> Option<(TaskId, Arc<Run>)> {
         for (id, run) in self.tasks() {
-            if id.to_string() == text || run.machine.lock().await.task().name == text {
+            if id.to_string() == text || run.manifest().name == text {
                 return Some((id, run));
             }
         }
@@ -277,69 +268,65 @@ impl AggregationNode {
         let signed = manifest
             .sign(&self.inner.key)
             .map_err(|e| Failure::Input(e.to_string()))?;
-        let manifest =
-            VerifiedManifest::verify(signed, None).map_err(|e| Failure::Input(e.to_string()))?;
+        // What a light node checks before it takes part: a task that none can join is refused here.
+        let joined = JoinedTask::join(signed, None).map_err(|e| Failure::Input(e.to_string()))?;
+        let manifest = joined.manifest().clone();
+        let bytes = manifest
+            .vdaf
+            .report_bytes()
+            .map_err(|e| Failure::Input(e.to_string()))?;
+        if bytes > limits::REPORT_BYTES {
+            return Err(Failure::Input(format!(
+                "a contribution would have {bytes} bytes, more than the {} allowed; choose a smaller model",
+                limits::REPORT_BYTES
+            )));
+        }
+        if manifest.schedule.round_ms < limits::ROUND_MS {
+            return Err(Failure::Input(format!(
+                "a round of {} ms ends before anybody has trained; the deadline is at least {} s",
+                manifest.schedule.round_ms,
+                limits::ROUND_MS / 1000
+            )));
+        }
         let text =
             serde_json::to_vec(manifest.signed()).map_err(|e| Failure::Other(e.to_string()))?;
         let task = manifest.task();
+        let run = self.restore(manifest).await?;
+        // Last: a task that is stored is run, also after a restart.
         self.inner
             .store
             .put_task(task.0, &text, clock::now())
             .await?;
-        self.run(manifest).await?;
+        self.start_run(run);
         Ok(task)
     }
 
-    /// A task's machine, from what the store holds.
-    async fn restore(&self, manifest: VerifiedManifest) -> Outcome<Coordinator> {
-        let task = manifest.task();
-        let store = &self.inner.store;
-        let mut restored = Restored {
-            rounds_done: store
-                .history(task.0)
-                .await?
-                .iter()
-                .filter(|r| r.model.is_some())
-                .count() as u64,
-            model: store.latest_model(task.0).await?,
-            paused: store.is_task_paused(task.0).await?,
-            ..Restored::default()
-        };
-        if let Some(round) = store.current_round(task.0).await? {
-            let signed =
-                serde_json::from_slice(&round.signed).map_err(|e| Failure::Other(e.to_string()))?;
-            restored.round = Some((signed, round.state != RoundState::Open));
-            for share in store.aggregate_shares(task.0, round.round).await? {
-                if let Ok(submission) = wire::decode::<Submission>(&share.submission) {
-                    restored
-                        .submissions
-                        .push((NodeId(share.member), submission));
-                }
-            }
-        }
-        let holdout = holdout(&manifest);
-        let machine = Coordinator::new(manifest, self.inner.key.clone(), holdout, restored)
-            .map_err(|e| Failure::Integrity(e.to_string()))?;
-        let (digest, model) = machine.model();
-        store.put_model(digest.0, model).await?;
-        Ok(machine)
+    /// Run a task that the store holds.
+    async fn run(&self, manifest: VerifiedManifest) -> Outcome {
+        let run = self.restore(manifest).await?;
+        self.start_run(run);
+        Ok(())
     }
 
-    async fn run(&self, manifest: VerifiedManifest) -> Outcome {
-        let task = manifest.task();
-        let machine = self.restore(manifest).await?;
-        let run = Arc::new(Run {
-            machine: tokio::sync::Mutex::new(machine),
-            stale: AtomicBool::new(false),
-            told: Mutex::default(),
-        });
+    async fn restore(&self, manifest: VerifiedManifest) -> Outcome<Run> {
+        let holdout = holdout(&manifest);
+        let (key, store) = (self.inner.key.clone(), self.inner.store.clone());
+        Run::restore(manifest, key, holdout, store).await
+    }
+
+    fn start_run(&self, run: Run) {
+        let run = Arc::new(run);
+        let task = run.manifest().task();
         self.inner
             .tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(task, run.clone());
+        // A member that does not answer must hold up neither the others nor the task.
+        for member in &run.manifest().members {
+            tokio::spawn(self.clone().announce(run.clone(), member.clone()));
+        }
         tokio::spawn(self.clone().tick(task, run));
-        Ok(())
     }
 
     async fn tick(self, task: TaskId, run: Arc<Run>) {
@@ -347,169 +334,88 @@ impl AggregationNode {
             if let Err(failure) = self.handle(&run, Input::Tick).await {
                 tracing::error!(%task, %failure, "the task halts and is tried again");
             }
-            self.announce(&run).await;
             tokio::time::sleep(TICK).await;
         }
     }
 
-    /// Feed a task's machine and carry out what it says.
+    /// Feed a task's machine, and tell those who watch.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the store fails.
     pub async fn handle(&self, run: &Run, input: Input) -> Outcome<Option<Response>> {
-        let mut machine = run.machine.lock().await;
-        // What an input led to and could not be stored must not be built upon.
-        if run.stale.load(Ordering::Relaxed) {
-            *machine = self.restore(machine.task().clone()).await?;
-            run.stale.store(false, Ordering::Relaxed);
+        let handled = run.handle(input).await?;
+        if handled.changed {
+            run.news.notify_waiters();
+            // Nobody watching is no error.
+            let _ = self.inner.changes.send(run.manifest().task());
         }
-        tokio::task::block_in_place(|| machine.handle(clock::now(), input));
-        let mut answer = None;
-        while let Some(output) = machine.poll() {
-            match output {
-                Output::Answer(response) => answer = Some(response),
-                output => {
-                    let stored = self.store_output(&machine, output).await;
-                    run.stale.store(stored.is_err(), Ordering::Relaxed);
-                    stored?;
-                }
-            }
-        }
-        Ok(answer)
+        Ok(handled.answer)
     }
 
-    /// Make what a machine says last.
-    async fn store_output(&self, machine: &Coordinator, output: Output) -> Outcome {
-        let task = machine.task().task();
-        let store = &self.inner.store;
-        match output {
-            Output::Open { signed, opened } => {
-                let (digest, model) = machine.model();
-                store.put_model(digest.0, model).await?;
-                let text =
-                    serde_json::to_vec(&signed).map_err(|e| Failure::Other(e.to_string()))?;
-                store
-                    .put_round(task.0, opened.round, &text, opened.opened_ms)
-                    .await?;
-                tracing::info!(
-                    task = machine.task().name,
-                    round = opened.round,
-                    "round opened"
-                );
-            }
-            Output::StoreShare(member, submission) => {
-                let bytes = wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
-                store
-                    .put_aggregate_share(task.0, submission.round, member.0, &bytes)
-                    .await?;
-            }
-            // Answers go to whoever asked.
-            Output::Answer(_) => {}
-            Output::Complete(done) => {
-                tracing::info!(
-                    task = machine.task().name,
-                    round = done.round,
-                    reports = done.reports,
-                    accuracy = done.metrics.accuracy,
-                    r2 = done.metrics.r2,
-                    "new model"
-                );
-                let json = |value: serde_json::Result<String>| {
-                    value.map_err(|e| Failure::Other(e.to_string()))
-                };
-                store
-                    .complete_round(CompletedRound {
-                        task: task.0,
-                        round: done.round,
-                        model: done.digest.0,
-                        model_bytes: done.model,
-                        optimiser: done.optimiser,
-                        metrics: json(serde_json::to_string(&done.metrics))?,
-                        reports: done.reports,
-                        rejected: json(serde_json::to_string(&done.rejected))?,
-                        finished: done.finished_ms,
-                    })
-                    .await?;
-            }
-            Output::Void { round, reason } => {
-                tracing::info!(task = machine.task().name, round, reason, "round voided");
-                store
-                    .void_aggregation_round(task.0, round, &reason, clock::now())
-                    .await?;
-            }
-            Output::Changed => {
-                // Nobody watching is no error.
-                let _ = self.inner.changes.send(task);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tell members what they have not acknowledged yet.
-    async fn announce(&self, run: &Run) {
-        let (manifest, open, paused) = {
-            let machine = run.machine.lock().await;
-            // A round that is not stored is nobody's business.
-            if run.stale.load(Ordering::Relaxed) {
-                return;
-            }
-            (
-                machine.task().clone(),
-                machine.open_round().cloned(),
-                machine.paused(),
-            )
-        };
-        let task = manifest.task();
-        let round = open.as_ref().map_or(0, |round| round.round);
-        for member in &manifest.members {
-            let told = run
-                .told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&member.node)
-                .copied();
-            if told == Some((round, paused)) {
+    /// Tell a member what it has not acknowledged yet.
+    async fn announce(self, run: Arc<Run>, member: Member) {
+        loop {
+            let news = run.news.notified();
+            let state = match run.machine().await {
+                Ok(machine) => Some((machine.open_round().cloned(), machine.paused())),
+                Err(_) => None,
+            };
+            let Some((open, paused)) = state else {
+                tokio::time::sleep(ANNOUNCE).await;
                 continue;
+            };
+            let now = (open.as_ref().map_or(0, |round| round.round), paused);
+            if run.told(&member.node) != Some(now) && self.tell(&run, &member, open, paused).await {
+                run.set_told(member.node, now);
+                let _ = self.inner.changes.send(run.manifest().task());
             }
-            let mut requests = vec![Request::ServeTask(manifest.signed().clone())];
-            if let Some(open) = &open {
-                requests.push(Request::OpenRound {
-                    task,
-                    round: open.signed().clone(),
-                });
-            }
-            // A member that was told before this node started may still hold the task paused.
-            if told.is_none_or(|(_, before)| before != paused) {
-                requests.push(Request::Pause { task, paused });
-            }
-            let mut done = true;
-            for request in requests {
-                match self.inner.link.ask(&member.node, &request).await {
-                    Ok(Response::Done) => {}
-                    Ok(other) => {
-                        tracing::warn!(
-                            member = member.name,
-                            ?other,
-                            "a member does not take the round"
-                        );
-                        done = false;
-                    }
-                    Err(why) => {
-                        tracing::debug!(member = member.name, why, "a member does not answer");
-                        done = false;
-                        break;
-                    }
+            // Nothing new, or it is tried again.
+            let _ = tokio::time::timeout(ANNOUNCE, news).await;
+        }
+    }
+
+    async fn tell(
+        &self,
+        run: &Run,
+        member: &Member,
+        open: Option<VerifiedRound>,
+        paused: bool,
+    ) -> bool {
+        let task = run.manifest().task();
+        let mut requests = vec![Request::ServeTask(run.manifest().signed().clone())];
+        if let Some(open) = open {
+            requests.push(Request::OpenRound {
+                task,
+                round: open.signed().clone(),
+            });
+        }
+        // Also when it is not paused: the member may remember a pause that this process never told.
+        requests.push(Request::Pause { task, paused });
+        let mut done = true;
+        for request in requests {
+            let answer = self
+                .inner
+                .link
+                .ask_within(&member.node, &request, HELLO_DEADLINE)
+                .await;
+            match answer {
+                Ok(Response::Done) => {}
+                Ok(other) => {
+                    tracing::warn!(
+                        member = member.name,
+                        ?other,
+                        "a member does not take the round"
+                    );
+                    done = false;
+                }
+                Err(why) => {
+                    tracing::debug!(member = member.name, why, "a member does not answer");
+                    return false;
                 }
             }
-            if done {
-                run.told
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(member.node, (round, paused));
-                let _ = self.inner.changes.send(task);
-            }
         }
+        done
     }
 
     /// Answer another server.
@@ -546,7 +452,31 @@ impl AggregationNode {
     pub async fn pause(&self, task: TaskId, run: &Run, paused: bool) -> Outcome {
         self.inner.store.set_task_paused(task.0, paused).await?;
         self.handle(run, Input::Pause(paused)).await?;
-        self.announce(run).await;
+        Ok(())
+    }
+
+    /// End the open round without a result. The next one opens at once, unless the task is paused.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] if that round is not open, [`Failure`] if the store fails.
+    pub async fn void(&self, run: &Run, round: Option<RoundNumber>, why: &str) -> Outcome {
+        let open = run.machine().await?.open_round().map(|open| open.round);
+        let round = match (open, round) {
+            (Some(open), None) => open,
+            (Some(open), Some(asked)) if open == asked => open,
+            (None, _) => return Err(Failure::Input("no round is open".into())),
+            (Some(open), Some(asked)) => {
+                return Err(Failure::Input(format!(
+                    "round {asked} is not open; round {open} is"
+                )));
+            }
+        };
+        let reason = match why.trim() {
+            "" => "an administrator ended it".to_owned(),
+            why => format!("an administrator ended it: {why}"),
+        };
+        self.handle(run, Input::Void { round, reason }).await?;
         Ok(())
     }
 

@@ -12,14 +12,35 @@ use std::{
 
 use defim_full::Secrets;
 use defim_protocol::{
-    NodeId, Reason, SignedText, TaskId, VerifiedManifest, VerifiedRound,
-    wire::{self, Request, Response, Submission},
+    NodeId, Reason, RoundNumber, SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
+    wire::{self, Progress, Request, Response, Submission},
 };
 use defim_store::WorkStore;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::{Link, receive::PARTIAL_MS};
-use crate::{clock, config::Role, failure::Outcome};
+use super::Link;
+use crate::{
+    clock,
+    config::Role,
+    failure::{Failure, Outcome},
+};
+
+const HOUSEKEEPING: Duration = Duration::from_secs(15);
+/// How long an unfinished upload of which nothing comes is kept, in milliseconds.
+const PARTIAL_MS: u64 = 3 * 60 * 1000;
+/// How long a refused aggregate share waits at first, and at most, in milliseconds.
+const REFUSED_MS: u64 = 5_000;
+const MOST_REFUSED_MS: u64 = 10 * 60 * 1000;
+
+/// Aggregate shares that the aggregation node has refused.
+type Refused = BTreeMap<(TaskId, RoundNumber), HeldBack>;
+
+#[derive(Default)]
+struct HeldBack {
+    why: String,
+    wait_ms: u64,
+    again_ms: u64,
+}
 
 /// What a leader's machine last said of its round.
 #[derive(Debug, Clone)]
@@ -40,6 +61,13 @@ pub struct Served {
     round: RwLock<Option<VerifiedRound>>,
     /// For tasks this node leads.
     status: RwLock<Option<LeaderStatus>>,
+    /// Where the led round stands, for the aggregation node.
+    pub(super) progress: watch::Sender<Option<Progress>>,
+    /// Reports of a round that were refused before they were stored: strangers write this number, so
+    /// it is kept in memory, shown as a metric, and signed by nobody.
+    refusals: Mutex<(RoundNumber, BTreeMap<u16, u64>)>,
+    /// Most bytes of a report of this task.
+    pub report_bytes: usize,
     /// Something happened: a report, a round. Only the task that leads waits for it.
     pub wake: Notify,
     /// One preparation at a time: a repeated request must find the first one's answers.
@@ -61,6 +89,24 @@ impl Served {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Count a report that was refused before it was stored.
+    pub(super) fn count_refusal(&self, round: RoundNumber, reason: Reason) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.0 != round {
+            *refusals = (round, BTreeMap::new());
+        }
+        *refusals.1.entry(reason.code()).or_default() += 1;
+    }
+
+    /// Reports of this round that were refused before they were stored, by reason code.
+    pub fn refusals(&self, round: RoundNumber) -> BTreeMap<u16, u64> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusals.0 == round {
+            true => refusals.1.clone(),
+            false => BTreeMap::new(),
+        }
     }
 
     pub(super) fn set_status(&self, status: LeaderStatus) {
@@ -115,7 +161,7 @@ impl FullNode {
             }
         }
         tokio::spawn(node.clone().deliver_batches());
-        tokio::spawn(node.clone().forget_uploads());
+        tokio::spawn(node.clone().keep_house());
         Ok(node)
     }
 
@@ -169,8 +215,16 @@ impl FullNode {
                 .and_then(|signed| VerifiedRound::verify(signed, &manifest).ok()),
         };
         let paused = self.inner.store.is_task_paused(task.0).await?;
+        let report_bytes = manifest
+            .vdaf
+            .most_report_bytes()
+            .map_err(|e| Failure::Input(e.to_string()))?
+            .min(limits::REPORT_BYTES);
         let served = Arc::new(Served {
             manifest,
+            progress: watch::channel(None).0,
+            refusals: Mutex::default(),
+            report_bytes,
             paused: AtomicBool::new(paused),
             round: RwLock::new(round),
             status: RwLock::new(None),
@@ -192,6 +246,7 @@ impl FullNode {
             }
         };
         if new && self.leads(&served) {
+            tokio::spawn(self.clone().tell_progress(served.clone()));
             tokio::spawn(self.clone().lead(served));
         }
         Ok(())
@@ -230,7 +285,11 @@ impl FullNode {
                 Ok(Response::Done)
             }
             Request::Prepare(prepare) => self.prepare(from, prepare).await,
-            Request::Close { summary, ids } => self.close(from, summary, ids).await,
+            Request::Close {
+                summary,
+                ids,
+                refused,
+            } => self.close(from, summary, ids, refused).await,
             Request::Hello if from_aggregation => Ok(Response::Here(
                 self.inner.link.endpoint().addresses().to_vec(),
             )),
@@ -300,6 +359,7 @@ impl FullNode {
             .store
             .put_round(task.0, round.round, &text, clock::now())
             .await?;
+        self.inner.store.partial_drop_all(task.0).await?;
         tracing::info!(
             node = self.name(),
             task = served.manifest.name,
@@ -311,24 +371,26 @@ impl FullNode {
         Ok(Response::Done)
     }
 
-    /// Drop uploads that nobody goes on with, so that they do not stand in the way of others.
-    async fn forget_uploads(self) {
+    /// Drop what is over, and give its room back.
+    async fn keep_house(self) {
         loop {
+            tokio::time::sleep(HOUSEKEEPING).await;
             let before = clock::now().saturating_sub(PARTIAL_MS);
-            match self.inner.store.partial_expire(before).await {
-                Ok(0) => {}
-                Ok(uploads) => {
-                    tracing::info!(node = self.name(), uploads, "unfinished uploads dropped")
-                }
-                Err(error) => tracing::warn!(node = self.name(), %error, "old uploads stay"),
+            let store = &self.inner.store;
+            let done = async {
+                store.partial_expire(before).await?;
+                store.tidy().await
+            };
+            if let Err(error) = done.await {
+                tracing::warn!(node = self.name(), %error, "the store is tidied later");
             }
-            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
         }
     }
 
     async fn deliver_batches(self) {
+        let mut refused = BTreeMap::new();
         loop {
-            if let Err(failure) = self.deliver_once().await {
+            if let Err(failure) = self.deliver_once(&mut refused).await {
                 tracing::warn!(node = self.name(), %failure, "aggregate shares wait to be delivered");
             }
             let _ =
@@ -336,9 +398,16 @@ impl FullNode {
         }
     }
 
-    async fn deliver_once(&self) -> Outcome {
+    async fn deliver_once(&self, refused: &mut Refused) -> Outcome {
         for batch in self.inner.store.undelivered_batches().await? {
             let task = TaskId(batch.task);
+            let key = (task, batch.round);
+            if refused
+                .get(&key)
+                .is_some_and(|held| clock::now() < held.again_ms)
+            {
+                continue;
+            }
             let Some(served) = self.served(&task) else {
                 continue;
             };
@@ -357,9 +426,19 @@ impl FullNode {
                 .ask(&served.manifest.aggregation, &Request::Submit(submission))
                 .await
             {
-                Ok(Response::Done) => self.inner.store.mark_delivered(task.0, batch.round).await?,
+                Ok(Response::Done) => {
+                    self.inner.store.mark_delivered(task.0, batch.round).await?;
+                    refused.remove(&key);
+                }
+                // Kept: the aggregation node may have been set back to an earlier state by mistake.
                 Ok(Response::Refused(why)) => {
-                    tracing::error!(node = self.name(), %task, round = batch.round, why, "aggregate share refused");
+                    let held = refused.entry(key).or_default();
+                    if held.why != why {
+                        tracing::error!(node = self.name(), %task, round = batch.round, why, "aggregate share refused; it is kept and offered again, less and less often");
+                    }
+                    held.wait_ms = (held.wait_ms * 2).clamp(REFUSED_MS, MOST_REFUSED_MS);
+                    held.again_ms = clock::now().saturating_add(held.wait_ms);
+                    held.why = why;
                 }
                 Ok(_) | Err(_) => {}
             }

@@ -1,6 +1,6 @@
 //! Driving the helper's side: its own replay cache, and answers that stay the same.
 
-use defim_full::helper::{self, Prepared};
+use defim_full::helper::{self, Agreement, Prepared, Proposed};
 use defim_protocol::{
     Digest, NodeId, Reason, ReportId, SignedText,
     wire::{PrepareAnswer, PrepareInit, PrepareRequest, Response},
@@ -126,6 +126,7 @@ impl FullNode {
         from: NodeId,
         summary: SignedText,
         ids: Vec<ReportId>,
+        refused: Vec<ReportId>,
     ) -> Outcome<Response> {
         let task = match defim_protocol::batch::BatchSummary::read(&summary.payload) {
             Ok(read) => read.task,
@@ -159,17 +160,36 @@ impl FullNode {
                 .map(ReportId)
                 .collect(),
         };
-        match helper::agree(
-            &served.manifest,
-            &round,
-            &self.inner.secrets,
+        let proposed = Proposed {
             summary,
-            &ids,
-            &verified,
-        ) {
-            Ok((batch, signature)) => {
-                self.release(&served, round.round, batch, ids).await?;
+            ids: &ids,
+            refused: &refused,
+        };
+        let secrets = &self.inner.secrets;
+        match helper::agree(&served.manifest, &round, secrets, proposed, &verified) {
+            Ok(Agreement::Agreed(batch, signature)) => {
+                let refused: Vec<_> = refused.into_iter().map(|id| id.0).collect();
+                store
+                    .disown_reports(
+                        task.0,
+                        round.round,
+                        &refused,
+                        Reason::MemberDisagrees.code(),
+                    )
+                    .await?;
+                self.release(&served, round.round, *batch, ids).await?;
                 Ok(Response::Agreed(signature))
+            }
+            Ok(Agreement::Differs { missing, unknown }) => {
+                tracing::warn!(
+                    node = self.name(),
+                    task = served.manifest.name,
+                    round = round.round,
+                    missing = missing.len(),
+                    unknown = unknown.len(),
+                    "the leader's batch is not that of all verified reports"
+                );
+                Ok(Response::Differs { missing, unknown })
             }
             Err(error) => Ok(Response::Refused(error.to_string())),
         }

@@ -7,8 +7,8 @@ use defim_full::{
     leader::{Counts, Input, Leader, Outcome as ReportOutcome, Output, Proposal},
 };
 use defim_protocol::{
-    ReportId, RoundNumber, TaskId,
-    wire::{self, Progress, Request},
+    Reason, ReportId, RoundNumber, TaskId,
+    wire::{self, Progress, Request, Response},
 };
 use defim_store::{ClosedBatch, Outcome as Stored, RoundState};
 
@@ -19,6 +19,8 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(200);
+const TELL: Duration = Duration::from_secs(2);
+const TELL_DEADLINE: Duration = Duration::from_secs(5);
 
 fn proposal_key(task: &TaskId, round: RoundNumber) -> String {
     format!("proposal/{task}/{round}")
@@ -51,12 +53,12 @@ impl FullNode {
         let number = round.round;
         let mut machine = Leader::new(served.manifest.clone(), round, self.inner.secrets.clone())
             .map_err(|reason| Failure::Other(reason.to_string()))?;
-        let mut told = None;
+        let mut trouble = None;
         let mut input = Input::Tick;
         loop {
             tokio::task::block_in_place(|| machine.handle(clock::now(), input));
             while let Some(output) = machine.poll() {
-                if let Some(next) = self.perform(served, number, output, &mut told).await? {
+                if let Some(next) = self.perform(served, number, output, &mut trouble).await? {
                     tokio::task::block_in_place(|| machine.handle(clock::now(), next));
                 }
             }
@@ -89,7 +91,11 @@ impl FullNode {
         {
             None => None,
             Some(bytes) => wire::decode(&bytes)
-                .map(|(summary, ids)| Proposal { summary, ids })
+                .map(|(summary, ids, refused)| Proposal {
+                    summary,
+                    ids,
+                    refused,
+                })
                 .ok(),
         };
         let counts = Counts {
@@ -105,7 +111,7 @@ impl FullNode {
         served: &Arc<Served>,
         round: RoundNumber,
         output: Output,
-        told: &mut Option<Progress>,
+        trouble: &mut Option<String>,
     ) -> Outcome<Option<Input>> {
         let task = served.manifest.task();
         let store = &self.inner.store;
@@ -114,12 +120,11 @@ impl FullNode {
             Output::LoadPending { reports, bytes } => {
                 let pending = store
                     .pending_reports(task.0, round, reports as u64, bytes as u64)
-                    .await?;
-                let first = pending
+                    .await?
                     .into_iter()
                     .map(|report| (ReportId(report.id), report.bytes))
                     .collect();
-                Some(Input::Pending(first))
+                Some(Input::Pending(pending))
             }
             Output::Ask(request) => {
                 let answer = self
@@ -127,14 +132,18 @@ impl FullNode {
                     .link
                     .ask(&served.manifest.helper().node, &request)
                     .await;
-                if let Err(why) = &answer {
+                let now = trouble_of(&answer);
+                if let Some(why) = now.as_ref().filter(|_| now != *trouble) {
                     tracing::warn!(
                         node = self.name(),
                         task = served.manifest.name,
+                        round,
+                        helper = served.manifest.helper().name,
                         why,
-                        "the helper is asked again"
+                        "the helper does not do its part"
                     );
                 }
+                *trouble = now;
                 Some(Input::Answer(answer.ok()))
             }
             Output::Record(outcomes) => {
@@ -145,12 +154,19 @@ impl FullNode {
                 store.record_outcomes(task.0, round, &outcomes).await?;
                 Some(self.state(task, round).await?)
             }
+            Output::Disown(ids) => {
+                let ids: Vec<_> = ids.into_iter().map(|id| id.0).collect();
+                store
+                    .disown_reports(task.0, round, &ids, Reason::MemberDisagrees.code())
+                    .await?;
+                Some(self.state(task, round).await?)
+            }
             Output::LoadVerified => {
                 let ids = store.verified_ids(task.0, round).await?;
                 Some(Input::Verified(ids.into_iter().map(ReportId).collect()))
             }
             Output::Propose(proposal) => {
-                let bytes = wire::encode(&(proposal.summary, proposal.ids))
+                let bytes = wire::encode(&(proposal.summary, proposal.ids, proposal.refused))
                     .map_err(|e| Failure::Other(e.to_string()))?;
                 store
                     .put_setting(&proposal_key(&task, round), &bytes)
@@ -173,34 +189,43 @@ impl FullNode {
                 None
             }
             Output::Phase(phase, counts) => {
-                let progress = Progress {
+                served.progress.send_replace(Some(Progress {
                     task,
                     round,
                     phase,
                     pending: counts.pending,
                     verified: counts.verified,
                     rejected: counts.rejected.into_iter().collect(),
-                    at_ms: 0,
-                };
-                if told.as_ref() != Some(&progress) {
-                    let request = Request::Progress(Progress {
-                        at_ms: clock::now(),
-                        ..progress.clone()
-                    });
-                    // If it is lost, the next change or the next tick tells it again.
-                    if self
-                        .inner
-                        .link
-                        .ask(&served.manifest.aggregation, &request)
-                        .await
-                        .is_ok()
-                    {
-                        *told = Some(progress);
-                    }
-                }
+                    at_ms: clock::now(),
+                }));
                 None
             }
         })
+    }
+
+    /// Tell the aggregation node where the led round stands: at each change, and again and again,
+    /// because it may have missed it or begun anew. Apart from leading, which must not wait for it.
+    pub(super) async fn tell_progress(self, served: Arc<Served>) {
+        let mut progress = served.progress.subscribe();
+        loop {
+            // Its sender lives as long as the task.
+            let _ = tokio::time::timeout(TELL, progress.changed()).await;
+            let Some(now) = progress.borrow_and_update().clone() else {
+                continue;
+            };
+            let told = self
+                .inner
+                .link
+                .ask_within(
+                    &served.manifest.aggregation,
+                    &Request::Progress(now),
+                    TELL_DEADLINE,
+                )
+                .await;
+            if let Err(why) = told {
+                tracing::debug!(node = self.name(), why, "progress is told again");
+            }
+        }
     }
 
     /// Add the shares of an agreed batch, store the sum, drop what it was made of, deliver it.
@@ -255,6 +280,21 @@ impl FullNode {
         );
         self.inner.deliver.notify_one();
         Ok(())
+    }
+}
+
+/// What is wrong with the helper's answer, for the log.
+fn trouble_of(answer: &Result<Response, String>) -> Option<String> {
+    match answer {
+        Ok(Response::Refused(why)) => Some(format!("it refuses: {why}")),
+        Ok(Response::Later(why)) => Some(format!("not now: {why}")),
+        Ok(Response::Differs { missing, unknown }) => Some(format!(
+            "it has verified {} reports that the batch does not have, and lacks {} that it has",
+            missing.len(),
+            unknown.len()
+        )),
+        Ok(_) => None,
+        Err(why) => Some(why.clone()),
     }
 }
 

@@ -15,11 +15,6 @@ pub const PARTIAL_BYTES: u64 = 1 << 30;
 /// Unfinished uploads a node holds at most.
 pub const PARTIAL_COUNT: u64 = 4096;
 
-/// Bytes of a piece of an upload at least, but for the last.
-const LEAST_PIECE: usize = 1024;
-/// How long an upload may take before it is forgotten, in milliseconds.
-pub const PARTIAL_MS: u64 = 15 * 60 * 1000;
-
 /// A report could not be taken.
 #[derive(Debug)]
 pub enum ReceiveError {
@@ -52,7 +47,7 @@ pub enum Received {
 
 impl FullNode {
     /// The task, if this node takes uploads for it.
-    pub(super) fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
+    pub fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
         let served = self
             .served(task)
             .filter(|served| self.leads(served))
@@ -63,6 +58,15 @@ impl FullNode {
         Ok(served)
     }
 
+    /// Count a report of the open round that was refused before it was stored.
+    pub fn count_refusal(&self, task: &TaskId, reason: Reason) {
+        if let Some(served) = self.served(task)
+            && let Some(round) = served.round()
+        {
+            served.count_refusal(round.round, reason);
+        }
+    }
+
     /// Take one whole report.
     ///
     /// # Errors
@@ -70,15 +74,8 @@ impl FullNode {
     /// [`ReceiveError`]; nothing is stored then.
     pub async fn receive(&self, task: TaskId, bytes: Vec<u8>) -> Result<Received, ReceiveError> {
         let result = self.try_receive(task, bytes).await;
-        if let Err(ReceiveError::Refused(reason)) = &result
-            && let Some(served) = self.served(&task)
-            && let Some(round) = served.round()
-        {
-            self.inner
-                .store
-                .count_rejection(task.0, round.round, reason.code())
-                .await?;
-            served.wake.notify_one();
+        if let Err(ReceiveError::Refused(reason)) = &result {
+            self.count_refusal(&task, *reason);
         }
         result
     }
@@ -135,7 +132,7 @@ impl FullNode {
     async fn begin_upload(&self, begin: &Begin) -> Result<u64, ReceiveError> {
         let task = TaskId(begin.task);
         let served = self.led(&task)?;
-        if begin.length > served.manifest.report_bytes() as u64 {
+        if begin.length > served.report_bytes as u64 {
             return Err(Reason::TooLarge.into());
         }
         if let Some(round) = served.round()
@@ -243,18 +240,9 @@ impl UploadHandler for FullNode {
     }
 
     async fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> Result<(), Verdict> {
-        // Each piece is a row and a synced write, so only the last may be small.
-        let last = offset.saturating_add(bytes.len() as u64) >= begin.length;
-        if bytes.len() < LEAST_PIECE && !last {
-            let reason = Reason::Malformed;
-            return Err(Verdict {
-                code: reason.code(),
-                message: reason.text().to_owned(),
-            });
-        }
         self.inner
             .store
-            .partial_append(begin.task, begin.report_id, offset, bytes)
+            .partial_append(begin.task, begin.report_id, offset, bytes, clock::now())
             .await
             .map(drop)
             .map_err(|e| broken(&e.to_string()))

@@ -1,6 +1,11 @@
 //! Answering streams: servers' requests and uploads.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use defim_net::{Frame, native::Endpoint, read_frame, upload::serve_upload, write_frame};
 use defim_protocol::{
@@ -12,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::{
     full::FullNode,
     link::{REQUEST, RESPONSE},
+    pace::Paced,
 };
 use crate::failure::{Failure, Outcome};
 
@@ -19,6 +25,11 @@ use crate::failure::{Failure, Outcome};
 const STREAMS: usize = 512;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(600);
+/// Uploads of one sender at once. A key costs nothing, so this only keeps one program's mistake small.
+const UPLOADS_OF_ONE: usize = 8;
+/// An upload in which less than this comes in [`PACE`] is ended; it goes on when its sender returns.
+const PACE_BYTES: usize = 16 * 1024;
+const PACE: Duration = Duration::from_secs(20);
 
 fn cannot(error: &defim_net::native::NetError) -> Failure {
     Failure::Other(format!("the node's protocols cannot be served: {error}"))
@@ -94,13 +105,25 @@ pub fn serve_uploads(endpoint: &Endpoint, node: FullNode) -> Outcome {
     let mut incoming = endpoint.accept(protocol::UPLOAD).map_err(|e| cannot(&e))?;
     let slots = Arc::new(Semaphore::new(STREAMS));
     tokio::spawn(async move {
-        while let Some((_, mut stream)) = incoming.next().await {
+        let mut senders = HashMap::<[u8; 32], Weak<()>>::new();
+        while let Some((key, stream)) = incoming.next().await {
+            senders.retain(|_, sender| sender.strong_count() > 0);
+            let sender = senders
+                .get(&key)
+                .and_then(Weak::upgrade)
+                .unwrap_or_default();
+            // One is held here, one by each of its streams.
+            if Arc::strong_count(&sender) > UPLOADS_OF_ONE {
+                continue;
+            }
+            senders.insert(key, Arc::downgrade(&sender));
             // Over the bound a sender is turned away at once; it keeps its report and comes again.
             let Ok(slot) = slots.clone().try_acquire_owned() else {
                 continue;
             };
             let node = node.clone();
             tokio::spawn(async move {
+                let mut stream = Paced::new(stream, PACE_BYTES, PACE);
                 let work = async {
                     let served =
                         serve_upload(&mut stream, &node, limits::REPORT_BYTES as u64).await;
@@ -110,7 +133,7 @@ pub fn serve_uploads(endpoint: &Endpoint, node: FullNode) -> Outcome {
                 if let Ok(Err(error)) = tokio::time::timeout(UPLOAD_DEADLINE, work).await {
                     tracing::debug!(node = node.name(), %error, "an upload broke");
                 }
-                drop(slot);
+                drop((slot, sender));
             });
         }
     });

@@ -1,0 +1,127 @@
+//! What the coordinator is told, and what it says.
+
+use std::collections::BTreeMap;
+
+use defim_learn::Metrics;
+use defim_protocol::{
+    Digest, Millis, NodeId, RoundNumber, RoundOpened, RoundPhase, SignedText,
+    wire::{Progress, Response, Submission},
+};
+use serde::{Deserialize, Serialize};
+
+/// A finished round.
+#[derive(Debug, Clone)]
+pub struct Completed {
+    /// The round.
+    pub round: RoundNumber,
+    /// Digest of the new model.
+    pub digest: Digest,
+    /// The new model, safetensors.
+    pub model: Vec<u8>,
+    /// The optimiser's state.
+    pub optimiser: Vec<u8>,
+    /// The new model on the task's hold-out rows.
+    pub metrics: Metrics,
+    /// Reports in the batch.
+    pub reports: u64,
+    /// Refused reports, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// When.
+    pub finished_ms: Millis,
+}
+
+/// What the store holds of a task.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The last round that was opened, with whether it is over.
+    pub round: Option<(SignedText, bool)>,
+    /// Rounds that ended with a model.
+    pub rounds_done: u64,
+    /// The current model and optimiser state, if any round finished.
+    pub model: Option<(Vec<u8>, Vec<u8>)>,
+    /// Aggregate shares of the open round.
+    pub submissions: Vec<(NodeId, Submission)>,
+    /// Whether an admin has paused the task.
+    pub paused: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// A member's aggregate share; the node is the authenticated sender.
+    Submitted(NodeId, Submission),
+    /// A leader's word on the round; the node is the authenticated sender.
+    Progress(NodeId, Progress),
+    /// An admin pauses the task or lets it go on.
+    Pause(bool),
+    /// An admin gives this round up, if it is the open one.
+    Void {
+        /// The round.
+        round: RoundNumber,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Store and announce this round.
+    Open {
+        /// The signed opening.
+        signed: SignedText,
+        /// The same, read.
+        opened: RoundOpened,
+    },
+    /// Store this share, then answer its sender.
+    StoreShare(NodeId, Submission),
+    /// Answer the sender of the input.
+    Answer(Response),
+    /// Store the new model and end the round, in one step.
+    Complete(Box<Completed>),
+    /// End the round without a result.
+    Void {
+        /// The round.
+        round: RoundNumber,
+        /// Why.
+        reason: String,
+    },
+    /// Tell whoever watches.
+    Changed,
+}
+
+/// Why a task cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorError {
+    /// This node does not run the task.
+    #[error("task {0} is run by another aggregation node")]
+    NotOurs(defim_protocol::TaskId),
+    /// The learning specification is unusable.
+    #[error("the task's learning specification is unusable: {0}")]
+    Spec(String),
+    /// What the store holds cannot be used.
+    #[error("the stored state of task {task} cannot be used: {what}")]
+    Damaged {
+        /// The task.
+        task: defim_protocol::TaskId,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Progress of the open round as its leader last told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRoundView {
+    /// The round.
+    pub opened: RoundOpened,
+    /// Where it stands.
+    pub phase: RoundPhase,
+    /// Stored, not yet prepared.
+    pub pending: u64,
+    /// Verified.
+    pub verified: u64,
+    /// Refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+}

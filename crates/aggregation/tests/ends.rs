@@ -1,0 +1,215 @@
+//! Every round comes to an end, and never goes on from another model than it was opened for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use defim_aggregation::coordinator::{Coordinator, GRACE_MS, Input, Output, Restored};
+use defim_learn::builtin;
+use defim_protocol::{
+    Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule, SignedText,
+    VerifiedManifest,
+    batch::BatchSummary,
+    seal::SealingKey,
+    vdaf::{Scheme, VdafSpec},
+    wire::{Progress, Response, Submission},
+};
+
+const ROUND_MS: u64 = 60_000;
+
+struct World {
+    key: Arc<NodeKey>,
+    members: [NodeKey; 2],
+    task: VerifiedManifest,
+}
+
+impl World {
+    fn new() -> Self {
+        let key = Arc::new(NodeKey::from_seed([9; 32]));
+        let members = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
+        let spec = builtin("diabetes", None).unwrap().spec;
+        let learning = serde_json::to_string(&spec).unwrap();
+        let manifest = Manifest {
+            name: "diabetes".into(),
+            title: String::new(),
+            summary: String::new(),
+            aggregation: key.id(),
+            members: (1..3)
+                .map(|n: u8| Member {
+                    node: members[usize::from(n) - 1].id(),
+                    name: format!("full-{n}"),
+                    hpke: SealingKey::from_seed(n, [n; 32]).config(),
+                })
+                .collect(),
+            vdaf: VdafSpec {
+                scheme: Scheme::Pine64,
+                dimension: spec.dimension(),
+                frac_bits: 15,
+            },
+            schedule: Schedule {
+                min_batch: 2,
+                max_batch: 9,
+                settle_ms: 0,
+                round_ms: ROUND_MS,
+                rounds: 9,
+            },
+            created_ms: 0,
+            learning: serde_json::value::RawValue::from_string(learning).unwrap(),
+        };
+        let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
+        Self { key, members, task }
+    }
+
+    fn machine(&self, restored: Restored) -> Coordinator {
+        Coordinator::new(self.task.clone(), self.key.clone(), None, restored).unwrap()
+    }
+
+    fn submission(&self) -> Submission {
+        let ids = [ReportId([1; 16]), ReportId([2; 16])];
+        let summary = BatchSummary::new(self.task.task(), 1, &ids, BTreeMap::new()).unwrap();
+        Submission {
+            task: self.task.task(),
+            round: 1,
+            signatures: self
+                .members
+                .iter()
+                .map(|key| summary.sign(key).unwrap())
+                .collect(),
+            share: vec![7; 32],
+        }
+    }
+
+    fn progress(&self, verified: u64) -> Input {
+        let progress = Progress {
+            task: self.task.task(),
+            round: 1,
+            phase: RoundPhase::WaitingForReports { have: 0, need: 2 },
+            pending: 0,
+            verified,
+            rejected: vec![(6, verified)],
+            at_ms: 0,
+        };
+        Input::Progress(self.members[0].id(), progress)
+    }
+}
+
+fn told(machine: &mut Coordinator, now: u64, input: Input) -> Vec<Output> {
+    machine.handle(now, input);
+    std::iter::from_fn(|| machine.poll()).collect()
+}
+
+fn voided(outputs: &[Output]) -> Option<&str> {
+    outputs.iter().find_map(|output| match output {
+        Output::Void { round: 1, reason } => Some(reason.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_round_with_one_share_names_who_is_missing_and_ends() {
+    let world = World::new();
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Tick);
+    let submitted = Input::Submitted(world.members[1].id(), world.submission());
+    let outputs = told(&mut machine, 10, submitted);
+    assert!(matches!(outputs[0], Output::StoreShare(..)));
+    assert!(matches!(outputs[1], Output::Answer(Response::Done)));
+    let said = |machine: &Coordinator| machine.view().unwrap().phase.text();
+    assert!(said(&machine).contains("full-1"), "{}", said(&machine));
+    // What the leader says meanwhile does not hide it.
+    told(&mut machine, 20, world.progress(3));
+    assert!(said(&machine).contains("full-1"), "{}", said(&machine));
+    let last = ROUND_MS + GRACE_MS;
+    assert_eq!(voided(&told(&mut machine, last, Input::Tick)), None);
+    let outputs = told(&mut machine, last + 1, Input::Tick);
+    assert!(voided(&outputs).unwrap().contains("full-1"));
+    assert_eq!(machine.open_round().unwrap().round, 2, "the task goes on");
+
+    // After a restart too.
+    let opened = {
+        let mut first = world.machine(Restored::default());
+        let outputs = told(&mut first, 0, Input::Tick);
+        let Output::Open { signed, .. } = &outputs[0] else {
+            panic!("no round")
+        };
+        signed.clone()
+    };
+    let mut machine = world.machine(Restored {
+        round: Some((opened, false)),
+        submissions: vec![(world.members[1].id(), world.submission())],
+        ..Restored::default()
+    });
+    assert!(said(&machine).contains("full-1"), "{}", said(&machine));
+    assert!(voided(&told(&mut machine, last + 1, Input::Tick)).is_some());
+}
+
+#[test]
+fn nothing_that_is_told_puts_the_end_of_a_round_off() {
+    let world = World::new();
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Tick);
+    for step in 0..=10 {
+        let now = ROUND_MS + step * GRACE_MS / 10;
+        assert_eq!(voided(&told(&mut machine, now, world.progress(step))), None);
+        assert_eq!(voided(&told(&mut machine, now, Input::Tick)), None);
+    }
+    let outputs = told(&mut machine, ROUND_MS + GRACE_MS + 1, Input::Tick);
+    assert!(voided(&outputs).unwrap().contains("full-1"));
+}
+
+#[test]
+fn a_leader_that_repeats_itself_is_news_once() {
+    let world = World::new();
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Tick);
+    let news = |outputs: Vec<Output>| outputs.iter().any(|o| matches!(o, Output::Changed));
+    assert!(news(told(&mut machine, 1, world.progress(1))));
+    assert!(!news(told(&mut machine, 2, world.progress(1))));
+}
+
+#[test]
+fn an_admin_ends_the_open_round_and_no_other() {
+    let world = World::new();
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Tick);
+    let void = |round| Input::Void {
+        round,
+        reason: "full-1 is gone".into(),
+    };
+    assert_eq!(voided(&told(&mut machine, 1, void(2))), None);
+    let outputs = told(&mut machine, 2, void(1));
+    assert_eq!(voided(&outputs), Some("full-1 is gone"));
+    assert_eq!(voided(&told(&mut machine, 3, void(1))), None);
+}
+
+#[test]
+fn a_round_that_was_opened_for_another_model_is_given_up() {
+    let world = World::new();
+    let restored = |base_model| {
+        let opened = RoundOpened {
+            task: world.task.task(),
+            round: 1,
+            base_model,
+            opened_ms: 0,
+            deadline_ms: ROUND_MS,
+        };
+        let signed: SignedText = opened.sign(&world.key).unwrap();
+        world.machine(Restored {
+            round: Some((signed, false)),
+            submissions: vec![(world.members[1].id(), world.submission())],
+            ..Restored::default()
+        })
+    };
+    let right = world.machine(Restored::default()).model().0;
+    let mut machine = restored(right);
+    assert_eq!(voided(&told(&mut machine, 1, Input::Tick)), None);
+    let mut machine = restored(Digest([5; 32]));
+    let outputs = told(&mut machine, 1, Input::Tick);
+    assert!(voided(&outputs).unwrap().contains("model"));
+    let open = machine.open_round().unwrap();
+    assert_eq!((open.round, open.base_model), (2, right));
+}

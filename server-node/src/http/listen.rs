@@ -1,0 +1,96 @@
+//! Serving connections from anybody: so many at once, and none that only sits there.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use crate::failure::{Failure, Outcome};
+
+/// Connections at once; more wait in the system's queue.
+const CONNECTIONS: usize = 2048;
+/// Longest time for a request's head, and between two requests of a connection.
+const HEAD: Duration = Duration::from_secs(20);
+const HEAD_BYTES: usize = 64 * 1024;
+/// How long what is being answered may take once the node is to stop. Event streams never end.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// Serve until the future ends.
+///
+/// # Errors
+///
+/// [`Failure`] if the address is taken.
+pub async fn serve(
+    address: SocketAddr,
+    router: Router,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Outcome {
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        Failure::Other(format!(
+            "{address} cannot be listened on: {e}; stop what uses it or choose another address"
+        ))
+    })?;
+    ready(
+        listener
+            .local_addr()
+            .map_err(|e| Failure::Other(e.to_string()))?,
+    );
+    // Version 1 only: browsers speak it without TLS, and telling versions apart has no deadline.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES);
+    let builder = Arc::new(builder);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let open = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or gone before it was accepted.
+                tracing::debug!(%error, "a connection could not be taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let (builder, watcher) = (builder.clone(), open.watcher());
+        tokio::spawn(async move {
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection.into_owned()).await {
+                tracing::trace!(error, "a connection ended");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOPPING, open.shutdown()).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
+}

@@ -1,0 +1,245 @@
+//! One task at the aggregation node: its machine, and the store it must agree with.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use defim_aggregation::coordinator::{Coordinator, Input, OpenRoundView, Output, Restored};
+use defim_learn::Features;
+use defim_protocol::{
+    NodeId, NodeKey, RoundNumber, VerifiedManifest,
+    wire::{self, Response, Submission},
+};
+use defim_store::{CompletedRound, RoundState, SharePut, WorkStore};
+use tokio::sync::{MappedMutexGuard, MutexGuard, Notify};
+
+use crate::{
+    clock,
+    failure::{Failure, Outcome},
+};
+
+/// One task.
+pub struct Run {
+    manifest: VerifiedManifest,
+    key: Arc<NodeKey>,
+    holdout: Option<Features>,
+    store: WorkStore,
+    held: tokio::sync::Mutex<Held>,
+    /// Something may have to be told to members.
+    pub(super) news: Notify,
+    /// What members have acknowledged: the round, and whether the task is paused.
+    told: Mutex<BTreeMap<NodeId, (RoundNumber, bool)>>,
+}
+
+struct Held {
+    machine: Coordinator,
+    /// An output of the machine may not be stored: what the store holds is the truth, and the
+    /// machine is made anew from it before it is used or shown again.
+    stale: bool,
+}
+
+/// What came of an input.
+#[derive(Debug, Default)]
+pub struct Handled {
+    /// For the sender of the input.
+    pub answer: Option<Response>,
+    /// Whether those who watch the task have something new to see.
+    pub changed: bool,
+}
+
+fn other(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+impl Run {
+    /// Take up a task from what the store holds of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store fails, or holds what cannot be used.
+    pub async fn restore(
+        manifest: VerifiedManifest,
+        key: Arc<NodeKey>,
+        holdout: Option<Features>,
+        store: WorkStore,
+    ) -> Outcome<Self> {
+        let machine = restored(&store, &manifest, &key, &holdout).await?;
+        let (digest, model) = machine.model();
+        store.put_model(digest.0, model).await?;
+        Ok(Self {
+            manifest,
+            key,
+            holdout,
+            store,
+            held: tokio::sync::Mutex::new(Held {
+                machine,
+                stale: false,
+            }),
+            news: Notify::new(),
+            told: Mutex::default(),
+        })
+    }
+
+    /// The task.
+    pub fn manifest(&self) -> &VerifiedManifest {
+        &self.manifest
+    }
+
+    /// The machine, as the store has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the two differ and the store cannot be read.
+    pub async fn machine(&self) -> Outcome<MappedMutexGuard<'_, Coordinator>> {
+        Ok(MutexGuard::map(self.held().await?, |held| {
+            &mut held.machine
+        }))
+    }
+
+    async fn held(&self) -> Outcome<MutexGuard<'_, Held>> {
+        let mut held = self.held.lock().await;
+        if held.stale {
+            held.machine = restored(&self.store, &self.manifest, &self.key, &self.holdout).await?;
+            held.stale = false;
+        }
+        Ok(held)
+    }
+
+    /// Feed the machine and carry out what it says. The answer is for its sender only once all of
+    /// it is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store fails; the input then has had no effect, or will be found done when
+    /// it comes again.
+    pub async fn handle(&self, input: Input) -> Outcome<Handled> {
+        let mut held = self.held().await?;
+        let held = &mut *held;
+        // Also if this future is dropped half-way: what was polled and not stored would be lost.
+        held.stale = true;
+        tokio::task::block_in_place(|| held.machine.handle(clock::now(), input));
+        let mut handled = Handled::default();
+        while let Some(output) = held.machine.poll() {
+            match output {
+                Output::Answer(response) => handled.answer = Some(response),
+                Output::Changed => handled.changed = true,
+                output => self.carry_out(&held.machine, output).await?,
+            }
+        }
+        held.stale = false;
+        Ok(handled)
+    }
+
+    async fn carry_out(&self, machine: &Coordinator, output: Output) -> Outcome {
+        let (store, task) = (&self.store, self.manifest.task());
+        let name = &self.manifest.name;
+        match output {
+            Output::Open { signed, opened } => {
+                let (digest, model) = machine.model();
+                store.put_model(digest.0, model).await?;
+                let text = serde_json::to_vec(&signed).map_err(other)?;
+                store
+                    .put_round(task.0, opened.round, &text, opened.opened_ms)
+                    .await?;
+                tracing::info!(task = name, round = opened.round, "round opened");
+            }
+            Output::StoreShare(member, submission) => {
+                let bytes = wire::encode(&submission).map_err(other)?;
+                let put = store
+                    .put_aggregate_share(task.0, submission.round, member.0, &bytes)
+                    .await?;
+                if put == SharePut::Conflict {
+                    return Err(Failure::Integrity(format!(
+                        "another aggregate share of {member} is stored for round {}",
+                        submission.round
+                    )));
+                }
+            }
+            Output::Complete(done) => {
+                store
+                    .complete_round(CompletedRound {
+                        task: task.0,
+                        round: done.round,
+                        model: done.digest.0,
+                        model_bytes: done.model,
+                        optimiser: done.optimiser,
+                        metrics: serde_json::to_string(&done.metrics).map_err(other)?,
+                        reports: done.reports,
+                        rejected: serde_json::to_string(&done.rejected).map_err(other)?,
+                        finished: done.finished_ms,
+                    })
+                    .await?;
+                tracing::info!(
+                    task = name,
+                    round = done.round,
+                    reports = done.reports,
+                    accuracy = done.metrics.accuracy,
+                    r2 = done.metrics.r2,
+                    "new model"
+                );
+            }
+            Output::Void { round, reason } => {
+                store
+                    .void_aggregation_round(task.0, round, &reason, clock::now())
+                    .await?;
+                tracing::info!(task = name, round, reason, "round voided");
+            }
+            Output::Answer(_) | Output::Changed => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a member has acknowledged this round.
+    pub fn has_taken_up(&self, member: &NodeId, round: RoundNumber) -> bool {
+        self.told(member).is_some_and(|(known, _)| known == round)
+    }
+
+    /// What a member has acknowledged since this process began.
+    pub fn told(&self, member: &NodeId) -> Option<(RoundNumber, bool)> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(member).copied()
+    }
+
+    /// A member has acknowledged this.
+    pub fn set_told(&self, member: NodeId, what: (RoundNumber, bool)) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(member, what);
+    }
+
+    /// Where the open round stands.
+    pub fn view<'a>(&self, machine: &'a Coordinator) -> Option<&'a OpenRoundView> {
+        let open = machine.open_round()?;
+        machine
+            .view()
+            .filter(|view| view.opened.round == open.round)
+    }
+}
+
+async fn restored(
+    store: &WorkStore,
+    manifest: &VerifiedManifest,
+    key: &Arc<NodeKey>,
+    holdout: &Option<Features>,
+) -> Outcome<Coordinator> {
+    let task = manifest.task();
+    let mut restored = Restored {
+        rounds_done: store.rounds_done(task.0).await?,
+        model: store.latest_model(task.0).await?,
+        paused: store.is_task_paused(task.0).await?,
+        ..Restored::default()
+    };
+    if let Some(round) = store.current_round(task.0).await? {
+        let signed = serde_json::from_slice(&round.signed).map_err(other)?;
+        restored.round = Some((signed, round.state != RoundState::Open));
+        for share in store.aggregate_shares(task.0, round.round).await? {
+            if let Ok(submission) = wire::decode::<Submission>(&share.submission) {
+                restored
+                    .submissions
+                    .push((NodeId(share.member), submission));
+            }
+        }
+    }
+    Coordinator::new(manifest.clone(), key.clone(), holdout.clone(), restored)
+        .map_err(|e| Failure::Integrity(e.to_string()))
+}
