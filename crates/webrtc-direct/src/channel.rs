@@ -1,0 +1,47 @@
+//! A data channel, natively and in a browser: whole messages in, whole messages out.
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+/// Longest message on a data channel, in bytes (WebRTC-direct, "Multiplexing").
+pub const MAX_MESSAGE: usize = 16 * 1024;
+
+/// What has to be sendable between threads, where there are threads.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Send> MaybeSend for T {}
+#[cfg(target_arch = "wasm32")]
+pub trait MaybeSend {}
+#[cfg(target_arch = "wasm32")]
+impl<T> MaybeSend for T {}
+
+/// A data channel.
+pub trait Channel: Unpin + MaybeSend + 'static {
+    /// True if whoever sends to this channel can be faster than it is read, without limit.
+    const WANTS_CREDIT: bool;
+
+    /// The next message; `None` once the other side has closed the channel and all is read.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>>;
+
+    /// Ready when there is room for one more message.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Sends a message of at most [`MAX_MESSAGE`] bytes, after [`Channel::poll_ready`].
+    fn send(&mut self, message: Bytes) -> io::Result<()>;
+
+    /// Ready when everything is handed over.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Closes both directions; what was sent before arrives.
+    fn close(&mut self);
+
+    /// Does the rest of a stream's work after it was dropped.
+    fn finish(work: impl Future<Output = ()> + MaybeSend + 'static)
+    where
+        Self: Sized;
+}

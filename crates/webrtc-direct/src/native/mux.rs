@@ -1,0 +1,311 @@
+//! One UDP socket for all connections, and the lite ICE agent that answers on it.
+//!
+//! A binding request is answered without keeping more than who asked: an address, and credentials of
+//! a few hundred bytes, for ten seconds and within a bound. A connection begins with the first DTLS
+//! packet from such an address, so that requests alone, from whatever addresses, cost next to nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    limits::{Counts, Limits},
+    link::Link,
+    stun::{self, Stun},
+};
+use crate::{credentials::Credentials, failure::Failure};
+
+const RECEIVE: usize = 2048;
+/// Addresses that have asked and not begun.
+const ASKERS: usize = 8192;
+const ASKER_TIME: Duration = Duration::from_secs(10);
+/// Addresses one connection may have used.
+const ADDRESSES: usize = 8;
+/// Connections that wait to be taken by the transport.
+const ARRIVALS: usize = 64;
+const TICK: Duration = Duration::from_millis(250);
+/// A connection that was silent for so long is asked, and asked again after as long.
+const ASK: Duration = Duration::from_millis(1_500);
+
+/// A connection that begins.
+pub(crate) struct Arrival {
+    pub(crate) remote: SocketAddr,
+    pub(crate) link: Arc<Link>,
+}
+
+struct Connection {
+    link: Arc<Link>,
+    inbound: mpsc::Sender<Bytes>,
+    addresses: Vec<SocketAddr>,
+    begun: Instant,
+    heard: Instant,
+    asked: Instant,
+}
+
+struct Asker {
+    credentials: Credentials,
+    heard: Instant,
+}
+
+/// The socket's state; [`run`] drives it.
+struct Mux {
+    socket: Arc<UdpSocket>,
+    limits: Limits,
+    counts: Arc<Counts>,
+    arrivals: mpsc::Sender<Arrival>,
+    connections: HashMap<Credentials, Connection>,
+    routes: HashMap<SocketAddr, Credentials>,
+    askers: HashMap<SocketAddr, Asker>,
+    /// Askers, the one that came first in front.
+    queue: VecDeque<SocketAddr>,
+}
+
+/// Drives a socket until `stop` is dropped.
+pub(crate) fn run(
+    socket: UdpSocket,
+    limits: Limits,
+    counts: Arc<Counts>,
+    stop: watch::Receiver<()>,
+) -> mpsc::Receiver<Arrival> {
+    let (arrivals, taken) = mpsc::channel(ARRIVALS);
+    let mux = Mux {
+        socket: Arc::new(socket),
+        limits,
+        counts,
+        arrivals,
+        connections: HashMap::new(),
+        routes: HashMap::new(),
+        askers: HashMap::new(),
+        queue: VecDeque::new(),
+    };
+    tokio::spawn(mux.drive(stop));
+    taken
+}
+
+impl Mux {
+    async fn drive(mut self, mut stop: watch::Receiver<()>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let socket = self.socket.clone();
+        let mut buffer = [0; RECEIVE];
+        loop {
+            tokio::select! {
+                received = socket.recv_from(&mut buffer) => match received {
+                    Ok((n, from)) => self.packet(buffer.get(..n).unwrap_or_default(), from),
+                    // On some systems an ICMP answer to what was sent comes out here.
+                    Err(error) => tracing::trace!(%error, "a datagram was not received"),
+                },
+                _ = ticks.tick() => self.tick(),
+                _ = stop.changed() => {
+                    for connection in self.connections.values() {
+                        connection.link.end(Failure::Closed);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: &[u8], from: SocketAddr) {
+        // RFC 7983: the first byte says whose packet it is.
+        match packet.first() {
+            Some(0..=3) => self.stun(packet, from),
+            Some(20..=63) => self.dtls(packet, from),
+            _ => Counts::add(&self.counts.refused_packets),
+        }
+    }
+
+    fn stun(&mut self, packet: &[u8], from: SocketAddr) {
+        match stun::at_server(packet, from) {
+            Ok(Stun::Check {
+                credentials,
+                answer,
+            }) => {
+                // A full buffer loses an answer, as the network might; the client asks again.
+                let _ = self.socket.try_send_to(&answer, from);
+                if let Some(connection) = self.connections.get_mut(&credentials) {
+                    connection.heard = Instant::now();
+                    if connection.addresses.contains(&from) {
+                        return;
+                    }
+                }
+                self.remember(from, credentials);
+            }
+            Ok(Stun::Success) => {
+                if let Some(connection) = self
+                    .routes
+                    .get(&from)
+                    .and_then(|credentials| self.connections.get_mut(credentials))
+                {
+                    connection.heard = Instant::now();
+                }
+            }
+            Ok(Stun::Other) => {}
+            Err(error) => {
+                Counts::add(&self.counts.refused_packets);
+                tracing::trace!(%from, %error, "a packet was refused");
+            }
+        }
+    }
+
+    fn remember(&mut self, from: SocketAddr, credentials: Credentials) {
+        let heard = Instant::now();
+        let asker = Asker { credentials, heard };
+        if self.askers.insert(from, asker).is_none() {
+            self.queue.push_back(from);
+            if self.queue.len() > ASKERS
+                && let Some(first) = self.queue.pop_front()
+            {
+                self.askers.remove(&first);
+            }
+        }
+    }
+
+    fn dtls(&mut self, packet: &[u8], from: SocketAddr) {
+        if !self.routes.contains_key(&from) && !self.begin(from) {
+            return;
+        }
+        let Some(connection) = self
+            .routes
+            .get(&from)
+            .and_then(|credentials| self.connections.get_mut(credentials))
+        else {
+            return;
+        };
+        connection.heard = Instant::now();
+        let _ = connection.inbound.try_send(Bytes::copy_from_slice(packet));
+    }
+
+    /// A new address of a connection, or a new connection; false if it cannot be.
+    fn begin(&mut self, from: SocketAddr) -> bool {
+        let Some(asker) = self.askers.remove(&from) else {
+            Counts::add(&self.counts.refused_packets);
+            return false;
+        };
+        self.queue.retain(|address| *address != from);
+        let credentials = asker.credentials;
+        if let Some(connection) = self.connections.get_mut(&credentials) {
+            if connection.link.has_ended() || connection.addresses.len() >= ADDRESSES {
+                return false;
+            }
+            // The client has chosen another of its addresses, or its network gave it one.
+            connection.addresses.push(from);
+            connection.link.moved(from);
+            self.routes.insert(from, credentials);
+            return true;
+        }
+        if !self.make_room(from.ip()) {
+            Counts::add(&self.counts.refused_connections);
+            return false;
+        }
+        let Ok(place) = self.arrivals.try_reserve() else {
+            Counts::add(&self.counts.refused_connections);
+            return false;
+        };
+        let (link, inbound) = Link::new(self.socket.clone(), from);
+        place.send(Arrival {
+            remote: from,
+            link: link.clone(),
+        });
+        let now = Instant::now();
+        self.connections.insert(
+            credentials.clone(),
+            Connection {
+                link,
+                inbound,
+                addresses: vec![from],
+                begun: now,
+                heard: now,
+                asked: now,
+            },
+        );
+        self.routes.insert(from, credentials);
+        Counts::add(&self.counts.begun);
+        Counts::add(&self.counts.connections);
+        true
+    }
+
+    /// Sees to the limits, where handshakes give way to younger ones; false if there is no room.
+    fn make_room(&mut self, ip: IpAddr) -> bool {
+        self.sweep();
+        let of = |connection: &Connection| {
+            connection.addresses.first().is_some_and(|a| a.ip() == ip)
+        };
+        let all = self.connections.values();
+        if self.connections.len() >= self.limits.connections
+            || all.clone().filter(|c| of(c)).count() >= self.limits.connections_per_address
+        {
+            return false;
+        }
+        let shaking = all.filter(|c| !c.link.is_established());
+        let here = shaking.clone().filter(|c| of(c));
+        let first = if here.clone().count() >= self.limits.handshakes_per_address {
+            here.min_by_key(|c| c.begun)
+        } else if shaking.clone().count() >= self.limits.handshakes {
+            shaking.min_by_key(|c| c.begun)
+        } else {
+            return true;
+        };
+        if let Some(first) = first {
+            first.link.end(Failure::Crowded);
+        }
+        self.sweep();
+        true
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let silence = self.limits.silence;
+        for (credentials, connection) in &mut self.connections {
+            let quiet = now.duration_since(connection.heard);
+            if quiet >= silence {
+                connection.link.end(Failure::PeerGone);
+            } else if quiet >= ASK && now.duration_since(connection.asked) >= ASK {
+                connection.asked = now;
+                if let Ok(probe) = stun::probe(credentials) {
+                    let _ = self.socket.try_send_to(&probe, connection.link.remote());
+                }
+            }
+            if !connection.link.is_established()
+                && now.duration_since(connection.begun) >= self.limits.handshake_time
+            {
+                connection.link.end(Failure::HandshakeTimedOut);
+            }
+        }
+        self.sweep();
+        while let Some(first) = self.queue.front().copied() {
+            match self.askers.get(&first) {
+                Some(asker) if now.duration_since(asker.heard) < ASKER_TIME => break,
+                _ => {
+                    self.askers.remove(&first);
+                    self.queue.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Forgets what has ended.
+    fn sweep(&mut self) {
+        let (routes, counts) = (&mut self.routes, &self.counts);
+        self.connections.retain(|_, connection| {
+            let stays = !connection.link.has_ended();
+            if !stays {
+                for address in &connection.addresses {
+                    routes.remove(address);
+                }
+                Counts::sub(&counts.connections);
+            }
+            stays
+        });
+    }
+}
