@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
+use defim_webrtc_direct::{Failure, browser::Transport};
 use futures::{
     FutureExt as _, SinkExt as _, StreamExt as _,
     channel::{mpsc, oneshot},
@@ -20,9 +21,10 @@ use libp2p::{
     },
 };
 use libp2p_stream::Control;
-use libp2p_webrtc_websys::{Config, Transport};
 
 const DEADLINE_MS: u32 = 5_000;
+/// The transport gives up a little earlier, and says why.
+const HANDSHAKE: std::time::Duration = std::time::Duration::from_millis(4_800);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -30,55 +32,37 @@ struct Behaviour {
     ping: ping::Behaviour,
 }
 
-/// A page could not connect.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DialError {
-    /// This browser, or this context, has no WebRTC.
-    #[error("this browser has no WebRTC")]
-    NoWebRtc,
-    /// The browser does not allow what WebRTC-direct does.
-    #[error("this browser does not allow the peer-to-peer connection ({0})")]
-    RefusedByBrowser(String),
-    /// Nothing came back.
-    #[error("no answer over WebRTC within 5 s; UDP seems blocked on this network")]
-    TimedOut,
-    /// Not an address.
-    #[error("the node's address cannot be used: {0}")]
-    BadAddress(String),
-    /// Anything else.
-    #[error("no WebRTC connection: {0}")]
-    Unreachable(String),
+/// What failed, if a transport said so: it is inside of what the layers above make of it.
+fn sort(error: &libp2p::swarm::DialError) -> Failure {
+    use libp2p::{TransportError, swarm::DialError};
+    match error {
+        DialError::WrongPeerId { .. } => Failure::NotAuthentic("it has another key".to_owned()),
+        DialError::Transport(tried) => tried
+            .iter()
+            .find_map(|(address, error)| match error {
+                TransportError::MultiaddrNotSupported(_) => {
+                    Some(Failure::BadAddress(address.to_string()))
+                }
+                TransportError::Other(error) => inside(error),
+            })
+            .unwrap_or_else(|| Failure::System(error.to_string())),
+        other => Failure::System(other.to_string()),
+    }
 }
 
-impl DialError {
-    /// A stable word.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::NoWebRtc => "no-webrtc",
-            Self::RefusedByBrowser(_) => "refused-by-browser",
-            Self::TimedOut => "timed-out",
-            Self::BadAddress(_) => "bad-address",
-            Self::Unreachable(_) => "unreachable",
-        }
+fn inside(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return Some(failure.clone());
     }
-
-    fn sort(text: String) -> Self {
-        let has = |word: &str| text.contains(word);
-        if has("SDP is modified")
-            || has("InvalidModificationError")
-            || has("Firefox does not support")
-        {
-            Self::RefusedByBrowser(text)
-        } else if has("RTCPeerConnection is not defined") {
-            Self::NoWebRtc
-        } else {
-            Self::Unreachable(text)
-        }
-    }
+    let within = match error.downcast_ref::<std::io::Error>() {
+        Some(error) => error.get_ref().map(|e| e as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    };
+    inside(within?)
 }
 
 enum Command {
-    Dial(PeerId, Multiaddr, oneshot::Sender<Result<(), String>>),
+    Dial(PeerId, Multiaddr, oneshot::Sender<Result<(), Failure>>),
     Close(PeerId),
 }
 
@@ -94,13 +78,14 @@ impl BrowserEndpoint {
     ///
     /// # Errors
     ///
-    /// [`DialError`] if the swarm cannot be made.
-    pub fn new() -> Result<Self, DialError> {
-        let failed = |e: String| DialError::Unreachable(e);
+    /// [`Failure`] if the swarm cannot be made.
+    pub fn new() -> Result<Self, Failure> {
+        let failed = |e: String| Failure::System(e);
         let swarm = SwarmBuilder::with_new_identity()
             .with_wasm_bindgen()
             .with_other_transport(|key| {
-                Transport::new(Config::new(key))
+                Transport::new(key.clone())
+                    .within(HANDSHAKE)
                     .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
             })
             .map_err(|e| failed(e.to_string()))?
@@ -127,32 +112,31 @@ impl BrowserEndpoint {
     ///
     /// # Errors
     ///
-    /// [`DialError`] with the reason in plain words.
-    pub async fn open(&self, address: &str, protocol: &'static str) -> Result<Stream, DialError> {
+    /// [`Failure`] with the reason in plain words.
+    pub async fn open(&self, address: &str, protocol: &'static str) -> Result<Stream, Failure> {
         let (peer, address) = parse(address)?;
         let work = async {
             let (done, answer) = oneshot::channel();
             let mut commands = self.commands.borrow().clone();
-            let stopped = || DialError::Unreachable("the endpoint has stopped".into());
+            let stopped = || Failure::System("the endpoint has stopped".into());
             commands
                 .send(Command::Dial(peer, address, done))
                 .await
                 .map_err(|_| stopped())?;
             answer
                 .await
-                .map_err(|_| stopped())?
-                .map_err(DialError::sort)?;
+                .map_err(|_| stopped())??;
             let mut control = self.control.clone();
             control
                 .open_stream(peer, StreamProtocol::new(protocol))
                 .await
-                .map_err(|e| DialError::Unreachable(e.to_string()))
+                .map_err(|e| Failure::System(e.to_string()))
         };
         select! {
             result = work.fuse() => result,
             () = TimeoutFuture::new(DEADLINE_MS).fuse() => {
                 self.close_peer(peer).await;
-                Err(DialError::TimedOut)
+                Err(Failure::NoAnswer)
             }
         }
     }
@@ -170,8 +154,8 @@ impl BrowserEndpoint {
     }
 }
 
-fn parse(address: &str) -> Result<(PeerId, Multiaddr), DialError> {
-    let bad = || DialError::BadAddress(address.chars().take(200).collect());
+fn parse(address: &str) -> Result<(PeerId, Multiaddr), Failure> {
+    let bad = || Failure::BadAddress(address.chars().take(200).collect());
     let parsed: Multiaddr = address.parse().map_err(|_| bad())?;
     let peer = parsed.iter().find_map(|part| match part {
         Protocol::P2p(peer) => Some(peer),
@@ -181,7 +165,7 @@ fn parse(address: &str) -> Result<(PeerId, Multiaddr), DialError> {
 }
 
 async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Command>) {
-    let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<(), String>>>> = HashMap::new();
+    let mut waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<(), Failure>>>> = HashMap::new();
     loop {
         select! {
             command = inbox.next() => match command {
@@ -200,7 +184,7 @@ async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Command>) 
                         Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {
                             waiting.entry(peer).or_default().push(done);
                         }
-                        Err(error) => { let _ = done.send(Err(error.to_string())); }
+                        Err(error) => { let _ = done.send(Err(sort(&error))); }
                     }
                 }
             },
@@ -212,7 +196,7 @@ async fn drive(mut swarm: Swarm<Behaviour>, mut inbox: mpsc::Receiver<Command>) 
                 }
                 SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                     for done in waiting.remove(&peer).unwrap_or_default() {
-                        let _ = done.send(Err(format!("{error:?}")));
+                        let _ = done.send(Err(sort(&error)));
                     }
                 }
                 _ => {}

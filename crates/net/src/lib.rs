@@ -9,13 +9,12 @@
 //! # Invariants
 //!
 //! - A length is checked against its limit before memory is taken for it.
-//! - What goes into a stream that may be WebRTC goes in pieces of at most [`PIECE_BYTES`], each
-//!   flushed before the next: a longer data-channel message ends the stream at the native side.
+//! - What failed on the way of a page to a node is one [`Failure`] for the page, the log and metrics.
 //! - Every wait of the native side has a deadline.
 //!
 //! # Deviations
 //!
-//! WebRTC-direct is version 1 of the libp2p specification.
+//! WebRTC-direct is that of `defim-webrtc-direct`: pages dial version 2, nodes take versions 1 and 2.
 //!
 //! # Example
 //!
@@ -48,8 +47,7 @@ mod frame;
 pub mod http;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
-mod pieces;
 pub mod upload;
 
+pub use defim_webrtc_direct::Failure;
 pub use frame::{Frame, FrameError, HEADER_BYTES, read_frame, write_frame};
-pub use pieces::{PIECE_BYTES, Pieces, write_pieces};

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use defim_webrtc_direct::native::{self as webrtc, Certificate};
 use futures::{AsyncWriteExt as _, StreamExt as _};
 pub use libp2p::Stream;
 use libp2p::{
@@ -23,7 +24,6 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_stream::Control;
-use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Frame, FrameError, read_frame, write_frame};
@@ -58,6 +58,8 @@ pub struct Limits {
     pub connections_per_peer: u32,
     /// Handshakes in progress.
     pub pending: u32,
+    /// What browsers may take of the WebRTC listener.
+    pub webrtc: webrtc::Limits,
 }
 
 impl Default for Limits {
@@ -66,6 +68,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_peer: 8,
             pending: 1024,
+            webrtc: webrtc::Limits::default(),
         }
     }
 }
@@ -133,6 +136,7 @@ pub struct Endpoint {
     commands: mpsc::Sender<Command>,
     addresses: Arc<Vec<String>>,
     certificate: Option<Arc<String>>,
+    webrtc: Arc<webrtc::Counts>,
     key: [u8; 32],
 }
 
@@ -240,11 +244,13 @@ impl Endpoint {
             Some(pem) => {
                 Certificate::from_pem(pem).map_err(|e| NetError::Certificate(e.to_string()))?
             }
-            None => Certificate::generate(&mut rand10::rng())
-                .map_err(|e| NetError::Certificate(e.to_string()))?,
+            None => Certificate::generate().map_err(|e| NetError::Certificate(e.to_string()))?,
         };
-        let pem = config.webrtc.map(|_| Arc::new(certificate.serialize_pem()));
-        let mut swarm = build(keypair, certificate, config.limits)?;
+        let pem = config.webrtc.map(|_| Arc::new(certificate.to_pem()));
+        let limits = config.limits;
+        let transport = webrtc::Transport::new(keypair.clone(), certificate, limits.webrtc);
+        let webrtc = transport.counts();
+        let mut swarm = build(keypair, transport, limits)?;
         let mut wanted = HashMap::<ListenerId, String>::new();
         let addresses = [
             config
@@ -305,6 +311,7 @@ impl Endpoint {
             commands,
             addresses: Arc::new(found),
             certificate: pem,
+            webrtc,
             key,
         })
     }
@@ -317,6 +324,11 @@ impl Endpoint {
     /// The WebRTC certificate with its key, to be kept.
     pub fn webrtc_certificate_pem(&self) -> Option<&str> {
         self.certificate.as_ref().map(|pem| pem.as_str())
+    }
+
+    /// What the WebRTC listener has seen.
+    pub fn webrtc_counts(&self) -> &webrtc::Counts {
+        &self.webrtc
     }
 
     /// This node's ed25519 key.
@@ -433,7 +445,7 @@ impl Endpoint {
 
 fn build(
     keypair: Keypair,
-    certificate: Certificate,
+    webrtc: webrtc::Transport,
     limits: Limits,
 ) -> Result<Swarm<Behaviour>, NetError> {
     let failed = |e: &dyn std::fmt::Display| NetError::Address(e.to_string());
@@ -450,9 +462,8 @@ fn build(
         )
         .map_err(|e| failed(&e))?
         .with_quic()
-        .with_other_transport(|key| {
-            WebRtc::new(key.clone(), certificate)
-                .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .with_other_transport(|_| {
+            webrtc.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         })
         .map_err(|e| failed(&e))?
         .with_behaviour(|_| Behaviour {

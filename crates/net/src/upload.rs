@@ -7,7 +7,7 @@ use std::future::Future;
 use futures::{AsyncRead, AsyncWrite};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Frame, FrameError, pieces::write_pieces, read_frame};
+use crate::{Frame, FrameError, read_frame, write_frame};
 
 const BEGIN: u8 = 1;
 const RESUME: u8 = 2;
@@ -111,14 +111,6 @@ fn read<T: DeserializeOwned>(frame: &Frame) -> Result<T, UploadError> {
         .map_err(|_| UploadError::Protocol("a message cannot be decoded"))
 }
 
-/// A frame in pieces that a WebRTC stream survives.
-async fn send<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> Result<(), FrameError> {
-    let mut bytes = Vec::with_capacity(frame.payload.len() + 5);
-    crate::write_frame(&mut futures::io::Cursor::new(&mut bytes), frame).await?;
-    write_pieces(stream, &bytes).await?;
-    Ok(())
-}
-
 /// Upload a report, from where the receiver says.
 ///
 /// # Errors
@@ -136,7 +128,7 @@ pub async fn upload<S: AsyncRead + AsyncWrite + Unpin>(
         length: total,
         digest: report.digest,
     };
-    send(stream, &control(BEGIN, &begin)?).await?;
+    write_frame(stream, &control(BEGIN, &begin)?).await?;
     let answers = |kind| matches!(kind, RESUME | VERDICT).then_some(CONTROL_BYTES);
     let answer = read_frame(stream, answers).await?;
     if answer.kind == VERDICT {
@@ -154,7 +146,7 @@ pub async fn upload<S: AsyncRead + AsyncWrite + Unpin>(
         total,
     });
     for chunk in rest.chunks(CHUNK_BYTES) {
-        send(
+        write_frame(
             stream,
             &Frame {
                 kind: CHUNK,
@@ -187,14 +179,14 @@ pub async fn serve_upload<S: AsyncRead + AsyncWrite + Unpin, H: UploadHandler>(
     let begin: Begin = read(&first)?;
     let mut offset = match handler.begin(&begin).await {
         BeginAnswer::Verdict(verdict) => {
-            return Ok(send(stream, &control(VERDICT, &verdict)?).await?);
+            return Ok(write_frame(stream, &control(VERDICT, &verdict)?).await?);
         }
         BeginAnswer::Resume(offset) => offset,
     };
     if begin.length > max_length || offset > begin.length {
         return Err(UploadError::Protocol("the report is longer than allowed"));
     }
-    send(stream, &control(RESUME, &offset)?).await?;
+    write_frame(stream, &control(RESUME, &offset)?).await?;
     while offset < begin.length {
         let chunk = read_frame(stream, |kind| (kind == CHUNK).then_some(CHUNK_BYTES)).await?;
         let next = offset + chunk.payload.len() as u64;
@@ -207,10 +199,10 @@ pub async fn serve_upload<S: AsyncRead + AsyncWrite + Unpin, H: UploadHandler>(
             return Err(UploadError::Protocol("a chunk is too small"));
         }
         if let Err(verdict) = handler.append(&begin, offset, &chunk.payload).await {
-            return Ok(send(stream, &control(VERDICT, &verdict)?).await?);
+            return Ok(write_frame(stream, &control(VERDICT, &verdict)?).await?);
         }
         offset = next;
     }
     let verdict = handler.finish(&begin).await;
-    Ok(send(stream, &control(VERDICT, &verdict)?).await?)
+    Ok(write_frame(stream, &control(VERDICT, &verdict)?).await?)
 }

@@ -197,18 +197,12 @@ mod tests {
             (format!("libp2p+webrtc+v2/{PASSWORD}:abc"), Fragment),
             (format!("libp2p+webrtc+v2/{PASSWORD}:{long}"), Fragment),
             (format!("libp2p+webrtc+v2/{long}:abcd"), Fragment),
-            (
-                format!("libp2p+webrtc+v2/{PASSWORD}\r\na=x:abcd"),
-                Fragment,
-            ),
+            (format!("libp2p+webrtc+v2/{PASSWORD}\r\na=x:abcd"), Fragment),
             (format!("libp2p+webrtc+v2/{PASSWORD}:ab cd"), Fragment),
             (format!("libp2p+webrtc+v2/{PASSWORD}:ab:cd"), Fragment),
             ("libp2p+webrtc+v2/short:abcd".into(), Password),
             ("libp2p+webrtc+v2/:abcd".into(), Password),
-            (
-                "libp2p+webrtc+v1/abc:libp2p+webrtc+v1/abc".into(),
-                Password,
-            ),
+            ("libp2p+webrtc+v1/abc:libp2p+webrtc+v1/abc".into(), Password),
             (format!("libp2p+webrtc+v1/{PASSWORD}:abcd"), Form),
         ] {
             assert_eq!(

@@ -138,10 +138,7 @@ mod tests {
     fn a_long_or_broken_message_is_refused_before_anything_is_kept() {
         let refused = |bytes: &[u8]| Message::take(&mut BytesMut::from(bytes)).unwrap_err();
         assert_eq!(refused(&[0x81, 0x80, 0x01]), MessageError::TooLong(16_385));
-        assert!(matches!(
-            refused(&[0xFF; 5]),
-            MessageError::TooLong(_)
-        ));
+        assert!(matches!(refused(&[0xFF; 5]), MessageError::TooLong(_)));
         assert!(matches!(refused(&[1, 8]), MessageError::Malformed(_)));
         assert!(matches!(refused(&[2, 18, 9]), MessageError::Malformed(_)));
     }

@@ -26,19 +26,24 @@ const MACHINE: Option<&[&str]> = Some(&[
     "crates/ledger",
 ]);
 
-const PLACES: [Place; 18] = [
+const PLACES: [Place; 19] = [
     place("crates/xtask", 0, Some(&[])),
     place("crates/pine", 0, Some(&[])),
     place("crates/he", 0, Some(&[])),
     place("crates/learn", 0, Some(&[])),
     place("crates/ledger", 0, Some(&[])),
+    place("crates/webrtc-direct", 0, Some(&[])),
     place("crates/bench", 1, Some(&["crates/pine"])),
     place(
         "crates/protocol",
         1,
         Some(&["crates/ledger", "crates/pine"]),
     ),
-    place("crates/net", 2, Some(&["crates/protocol"])),
+    place(
+        "crates/net",
+        2,
+        Some(&["crates/protocol", "crates/webrtc-direct"]),
+    ),
     place("crates/store", 2, Some(&["crates/protocol"])),
     place(
         "crates/light",

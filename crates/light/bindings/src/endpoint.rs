@@ -1,7 +1,8 @@
 //! WebRTC from the page's thread.
 
 use defim_net::{
-    browser::{BrowserEndpoint, DialError},
+    Failure,
+    browser::BrowserEndpoint,
     upload::{Report, UploadError, upload},
 };
 use defim_protocol::{Digest, ReportId, TaskId, wire::protocol};
@@ -13,20 +14,20 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::error::{Thrown, to_js};
 
-impl From<DialError> for Thrown {
-    fn from(error: DialError) -> Self {
-        let message = match &error {
+impl From<Failure> for Thrown {
+    fn from(failure: Failure) -> Self {
+        let message = match &failure {
             // What the browser says of its own offer helps nobody who reads it.
-            DialError::RefusedByBrowser(_) => {
+            Failure::RefusedByBrowser(_) => {
                 "this browser does not allow the peer-to-peer connection".to_owned()
             }
-            DialError::Unreachable(why) => format!(
+            Failure::System(why) => format!(
                 "no WebRTC connection: {}",
                 why.chars().take(200).collect::<String>()
             ),
             other => other.to_string(),
         };
-        Self::new(error.code(), message)
+        Self::new(failure.code(), message)
     }
 }
 
@@ -52,7 +53,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// `no-webrtc`, `unreachable`.
+    /// `system` if the swarm cannot be made.
     #[wasm_bindgen(constructor)]
     pub fn start() -> Result<Endpoint, JsValue> {
         Ok(Self(BrowserEndpoint::new().map_err(Thrown::from)?))

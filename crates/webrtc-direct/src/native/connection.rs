@@ -128,7 +128,10 @@ impl Connection {
         }
     }
 
-    fn poll_outbound_channel(&mut self, cx: &mut Context<'_>) -> Poll<Result<DataChannel, Failure>> {
+    fn poll_outbound_channel(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<DataChannel, Failure>> {
         let (association, next) = (&self.association, &mut self.next);
         let outbound = self.outbound.get_or_insert_with(|| {
             let association = association.clone();
@@ -170,7 +173,10 @@ fn after(id: u16) -> u16 {
 
 async fn close(association: Arc<Association>, link: Arc<Link>) {
     // Closes DTLS first, which tells the other side.
-    if tokio::time::timeout(CLOSING, association.close()).await.is_err() {
+    if tokio::time::timeout(CLOSING, association.close())
+        .await
+        .is_err()
+    {
         tracing::debug!("a connection took too long to close");
     }
     link.end(Failure::Closed);
@@ -225,7 +231,8 @@ impl StreamMuxer for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.counts.failed(&self.link.why().unwrap_or(Failure::Closed));
+        self.counts
+            .failed(&self.link.why().unwrap_or(Failure::Closed));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(close(self.association.clone(), self.link.clone()));
         } else {

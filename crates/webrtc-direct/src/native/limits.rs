@@ -86,8 +86,10 @@ impl Counts {
 
     /// How many connections ended for each reason, handshakes that failed included.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Failure::CODES
-            .into_iter()
-            .zip(self.failures.iter().map(|count| count.load(Ordering::Relaxed)))
+        Failure::CODES.into_iter().zip(
+            self.failures
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed)),
+        )
     }
 }

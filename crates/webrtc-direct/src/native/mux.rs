@@ -238,9 +238,8 @@ impl Mux {
     /// Sees to the limits, where handshakes give way to younger ones; false if there is no room.
     fn make_room(&mut self, ip: IpAddr) -> bool {
         self.sweep();
-        let of = |connection: &Connection| {
-            connection.addresses.first().is_some_and(|a| a.ip() == ip)
-        };
+        let of =
+            |connection: &Connection| connection.addresses.first().is_some_and(|a| a.ip() == ip);
         let all = self.connections.values();
         if self.connections.len() >= self.limits.connections
             || all.clone().filter(|c| of(c)).count() >= self.limits.connections_per_address

@@ -94,8 +94,7 @@ impl libp2p_core::Transport for Transport {
         id: ListenerId,
         address: Multiaddr,
     ) -> Result<(), TransportError<Failure>> {
-        let at = listen_address(&address)
-            .ok_or(TransportError::MultiaddrNotSupported(address))?;
+        let at = listen_address(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
         let listener = Listener::start(id, at, &self.identity)
             .map_err(|e| TransportError::Other(Failure::from(e)))?;
         if !listener.local.ip().is_unspecified() {

@@ -1,0 +1,175 @@
+//! A connection of the browser: its streams are data channels.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::{JsCast as _, closure::Closure};
+use web_sys::{
+    Event, RtcDataChannel, RtcDataChannelEvent, RtcIceConnectionState, RtcPeerConnection,
+    RtcPeerConnectionState,
+};
+
+use super::channel::BrowserChannel;
+use crate::{Failure, stream::Stream};
+
+/// Streams of the other side that may wait to be taken.
+const INCOMING: usize = 64;
+
+#[derive(Default)]
+struct State {
+    incoming: VecDeque<RtcDataChannel>,
+    /// ICE found its way: from then on a failure is not the network's.
+    reached: bool,
+    wakers: Vec<Waker>,
+}
+
+impl State {
+    fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    fn sleep(&mut self, cx: &Context<'_>) {
+        if !self.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.wakers.push(cx.waker().clone());
+        }
+    }
+}
+
+/// The browser's connection object with its event handlers; it is closed when this is dropped.
+pub(super) struct Peer {
+    pub(super) connection: RtcPeerConnection,
+    state: Rc<RefCell<State>>,
+    _channel: Closure<dyn FnMut(RtcDataChannelEvent)>,
+    _event: Closure<dyn FnMut(Event)>,
+}
+
+impl Peer {
+    pub(super) fn new(connection: RtcPeerConnection) -> Self {
+        let state = Rc::new(RefCell::new(State::default()));
+        let channel = Closure::<dyn FnMut(RtcDataChannelEvent)>::new({
+            let state = state.clone();
+            move |event: RtcDataChannelEvent| {
+                let mut state = state.borrow_mut();
+                if state.incoming.len() < INCOMING {
+                    state.incoming.push_back(event.channel());
+                } else {
+                    event.channel().close();
+                }
+                state.wake();
+            }
+        });
+        let event = Closure::<dyn FnMut(Event)>::new({
+            let (state, connection) = (state.clone(), connection.clone());
+            move |_: Event| {
+                let mut state = state.borrow_mut();
+                state.reached |= matches!(
+                    connection.ice_connection_state(),
+                    RtcIceConnectionState::Connected | RtcIceConnectionState::Completed
+                );
+                state.wake();
+            }
+        });
+        connection.set_ondatachannel(Some(channel.as_ref().unchecked_ref()));
+        let handler = Some(event.as_ref().unchecked_ref());
+        connection.set_oniceconnectionstatechange(handler);
+        connection.set_onconnectionstatechange(handler);
+        Self {
+            connection,
+            state,
+            _channel: channel,
+            _event: event,
+        }
+    }
+
+    /// Waits until the connection is there no more, and says why.
+    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<Failure> {
+        let mut state = self.state.borrow_mut();
+        match self.connection.connection_state() {
+            RtcPeerConnectionState::Failed if !state.reached => Poll::Ready(Failure::NoAnswer),
+            RtcPeerConnectionState::Failed => Poll::Ready(Failure::PeerGone),
+            RtcPeerConnectionState::Closed => Poll::Ready(Failure::Closed),
+            _ => {
+                state.sleep(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether a STUN answer has come.
+    pub(super) fn reached(&self) -> bool {
+        self.state.borrow().reached
+    }
+
+    fn poll_incoming(&self, cx: &Context<'_>) -> Poll<RtcDataChannel> {
+        let mut state = self.state.borrow_mut();
+        match state.incoming.pop_front() {
+            Some(channel) => Poll::Ready(channel),
+            None => {
+                state.sleep(cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.connection.set_ondatachannel(None);
+        self.connection.set_oniceconnectionstatechange(None);
+        self.connection.set_onconnectionstatechange(None);
+        self.connection.close();
+    }
+}
+
+/// A connection to a peer.
+pub struct Connection(SendWrapper<Peer>);
+
+impl Connection {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self(SendWrapper::new(peer))
+    }
+}
+
+fn stream(channel: RtcDataChannel) -> Stream<SendWrapper<BrowserChannel>> {
+    Stream::new(SendWrapper::new(BrowserChannel::new(channel)))
+}
+
+impl StreamMuxer for Connection {
+    type Substream = Stream<SendWrapper<BrowserChannel>>;
+    type Error = Failure;
+
+    fn poll_inbound(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Failure>> {
+        self.0.poll_incoming(cx).map(|channel| Ok(stream(channel)))
+    }
+
+    fn poll_outbound(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Failure>> {
+        if let Poll::Ready(why) = self.0.poll_end(&Context::from_waker(Waker::noop())) {
+            return Poll::Ready(Err(why));
+        }
+        Poll::Ready(Ok(stream(self.0.connection.create_data_channel(""))))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.0.connection.close();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Failure>> {
+        self.0.poll_end(cx).map(Err)
+    }
+}

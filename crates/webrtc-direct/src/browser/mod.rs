@@ -1,0 +1,9 @@
+//! The side of a page.
+
+mod channel;
+mod connection;
+mod sdp;
+mod transport;
+
+pub use connection::Connection;
+pub use transport::Transport;
