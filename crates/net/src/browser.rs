@@ -11,8 +11,9 @@ use futures::{
 use gloo_timers::future::TimeoutFuture;
 pub use libp2p::Stream;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport as _,
+    Multiaddr, PeerId, StreamProtocol, Swarm, Transport as _,
     core::muxing::StreamMuxerBox,
+    identity::Keypair,
     multiaddr::Protocol,
     ping,
     swarm::{
@@ -74,38 +75,30 @@ pub struct BrowserEndpoint {
 }
 
 impl BrowserEndpoint {
-    /// Start. Call it once for a page: callbacks of a dropped swarm may still fire.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] if the swarm cannot be made.
-    pub fn new() -> Result<Self, Failure> {
-        let failed = |e: String| Failure::System(e);
-        let swarm = SwarmBuilder::with_new_identity()
-            .with_wasm_bindgen()
-            .with_other_transport(|key| {
-                Transport::new(key.clone())
-                    .within(HANDSHAKE)
-                    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
-            })
-            .map_err(|e| failed(e.to_string()))?
-            // Full nodes ping, and close a connection that does not answer.
-            .with_behaviour(|_| Behaviour {
-                streams: libp2p_stream::Behaviour::new(),
-                ping: ping::Behaviour::default(),
-            })
-            .map_err(|e| failed(e.to_string()))?
-            .with_swarm_config(|config| {
-                config.with_idle_connection_timeout(std::time::Duration::from_secs(20))
-            })
-            .build();
+    /// Starts. Call it once for a page: callbacks of a dropped swarm may still fire.
+    #[allow(clippy::new_without_default, reason = "it starts a task")]
+    pub fn new() -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let peer = keypair.public().to_peer_id();
+        let transport = Transport::new(keypair)
+            .within(HANDSHAKE)
+            .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+            .boxed();
+        // Full nodes ping, and close a connection that does not answer.
+        let behaviour = Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            ping: ping::Behaviour::default(),
+        };
+        let config = libp2p::swarm::Config::with_wasm_executor()
+            .with_idle_connection_timeout(std::time::Duration::from_secs(20));
+        let swarm = Swarm::new(transport, behaviour, peer, config);
         let control = swarm.behaviour().streams.new_control();
         let (commands, inbox) = mpsc::channel(16);
         wasm_bindgen_futures::spawn_local(drive(swarm, inbox));
-        Ok(Self {
+        Self {
             control,
             commands: Rc::new(RefCell::new(commands)),
-        })
+        }
     }
 
     /// Open a stream to the node at this WebRTC-direct address, within five seconds.

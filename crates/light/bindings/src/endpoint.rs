@@ -50,13 +50,10 @@ pub struct Endpoint(BrowserEndpoint);
 #[wasm_bindgen]
 impl Endpoint {
     /// Start.
-    ///
-    /// # Errors
-    ///
-    /// `system` if the swarm cannot be made.
     #[wasm_bindgen(constructor)]
-    pub fn start() -> Result<Endpoint, JsValue> {
-        Ok(Self(BrowserEndpoint::new().map_err(Thrown::from)?))
+    #[allow(clippy::new_without_default, reason = "it starts a task")]
+    pub fn start() -> Endpoint {
+        Self(BrowserEndpoint::new())
     }
 
     /// Upload a report from where the node has it: `{ code, message }`, code 0 for stored.

@@ -146,10 +146,8 @@ async fn dial(
         .map_err(|e| refused(&e))?;
 
     let handshake = pin!(noise::outbound(keypair, stream, server, client));
-    let end = pin!(select(
-        pin!(poll_fn(|cx| peer.poll_end(cx))),
-        Delay::new(time)
-    ));
+    let gone = pin!(poll_fn(|cx| peer.poll_end(cx)));
+    let end = pin!(select(gone, Delay::new(time)));
     match select(handshake, end).await {
         Either::Left((Ok(id), _)) => Ok((id, Connection::new(peer))),
         Either::Left((Err(error), _)) => Err(Failure::NotAuthentic(error.to_string())),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dtls::{
     config::{ClientAuthType, Config as DtlsConfig},
     conn::DTLSConn,
+    extension::extension_use_srtp::SrtpProtectionProfile,
 };
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_webrtc_utils::{Fingerprint, noise};
@@ -86,6 +87,11 @@ async fn steps(
         client_auth: ClientAuthType::RequireAnyClientCert,
         // Certificates are self-signed: the address names the server's, Noise binds both.
         insecure_skip_verify: true,
+        // Browsers offer SRTP whatever the connection is for, and an offer without a match ends DTLS.
+        srtp_protection_profiles: vec![
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        ],
         ..DtlsConfig::default()
     };
     let dtls = DTLSConn::new(link.clone(), config, is_client, None)
