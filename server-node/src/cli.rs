@@ -112,6 +112,10 @@ pub struct Bench {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
+    /// Take browsers' bytes over WebRTC at this address instead, until interrupted: `/bench.html`
+    /// measures the way to it. [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    pub network: Option<SocketAddr>,
 }
 
 /// `defim vectors`.

@@ -47,6 +47,7 @@ mod frame;
 pub mod http;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
+pub mod speed;
 pub mod upload;
 
 pub use defim_webrtc_direct::Failure;

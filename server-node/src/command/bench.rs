@@ -1,8 +1,12 @@
 //! `defim bench`: this build beside its baselines.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use defim_bench::{Gauge, Plan, Row, SCHEMES};
+use defim_net::{
+    native::{Endpoint, EndpointConfig},
+    speed,
+};
 
 use super::out;
 use crate::{
@@ -37,6 +41,45 @@ impl Gauge for Process {
 
     fn threads(&self) -> usize {
         self.threads
+    }
+}
+
+/// Lets browsers measure their way here, until interrupted.
+///
+/// # Errors
+///
+/// [`Failure`] if the address cannot be had.
+pub async fn network(at: SocketAddr, json: bool) -> Outcome {
+    let endpoint = Endpoint::start(EndpointConfig {
+        identity_seed: rand::random(),
+        webrtc: Some(at),
+        ..EndpointConfig::default()
+    })
+    .await
+    .map_err(|e| Failure::Other(e.to_string()))?;
+    let mut streams = endpoint
+        .accept(speed::PROTOCOL)
+        .map_err(|e| Failure::Other(e.to_string()))?;
+    for address in endpoint.addresses() {
+        match json {
+            true => out::json(&serde_json::json!({ "address": address })),
+            false => println!("{address}"),
+        }
+    }
+    let serve = async {
+        while let Some((_, mut stream)) = streams.next().await {
+            tokio::spawn(async move {
+                if let Err(error) = speed::serve(&mut stream).await {
+                    tracing::debug!(%error, "a measurement broke");
+                }
+            });
+        }
+    };
+    tokio::select! {
+        () = serve => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(|e| Failure::Other(e.to_string()))
+        }
     }
 }
 

@@ -32,7 +32,10 @@ pub async fn run(cli: Cli) -> Outcome {
             NodeCommand::List { mesh } => mesh::list(&mesh, json).await,
         },
         Command::Simulate(args) => simulate::run(args, json).await,
-        Command::Bench(args) => bench::run(&args, json),
+        Command::Bench(args) => match args.network {
+            Some(at) => bench::network(at, json).await,
+            None => bench::run(&args, json),
+        },
         Command::Vectors {
             command: VectorsCommand::Check { path },
         } => vectors::check(&path, json),

@@ -3,6 +3,7 @@
 use defim_net::{
     Failure,
     browser::BrowserEndpoint,
+    speed::{self, Direction},
     upload::{Report, UploadError, upload},
 };
 use defim_protocol::{Digest, ReportId, TaskId, wire::protocol};
@@ -119,6 +120,27 @@ impl Endpoint {
                 endpoint.close(&address).await;
             }
             to_js(&result?)
+        })
+    }
+
+    /// Sends (`up`) or fetches so many bytes to or from a node that measures, such as `defim bench
+    /// --network`; resolves to whether they arrived as they were.
+    ///
+    /// # Errors
+    ///
+    /// The codes of a failed dial; `broken` if the stream broke.
+    pub fn measure(&self, address: String, up: bool, bytes: f64) -> Promise {
+        let endpoint = self.0.clone();
+        wasm_bindgen_futures::future_to_promise(async move {
+            let work = async {
+                let mut stream = endpoint.open(&address, speed::PROTOCOL).await?;
+                let direction = if up { Direction::Up } else { Direction::Down };
+                speed::measure(&mut stream, direction, bytes as u64)
+                    .await
+                    .map_err(|e| Thrown::new("broken", e.to_string()))
+            };
+            let equal: Result<bool, Thrown> = work.await;
+            Ok(JsValue::from_bool(equal?))
         })
     }
 }
