@@ -248,7 +248,8 @@ impl Endpoint {
         };
         let pem = config.webrtc.map(|_| Arc::new(certificate.to_pem()));
         let limits = config.limits;
-        let transport = webrtc::Transport::new(keypair.clone(), certificate, limits.webrtc);
+        let transport = webrtc::Transport::new(keypair.clone(), certificate, limits.webrtc)
+            .map_err(|e| NetError::Address(e.to_string()))?;
         let webrtc = transport.counts();
         let mut swarm = build(keypair, transport, limits)?;
         let mut wanted = HashMap::<ListenerId, String>::new();

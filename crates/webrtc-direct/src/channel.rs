@@ -40,8 +40,12 @@ pub trait Channel: Unpin + MaybeSend + 'static {
     /// Closes both directions; what was sent before arrives.
     fn close(&mut self);
 
-    /// Does the rest of a stream's work after it was dropped.
-    fn finish(work: impl Future<Output = ()> + MaybeSend + 'static)
-    where
-        Self: Sized;
+    /// What runs the rest of a stream's work after it was dropped.
+    type Runtime;
+
+    /// Of this channel.
+    fn runtime(&self) -> Self::Runtime;
+
+    /// Does that work.
+    fn finish(runtime: Self::Runtime, work: impl Future<Output = ()> + MaybeSend + 'static);
 }

@@ -380,7 +380,7 @@ impl<C: Channel> AsyncWrite for Stream<C> {
 impl<C: Channel> Drop for Stream<C> {
     fn drop(&mut self) {
         if let Some(inner) = self.0.take() {
-            C::finish(inner.finish());
+            C::finish(inner.channel.runtime(), inner.finish());
         }
     }
 }

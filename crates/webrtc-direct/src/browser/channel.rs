@@ -148,7 +148,11 @@ impl Channel for SendWrapper<BrowserChannel> {
         self.channel.close();
     }
 
-    fn finish(work: impl Future<Output = ()> + 'static) {
+    type Runtime = ();
+
+    fn runtime(&self) {}
+
+    fn finish((): (), work: impl Future<Output = ()> + 'static) {
         wasm_bindgen_futures::spawn_local(work);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use webrtc_data::data_channel::DataChannel;
 
 use super::limits::Counts;
@@ -19,6 +20,7 @@ pub struct SctpChannel {
     reading: Option<BoxFuture<'static, io::Result<Option<Bytes>>>>,
     writing: Option<BoxFuture<'static, io::Result<()>>>,
     _counted: Counted,
+    runtime: Handle,
 }
 
 /// A place among the streams of a connection.
@@ -51,8 +53,9 @@ impl Drop for Counted {
 }
 
 impl SctpChannel {
-    pub(crate) fn new(channel: DataChannel, counted: Counted) -> Self {
+    pub(crate) fn new(channel: DataChannel, counted: Counted, runtime: Handle) -> Self {
         Self {
+            runtime,
             channel: Arc::new(channel),
             reading: None,
             writing: None,
@@ -119,17 +122,20 @@ impl Channel for SctpChannel {
 
     fn close(&mut self) {
         let channel = self.channel.clone();
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             if let Err(error) = channel.close().await {
                 tracing::trace!(%error, "a data channel was gone already");
             }
         });
     }
 
-    fn finish(work: impl Future<Output = ()> + Send + 'static) {
-        // Without a runtime there is no connection either.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(work);
-        }
+    type Runtime = Handle;
+
+    fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
+    fn finish(runtime: Handle, work: impl Future<Output = ()> + Send + 'static) {
+        runtime.spawn(work);
     }
 }

@@ -13,11 +13,13 @@ use futures::{
     stream::FuturesUnordered,
 };
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
+use tokio::runtime::Handle;
 use webrtc_data::data_channel::{Config as ChannelConfig, DataChannel};
 use webrtc_sctp::{association::Association, stream::Stream as SctpStream};
 
 use super::{
     channel::{Counted, SctpChannel},
+    driver::Driver,
     handshake::Identity,
     limits::{Counts, Limits},
     link::Link,
@@ -42,6 +44,8 @@ pub struct Connection {
     outbound: Option<BoxFuture<'static, Result<DataChannel, Failure>>>,
     ending: Fuse<BoxFuture<'static, Failure>>,
     closing: Option<BoxFuture<'static, ()>>,
+    runtime: Handle,
+    driver: Driver,
 }
 
 impl std::fmt::Debug for Connection {
@@ -59,6 +63,7 @@ impl Connection {
         link: Arc<Link>,
         identity: &Identity,
         is_client: bool,
+        runtime: Handle,
     ) -> Self {
         let ending = {
             let link = link.clone();
@@ -77,6 +82,8 @@ impl Connection {
             outbound: None,
             ending,
             closing: None,
+            runtime,
+            driver: identity.driver.clone(),
         }
     }
 
@@ -86,7 +93,7 @@ impl Connection {
 
     fn stream(&self, channel: DataChannel) -> Stream<SctpChannel> {
         let counted = Counted::new(self.counts.clone(), self.streams.clone());
-        Stream::new(SctpChannel::new(channel, counted))
+        Stream::new(SctpChannel::new(channel, counted, self.runtime.clone()))
     }
 
     /// Takes in streams of the other side that say nothing yet.
@@ -105,7 +112,7 @@ impl Connection {
             let open = Counted::number(&self.streams) + self.opening.len();
             if open >= self.limits.streams_per_connection {
                 Counts::add(&self.counts.refused_streams);
-                tokio::spawn(async move {
+                self.runtime.spawn(async move {
                     let _ = stream.shutdown(std::net::Shutdown::Both).await;
                 });
                 continue;
@@ -233,10 +240,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.counts
             .failed(&self.link.why().unwrap_or(Failure::Closed));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(close(self.association.clone(), self.link.clone()));
-        } else {
-            self.link.end(Failure::Closed);
-        }
+        // Held until that is done, or the thread may end before.
+        let driver = self.driver.clone();
+        let closing = close(self.association.clone(), self.link.clone());
+        self.runtime.spawn(async move {
+            closing.await;
+            drop(driver);
+        });
     }
 }

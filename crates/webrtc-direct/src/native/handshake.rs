@@ -1,6 +1,6 @@
 //! From a link to a connection whose other side is known: DTLS, SCTP, Noise.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use dtls::{
     config::{ClientAuthType, Config as DtlsConfig},
@@ -9,6 +9,7 @@ use dtls::{
 };
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_webrtc_utils::{Fingerprint, noise};
+use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 use webrtc_data::data_channel::{Config as ChannelConfig, DataChannel};
 use webrtc_sctp::{
     association::{Association, Config as SctpConfig},
@@ -19,18 +20,24 @@ use super::{
     certificate::Certificate,
     channel::{Counted, SctpChannel},
     connection::Connection,
+    dial,
+    driver::Driver,
     limits::{Counts, Limits},
     link::Link,
 };
-use crate::{channel::MAX_MESSAGE, failure::Failure, stream::Stream};
+use crate::{channel::MAX_MESSAGE, credentials::Version, failure::Failure, stream::Stream};
 
 /// Port of the association, on both sides (the specification's `a=sctp-port`).
 const SCTP_PORT: u16 = 5000;
 
-/// Which side this is.
-pub(crate) enum Side {
-    Server,
-    Client {
+/// How a link comes to be.
+pub(crate) enum Way {
+    /// It did, at a listener: this is the server.
+    Arrived(Arc<Link>),
+    /// It is dialled: this is the client.
+    Dial {
+        at: SocketAddr,
+        version: Version,
         /// What the address names.
         server: Fingerprint,
     },
@@ -43,31 +50,71 @@ pub(crate) struct Identity {
     pub(crate) certificate: Certificate,
     pub(crate) limits: Limits,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) driver: Driver,
 }
 
-/// Does all of it, within the time there is for it.
-pub(crate) async fn upgrade(
-    link: Arc<Link>,
-    side: Side,
-    identity: Identity,
-) -> Result<(PeerId, Connection), Failure> {
+/// Ends a link that nobody waits for any more.
+struct EndWithUs(Arc<Link>);
+
+impl Drop for EndWithUs {
+    fn drop(&mut self) {
+        if !self.0.is_established() {
+            self.0.end(Failure::Closed);
+        }
+    }
+}
+
+struct AbortWithUs(AbortHandle);
+
+impl Drop for AbortWithUs {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Does all of it, within the time there is for it, on one of the driver's threads.
+pub(crate) async fn upgrade(way: Way, identity: Identity) -> Result<(PeerId, Connection), Failure> {
+    let runtime = identity.driver.next();
     let counts = identity.counts.clone();
+    let task = runtime.spawn(run(way, identity, runtime.clone()));
+    let _abort = AbortWithUs(task.abort_handle());
+    let result = task
+        .await
+        .unwrap_or_else(|error| Err(Failure::System(error.to_string())));
+    match &result {
+        Ok(_) => Counts::add(&counts.established),
+        Err(why) => counts.failed(why),
+    }
+    result
+}
+
+async fn run(
+    way: Way,
+    identity: Identity,
+    runtime: Handle,
+) -> Result<(PeerId, Connection), Failure> {
     let time = identity.limits.handshake_time;
+    let (link, server) = match way {
+        Way::Arrived(link) => (link, None),
+        Way::Dial {
+            at,
+            version,
+            server,
+        } => (
+            dial::reach(at, version, identity.limits.silence).await?,
+            Some(server),
+        ),
+    };
+    let _end = EndWithUs(link.clone());
     let result = tokio::select! {
-        result = tokio::time::timeout(time, steps(link.clone(), side, identity)) => {
+        result = timeout(time, steps(link.clone(), server, identity, runtime)) => {
             result.unwrap_or(Err(Failure::HandshakeTimedOut))
         }
         why = link.ended() => Err(why),
     };
     match &result {
-        Ok(_) => {
-            link.establish();
-            Counts::add(&counts.established);
-        }
-        Err(why) => {
-            counts.failed(why);
-            link.end(why.clone());
-        }
+        Ok(_) => link.establish(),
+        Err(why) => link.end(why.clone()),
     }
     result
 }
@@ -78,10 +125,11 @@ fn protocol(error: impl std::fmt::Display) -> Failure {
 
 async fn steps(
     link: Arc<Link>,
-    side: Side,
+    server: Option<Fingerprint>,
     identity: Identity,
+    runtime: Handle,
 ) -> Result<(PeerId, Connection), Failure> {
-    let is_client = matches!(side, Side::Client { .. });
+    let is_client = server.is_some();
     let config = DtlsConfig {
         certificates: vec![identity.certificate.dtls()],
         client_auth: ClientAuthType::RequireAnyClientCert,
@@ -102,9 +150,7 @@ async fn steps(
         .first()
         .map(|der| Fingerprint::from_certificate(der))
         .ok_or_else(|| Failure::Protocol("no certificate was shown".to_owned()))?;
-    if let Side::Client { server } = side
-        && shown != server
-    {
+    if server.is_some_and(|server| server != shown) {
         let _ = dtls.close().await;
         return Err(Failure::WrongCertificate);
     }
@@ -120,7 +166,13 @@ async fn steps(
     .await
     .map_err(protocol)?;
     let association = Arc::new(association);
-    let connection = Connection::new(association.clone(), link, &identity, is_client);
+    let connection = Connection::new(
+        association.clone(),
+        link,
+        &identity,
+        is_client,
+        runtime.clone(),
+    );
     let channel = association
         .open_stream(0, PayloadProtocolIdentifier::Binary)
         .await
@@ -135,7 +187,7 @@ async fn steps(
     .await
     .map_err(protocol)?;
     let counted = Counted::new(identity.counts.clone(), connection.streams());
-    let stream = Stream::new(SctpChannel::new(channel, counted));
+    let stream = Stream::new(SctpChannel::new(channel, counted, runtime));
     let own = identity.certificate.fingerprint();
     let peer = if is_client {
         noise::outbound(identity.keypair, stream, shown, own).await

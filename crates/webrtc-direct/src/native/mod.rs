@@ -5,6 +5,7 @@ mod certificate;
 mod channel;
 mod connection;
 mod dial;
+mod driver;
 mod handshake;
 mod limits;
 mod link;

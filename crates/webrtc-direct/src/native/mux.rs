@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     net::UdpSocket,
+    runtime::Handle,
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -76,6 +77,7 @@ pub(crate) fn run(
     limits: Limits,
     counts: Arc<Counts>,
     stop: watch::Receiver<()>,
+    runtime: &Handle,
 ) -> mpsc::Receiver<Arrival> {
     let (arrivals, taken) = mpsc::channel(ARRIVALS);
     let mux = Mux {
@@ -88,7 +90,7 @@ pub(crate) fn run(
         askers: HashMap::new(),
         queue: VecDeque::new(),
     };
-    tokio::spawn(mux.drive(stop));
+    runtime.spawn(mux.drive(stop));
     taken
 }
 

@@ -26,8 +26,8 @@ use tokio::{
 use super::{
     certificate::Certificate,
     connection::Connection,
-    dial,
-    handshake::{Identity, Side, upgrade},
+    driver::Driver,
+    handshake::{Identity, Way, upgrade},
     limits::{Counts, Limits},
     mux::{self, Arrival},
 };
@@ -48,19 +48,24 @@ type Event = TransportEvent<Upgrade, Failure>;
 
 impl Transport {
     /// A transport for the holder of `keypair`, which shows `certificate` to everybody.
-    pub fn new(keypair: Keypair, certificate: Certificate, limits: Limits) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// Those of the system, if it gives no thread.
+    pub fn new(keypair: Keypair, certificate: Certificate, limits: Limits) -> io::Result<Self> {
+        Ok(Self {
             identity: Identity {
                 keypair,
                 certificate,
                 limits,
                 counts: Arc::default(),
+                driver: Driver::start()?,
             },
             version: Version::default(),
             listeners: Vec::new(),
             events: VecDeque::new(),
             waker: None,
-        }
+        })
     }
 
     /// Dials with this version; listeners take both.
@@ -136,11 +141,12 @@ impl libp2p_core::Transport for Transport {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
         let (identity, version) = (self.identity.clone(), self.version);
-        Ok(async move {
-            let link = dial::reach(at, version, identity.limits.silence).await?;
-            upgrade(link, Side::Client { server }, identity).await
-        }
-        .boxed())
+        let way = Way::Dial {
+            at,
+            version,
+            server,
+        };
+        Ok(upgrade(way, identity).boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
@@ -172,7 +178,11 @@ impl Listener {
     fn start(id: ListenerId, at: SocketAddr, identity: &Identity) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(socket)?;
+        let runtime = identity.driver.next();
+        let socket = {
+            let _inside = runtime.enter();
+            UdpSocket::from_std(socket)?
+        };
         let local = socket.local_addr()?;
         let interfaces = if local.ip().is_unspecified() {
             Some(IfWatcher::new()?)
@@ -180,7 +190,13 @@ impl Listener {
             None
         };
         let (stop, stopped) = watch::channel(());
-        let arrivals = mux::run(socket, identity.limits, identity.counts.clone(), stopped);
+        let arrivals = mux::run(
+            socket,
+            identity.limits,
+            identity.counts.clone(),
+            stopped,
+            &runtime,
+        );
         Ok(Self {
             id,
             local,
@@ -228,7 +244,7 @@ impl Listener {
         };
         Poll::Ready(TransportEvent::Incoming {
             listener_id: self.id,
-            upgrade: upgrade(link, Side::Server, identity.clone()).boxed(),
+            upgrade: upgrade(Way::Arrived(link), identity.clone()).boxed(),
             local_addr: self.address(self.local.ip()),
             send_back_addr: multiaddress(remote),
         })

@@ -61,7 +61,9 @@ pub async fn node(listen: Option<&str>, limits: Limits, version: Version) -> Nod
         .with_tokio()
         .with_other_transport(|key| {
             let certificate = Certificate::generate().unwrap();
-            let transport = Transport::new(key.clone(), certificate, limits).dialing(version);
+            let transport = Transport::new(key.clone(), certificate, limits)
+                .unwrap()
+                .dialing(version);
             counts = Some(transport.counts());
             transport.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         })
