@@ -56,7 +56,9 @@ fn inside(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
         return Some(failure.clone());
     }
     let within = match error.downcast_ref::<std::io::Error>() {
-        Some(error) => error.get_ref().map(|e| e as &(dyn std::error::Error + 'static)),
+        Some(error) => error
+            .get_ref()
+            .map(|e| e as &(dyn std::error::Error + 'static)),
         None => error.source(),
     };
     inside(within?)
@@ -116,9 +118,7 @@ impl BrowserEndpoint {
                 .send(Command::Dial(peer, address, done))
                 .await
                 .map_err(|_| stopped())?;
-            answer
-                .await
-                .map_err(|_| stopped())??;
+            answer.await.map_err(|_| stopped())??;
             let mut control = self.control.clone();
             control
                 .open_stream(peer, StreamProtocol::new(protocol))

@@ -74,8 +74,12 @@ async fn receive<S: AsyncRead + Unpin>(stream: &mut S, mut length: u64) -> io::R
     let (mut pattern, mut equal) = (Pattern::new(), true);
     let mut buffer = vec![0; 64 * 1024];
     while length > 0 {
-        let most = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
-        let read = stream.read(buffer.get_mut(..most).unwrap_or_default()).await?;
+        let most = buffer
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX));
+        let read = stream
+            .read(buffer.get_mut(..most).unwrap_or_default())
+            .await?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -135,7 +139,11 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Res
     }
     match direction {
         [b'u'] => {
-            let verdict = if receive(stream, length).await? { b'1' } else { b'0' };
+            let verdict = if receive(stream, length).await? {
+                b'1'
+            } else {
+                b'0'
+            };
             stream.write_all(&[verdict]).await?;
         }
         [b'd'] => send(stream, length).await?,
@@ -155,9 +163,8 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         block_on(send(&mut bytes, 200_000)).unwrap();
         let good = bytes.into_inner();
-        let equal = |bytes: &[u8]| {
-            block_on(receive(&mut Cursor::new(bytes), bytes.len() as u64)).unwrap()
-        };
+        let equal =
+            |bytes: &[u8]| block_on(receive(&mut Cursor::new(bytes), bytes.len() as u64)).unwrap();
         assert!(equal(&good));
         let without = [&good[..1000], &good[1001..]].concat();
         let twice = [&good[..70_000], &good[60_000..70_000], &good[70_000..]].concat();

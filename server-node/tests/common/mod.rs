@@ -114,7 +114,10 @@ impl Mesh {
             .args(["node", "run", "--config"])
             .arg(self.folder().join(format!("{node}.toml")))
             // Everything: what is not in this log is in no log.
-            .env("DEFIM_LOG", "trace,webrtc_sctp=off,sqlx=debug,quinn=info,hyper=info,h2=info")
+            .env(
+                "DEFIM_LOG",
+                "trace,webrtc_sctp=off,sqlx=debug,quinn=info,hyper=info,h2=info",
+            )
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()

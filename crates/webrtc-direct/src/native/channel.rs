@@ -71,18 +71,13 @@ fn failed(error: &webrtc_data::Error) -> io::Error {
 async fn read(channel: Arc<DataChannel>) -> io::Result<Option<Bytes>> {
     // A longer message is an error here: the most is part of the protocol.
     let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let (n, _) = channel
-            .read_data_channel(&mut buffer)
-            .await
-            .map_err(|e| failed(&e))?;
-        if n > 0 {
-            buffer.truncate(n);
-            return Ok(Some(buffer.into()));
-        }
-        // An empty message says nothing, and the end is told as one.
-        return Ok(None);
-    }
+    let (n, _) = channel
+        .read_data_channel(&mut buffer)
+        .await
+        .map_err(|e| failed(&e))?;
+    buffer.truncate(n);
+    // The end is told as an empty message; one sent says nothing, so it may end the stream too.
+    Ok((n > 0).then(|| buffer.into()))
 }
 
 impl Channel for SctpChannel {
