@@ -22,8 +22,8 @@ impl<T> MaybeSend for T {}
 
 /// A data channel.
 pub trait Channel: Unpin + MaybeSend + 'static {
-    /// True if whoever sends to this channel can be faster than it is read, without limit.
-    const WANTS_CREDIT: bool;
+    /// How much may be on the way to its reader, in bytes, where nothing else holds back the sender.
+    fn window(&self) -> Option<u64>;
 
     /// The next message; `None` once the other side has closed the channel and all is read.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>>;

@@ -21,8 +21,6 @@ use crate::{
     message::{Flag, MAX_PAYLOAD, Message},
 };
 
-/// How much may be on the way to a reader that cannot hold back its sender otherwise, in bytes.
-pub(crate) const WINDOW: u64 = 1024 * 1024;
 /// How long a stream that was dropped waits for the other side to have read it all.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -100,13 +98,14 @@ impl<C: Channel> Inner<C> {
     /// Sends what is owed: an acknowledgement, credit. Ready when nothing is.
     fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let grant = if !C::WANTS_CREDIT || self.reading != Reading::Open {
-                None
-            } else if !self.granted {
-                Some(WINDOW)
-            } else {
-                (self.read >= WINDOW / 4).then_some(self.read)
-            };
+            let window = self
+                .channel
+                .window()
+                .filter(|_| self.reading == Reading::Open);
+            let grant = window.and_then(|window| match self.granted {
+                false => Some(window),
+                true => (self.read >= window / 4).then_some(self.read),
+            });
             if grant.is_none() && self.owed.is_none() {
                 // Under way, even if nothing else is written.
                 let _ = self.channel.poll_flush(cx)?;

@@ -51,12 +51,14 @@ type Handler<E> = Closure<dyn FnMut(E)>;
 pub struct BrowserChannel {
     channel: RtcDataChannel,
     state: Rc<RefCell<State>>,
+    window: u64,
     _message: Handler<MessageEvent>,
     _event: Handler<Event>,
 }
 
 impl BrowserChannel {
-    pub(super) fn new(channel: RtcDataChannel) -> Self {
+    /// A channel of which `window` bytes may be on their way here.
+    pub(super) fn new(channel: RtcDataChannel, window: u64) -> Self {
         channel.set_binary_type(RtcDataChannelType::Arraybuffer);
         channel.set_buffered_amount_low_threshold(SENDING_LOW);
         let state = Rc::new(RefCell::new(State::default()));
@@ -89,6 +91,7 @@ impl BrowserChannel {
         Self {
             channel,
             state,
+            window,
             _message: message,
             _event: event,
         }
@@ -100,7 +103,9 @@ fn closed() -> io::Error {
 }
 
 impl Channel for SendWrapper<BrowserChannel> {
-    const WANTS_CREDIT: bool = true;
+    fn window(&self) -> Option<u64> {
+        Some(self.window)
+    }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let mut state = self.state.borrow_mut();

@@ -11,14 +11,24 @@ use std::{
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast as _, closure::Closure};
+use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     Event, RtcDataChannel, RtcDataChannelEvent, RtcIceConnectionState, RtcPeerConnection,
     RtcPeerConnectionState,
+    js_sys::{Map, Reflect},
 };
 
 use super::channel::BrowserChannel;
 use crate::{Failure, stream::Stream};
 
+/// A browser's socket holds some fifty packets. More at once, which only happens where the node is near,
+/// are lost in bursts, and each costs the stream a second.
+pub(super) const LEAST_WINDOW: u64 = 48 * 1024;
+const MOST_WINDOW: u64 = 1024 * 1024;
+/// Between the two the window is what this rate, in bytes a second, has on the way in a round trip,
+const RATE: f64 = 20e6;
+/// of so many seconds where the browser does not tell.
+const ROUND_TRIP: f64 = 0.01;
 /// Streams of the other side that may wait to be taken.
 const INCOMING: usize = 64;
 
@@ -104,6 +114,20 @@ impl Peer {
         }
     }
 
+    /// How much may be on its way to the reader of a stream, in bytes.
+    pub(super) async fn window(&self) -> u64 {
+        let report = JsFuture::from(self.connection.get_stats()).await;
+        let mut seconds = None;
+        if let Ok(report) = report {
+            report.unchecked_ref::<Map>().for_each(&mut |stats, _| {
+                let time = Reflect::get(&stats, &"currentRoundTripTime".into());
+                seconds = seconds.or(time.ok().and_then(|time| time.as_f64()));
+            });
+        }
+        let fits = (seconds.unwrap_or(ROUND_TRIP) * RATE) as u64;
+        fits.clamp(LEAST_WINDOW, MOST_WINDOW)
+    }
+
     /// Whether a STUN answer has come.
     pub(super) fn reached(&self) -> bool {
         self.state.borrow().reached
@@ -131,16 +155,22 @@ impl Drop for Peer {
 }
 
 /// A connection to a peer.
-pub struct Connection(SendWrapper<Peer>);
-
-impl Connection {
-    pub(super) fn new(peer: Peer) -> Self {
-        Self(SendWrapper::new(peer))
-    }
+pub struct Connection {
+    peer: SendWrapper<Peer>,
+    window: u64,
 }
 
-fn stream(channel: RtcDataChannel) -> Stream<SendWrapper<BrowserChannel>> {
-    Stream::new(SendWrapper::new(BrowserChannel::new(channel)))
+impl Connection {
+    pub(super) async fn new(peer: Peer) -> Self {
+        let window = peer.window().await;
+        let peer = SendWrapper::new(peer);
+        Self { peer, window }
+    }
+
+    fn stream(&self, channel: RtcDataChannel) -> Stream<SendWrapper<BrowserChannel>> {
+        let channel = BrowserChannel::new(channel, self.window);
+        Stream::new(SendWrapper::new(channel))
+    }
 }
 
 impl StreamMuxer for Connection {
@@ -151,25 +181,28 @@ impl StreamMuxer for Connection {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Failure>> {
-        self.0.poll_incoming(cx).map(|channel| Ok(stream(channel)))
+        self.peer
+            .poll_incoming(cx)
+            .map(|channel| Ok(self.stream(channel)))
     }
 
     fn poll_outbound(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Failure>> {
-        if let Poll::Ready(why) = self.0.poll_end(&Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(why) = self.peer.poll_end(&Context::from_waker(Waker::noop())) {
             return Poll::Ready(Err(why));
         }
-        Poll::Ready(Ok(stream(self.0.connection.create_data_channel(""))))
+        let channel = self.peer.connection.create_data_channel("");
+        Poll::Ready(Ok(self.stream(channel)))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.0.connection.close();
+        self.peer.connection.close();
         Poll::Ready(Ok(()))
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Failure>> {
-        self.0.poll_end(cx).map(Err)
+        self.peer.poll_end(cx).map(Err)
     }
 }

@@ -28,7 +28,7 @@ use web_sys::{
 
 use super::{
     channel::BrowserChannel,
-    connection::{Connection, Peer},
+    connection::{Connection, LEAST_WINDOW, Peer},
     sdp::Offer,
 };
 use crate::{Failure, credentials::Credentials, stream::Stream};
@@ -122,7 +122,7 @@ async fn dial(
     options.set_negotiated(true);
     options.set_id(0);
     let channel = connection.create_data_channel_with_data_channel_dict("", &options);
-    let stream = Stream::new(SendWrapper::new(BrowserChannel::new(channel)));
+    let stream = Stream::new(SendWrapper::new(BrowserChannel::new(channel, LEAST_WINDOW)));
 
     let offer = JsFuture::from(connection.create_offer())
         .await
@@ -149,7 +149,7 @@ async fn dial(
     let gone = pin!(poll_fn(|cx| peer.poll_end(cx)));
     let end = pin!(select(gone, Delay::new(time)));
     match select(handshake, end).await {
-        Either::Left((Ok(id), _)) => Ok((id, Connection::new(peer))),
+        Either::Left((Ok(id), _)) => Ok((id, Connection::new(peer).await)),
         Either::Left((Err(error), _)) => Err(Failure::NotAuthentic(error.to_string())),
         // The way was there and DTLS failed on it: what it checks is the certificate.
         Either::Right((Either::Left((Failure::PeerGone, _)), _)) => Err(Failure::WrongCertificate),

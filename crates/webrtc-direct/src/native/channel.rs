@@ -81,8 +81,10 @@ async fn read(channel: Arc<DataChannel>) -> io::Result<Option<Bytes>> {
 }
 
 impl Channel for SctpChannel {
-    // SCTP's own window makes the sender wait.
-    const WANTS_CREDIT: bool = false;
+    fn window(&self) -> Option<u64> {
+        // SCTP's own makes the sender wait.
+        None
+    }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let reading = self

@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use rand::{Rng as _, distr::Alphanumeric};
 use tokio::{
     net::UdpSocket,
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -59,13 +58,12 @@ pub(crate) async fn reach(
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = Arc::new(UdpSocket::bind(any).await?);
-    let (link, inbound) = Link::new(socket.clone(), server);
+    let link = Arc::new(Link::new(socket.clone(), server));
     let (answered, answer) = oneshot::channel();
     let client = Client {
         socket,
         server,
         link: link.clone(),
-        inbound,
         credentials: credentials(version)?,
         silence,
     };
@@ -83,7 +81,6 @@ struct Client {
     socket: Arc<UdpSocket>,
     server: SocketAddr,
     link: Arc<Link>,
-    inbound: mpsc::Sender<Bytes>,
     credentials: Credentials,
     silence: Duration,
 }
@@ -121,7 +118,7 @@ impl Client {
                     match packet.first() {
                         Some(20..=63) => {
                             heard = Instant::now();
-                            let _ = self.inbound.try_send(Bytes::copy_from_slice(packet));
+                            self.link.deliver(packet);
                         }
                         Some(0..=3) => match stun::at_client(packet, from, &self.credentials) {
                             Ok(Stun::Success) => {

@@ -19,31 +19,34 @@ use webrtc_util::{Conn, Error, Result};
 use crate::failure::Failure;
 
 /// Packets that wait for DTLS; more are dropped, as a network drops them.
-const INBOUND: usize = 256;
+const INBOUND: usize = 512;
 
 /// A remote, seen from the socket that it shares with others.
 pub(crate) struct Link {
     socket: Arc<UdpSocket>,
     remote: Mutex<SocketAddr>,
+    deliver: mpsc::Sender<Bytes>,
     inbound: tokio::sync::Mutex<mpsc::Receiver<Bytes>>,
     end: watch::Sender<Option<Failure>>,
     established: AtomicBool,
 }
 
 impl Link {
-    pub(crate) fn new(
-        socket: Arc<UdpSocket>,
-        remote: SocketAddr,
-    ) -> (Arc<Self>, mpsc::Sender<Bytes>) {
-        let (sender, inbound) = mpsc::channel(INBOUND);
-        let link = Self {
+    pub(crate) fn new(socket: Arc<UdpSocket>, remote: SocketAddr) -> Self {
+        let (deliver, inbound) = mpsc::channel(INBOUND);
+        Self {
             socket,
+            deliver,
             remote: Mutex::new(remote),
             inbound: tokio::sync::Mutex::new(inbound),
             end: watch::Sender::new(None),
             established: AtomicBool::new(false),
-        };
-        (Arc::new(link), sender)
+        }
+    }
+
+    /// A packet has come from the other side.
+    pub(crate) fn deliver(&self, packet: &[u8]) {
+        let _ = self.deliver.try_send(Bytes::copy_from_slice(packet));
     }
 
     /// Where the remote sends from.
@@ -102,19 +105,16 @@ impl Conn for Link {
     }
 
     async fn recv(&self, buf: &mut [u8]) -> Result<usize> {
-        let packet = self.inbound.lock().await.recv().await;
-        match packet {
-            Some(packet) => {
-                let n = buf.len().min(packet.len());
-                if let (Some(to), Some(from)) = (buf.get_mut(..n), packet.get(..n)) {
-                    to.copy_from_slice(from);
-                }
-                Ok(n)
-            }
-            // The DTLS reader takes an error for a bad packet and asks again at once, for ever; it is
-            // ended by whoever saw the link end.
-            None => std::future::pending().await,
+        // Waits for ever after the end: the DTLS reader takes an error for a bad packet and asks again
+        // at once; it is ended by whoever saw the link end.
+        let Some(packet) = self.inbound.lock().await.recv().await else {
+            return std::future::pending().await;
+        };
+        let n = buf.len().min(packet.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), packet.get(..n)) {
+            to.copy_from_slice(from);
         }
+        Ok(n)
     }
 
     async fn recv_from(&self, buf: &mut [u8]) -> Result<(usize, SocketAddr)> {

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     net::UdpSocket,
     runtime::Handle,
@@ -46,7 +45,6 @@ pub(crate) struct Arrival {
 
 struct Connection {
     link: Arc<Link>,
-    inbound: mpsc::Sender<Bytes>,
     addresses: Vec<SocketAddr>,
     begun: Instant,
     heard: Instant,
@@ -185,7 +183,7 @@ impl Mux {
             return;
         };
         connection.heard = Instant::now();
-        let _ = connection.inbound.try_send(Bytes::copy_from_slice(packet));
+        connection.link.deliver(packet);
     }
 
     /// A new address of a connection, or a new connection; false if it cannot be.
@@ -214,7 +212,7 @@ impl Mux {
             Counts::add(&self.counts.refused_connections);
             return false;
         };
-        let (link, inbound) = Link::new(self.socket.clone(), from);
+        let link = Arc::new(Link::new(self.socket.clone(), from));
         place.send(Arrival {
             remote: from,
             link: link.clone(),
@@ -224,7 +222,6 @@ impl Mux {
             credentials.clone(),
             Connection {
                 link,
-                inbound,
                 addresses: vec![from],
                 begun: now,
                 heard: now,

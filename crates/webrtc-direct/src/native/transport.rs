@@ -18,6 +18,7 @@ use libp2p_core::{
 };
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_webrtc_utils::{Fingerprint, parse_webrtc_dial_addr};
+use socket2::SockRef;
 use tokio::{
     net::UdpSocket,
     sync::{mpsc, watch},
@@ -164,6 +165,9 @@ impl libp2p_core::Transport for Transport {
     }
 }
 
+/// Bytes of packets that wait to be read from a listener's socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 struct Listener {
     id: ListenerId,
     local: SocketAddr,
@@ -178,6 +182,8 @@ impl Listener {
     fn start(id: ListenerId, at: SocketAddr, identity: &Identity) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
+        // As much as the system gives: all connections' packets come through here.
+        SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
         let runtime = identity.driver.next();
         let socket = {
             let _inside = runtime.enter();
