@@ -7,18 +7,18 @@ import { Mesh } from "../lib/mesh.mjs";
 test("a refresh in the middle of an upload resumes it", { timeout: 300_000 }, async (t) => {
   const mesh = await Mesh.start();
   t.after(() => mesh.stop());
-  // Some megabytes: the upload takes long enough for its middle to be met.
-  await mesh.createLargeTask("wide", 256);
+  // Long enough for its middle to be met; some of it waits in the browser and is lost with the page.
+  await mesh.createLargeTask("wide", 1024);
   const chromium = await browser();
   t.after(() => chromium.close());
   const context = await chromium.newContext();
-  // Loads the page again at the first sign that a part, and not all, has been sent. Once.
+  // Loads the page again at the first sign that half, and not all, has been sent. Once.
   await context.addInitScript(() => {
     if (sessionStorage.getItem("refreshed")) return;
     const look = () => {
       const upload = document.querySelector('[data-testid="upload-progress"]');
       const { sent = 0, total = 0 } = upload?.dataset ?? {};
-      if (Number(sent) > 0 && Number(sent) < Number(total)) {
+      if (Number(sent) > Number(total) / 2 && Number(sent) < Number(total)) {
         watch.disconnect();
         sessionStorage.setItem("refreshed", `${sent} of ${total}`);
         location.reload();

@@ -18,9 +18,9 @@ use web_sys::{
 use crate::channel::Channel;
 
 /// Bytes that the browser may hold for sending.
-const SENDING: u32 = 512 * 1024;
+const SENDING: u32 = 128 * 1024;
 /// It tells when it holds no more than so many.
-const SENDING_LOW: u32 = 128 * 1024;
+const SENDING_LOW: u32 = 64 * 1024;
 /// Bytes that may wait to be read. A sender that keeps to the credit it is given stays far below; one
 /// that knows no credit cannot be held back, and the stream ends.
 const RECEIVED: usize = 16 * 1024 * 1024;
