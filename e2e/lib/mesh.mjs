@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { program, run, start, until } from "./process.mjs";
 
@@ -100,7 +101,8 @@ export class Mesh {
   }
 }
 
-const DIGITS = new URL("../../crates/learn/data/digits.csv", import.meta.url);
+/** All rows of the digits. */
+export const DIGITS = fileURLToPath(new URL("../../crates/learn/data/digits.csv", import.meta.url));
 
 /** Writes rows `from` to `to` of the digits to a file of their own. */
 export async function digits(folder, from, to) {

@@ -14,6 +14,9 @@ use crate::stamp::Stamp;
 /// The npm package that carries `wasm-opt`, and the version our sizes were measured with.
 const BINARYEN: &str = "132.0.0";
 
+/// Drives Firefox ESR and later.
+const GECKODRIVER: &str = "0.37.1";
+
 /// What the tools are for: pages alone need no test runner and no browser of ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum For {
@@ -35,7 +38,9 @@ pub fn run(places: &Places, purpose: For) -> Result<()> {
     if purpose == For::Tests {
         here.push(nextest(places)?);
         here.push(packages(places, "e2e")?);
-        here.push(browser(places)?);
+        here.push(browser(places, chromium, "chromium", NO_BROWSER)?);
+        here.push(browser(places, firefox, "firefox-esr", NO_FIREFOX)?);
+        here.push(geckodriver(places)?);
     }
     let here: Vec<_> = here.into_iter().flatten().collect();
     println!("setup: here: {}", here.join(", "));
@@ -189,48 +194,76 @@ pub fn npm(places: &Places, dir: &Path) -> Command {
     npm
 }
 
-fn browser(places: &Places) -> Result<Here> {
-    if let Some(path) = chromium() {
-        return Ok(Some(path.display().to_string()));
-    }
+/// A browser, from Debian where it is missing and can be installed.
+fn browser(
+    places: &Places,
+    find: impl Fn() -> Option<PathBuf>,
+    package: &str,
+    without: &str,
+) -> Result<Here> {
     let root = process::capture(places.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if root && find_program("apt-get").is_some() {
-        installing("Chromium (apt-get install chromium)");
+    if find().is_none() && root && find_program("apt-get").is_some() {
+        installing(&format!("{package} (apt-get install)"));
         process::run(places.command("apt-get").args(["update", "-qq"]))?;
         let mut apt = places.command("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive");
-        process::run(apt.args([
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-            "chromium",
-        ]))?;
-        if let Some(path) = chromium() {
-            return Ok(Some(path.display().to_string()));
-        }
+        process::run(apt.args(["install", "-y", "-qq", "--no-install-recommends", package]))?;
     }
-    println!("setup: {NO_BROWSER}");
-    Ok(None)
+    let found = find().map(|path| path.display().to_string());
+    if found.is_none() {
+        println!("setup: {without}");
+    }
+    Ok(found)
+}
+
+/// What drives Firefox.
+fn geckodriver(places: &Places) -> Result<Here> {
+    if firefox().is_none() {
+        return Ok(None);
+    }
+    if driver(places).is_none() {
+        installing(&format!(
+            "geckodriver {GECKODRIVER} (cargo install, some minutes)"
+        ));
+        cargo_install(places, "geckodriver", Some(GECKODRIVER))?;
+    }
+    Ok(Some("geckodriver".to_owned()))
+}
+
+/// The program that drives Firefox, here or among this project's tools.
+pub fn driver(places: &Places) -> Option<PathBuf> {
+    let own = places.tools().join("bin/geckodriver");
+    find_program("geckodriver").or_else(|| own.is_file().then_some(own))
 }
 
 /// What to do when no browser is found.
 pub const NO_BROWSER: &str = "no Chromium found, which the end to end tests drive; install Chromium or \
      Chrome with the system's package manager, or set CHROMIUM to its program";
 
-/// The browser the end to end tests drive.
+const NO_FIREFOX: &str = "no Firefox found, whose test will be skipped; install Firefox with the \
+     system's package manager, or set FIREFOX to its program";
+
+/// The browser that most end to end tests drive.
 pub fn chromium() -> Option<PathBuf> {
-    if let Some(given) = env::var_os("CHROMIUM").map(PathBuf::from) {
-        return given.is_file().then_some(given);
-    }
-    [
+    let names = [
         "chromium",
         "chromium-browser",
         "google-chrome",
         "google-chrome-stable",
-    ]
-    .iter()
-    .find_map(|name| find_program(name))
+    ];
+    given_or_found("CHROMIUM", &names)
+}
+
+/// The other browser.
+pub fn firefox() -> Option<PathBuf> {
+    given_or_found("FIREFOX", &["firefox-esr", "firefox"])
+}
+
+fn given_or_found(variable: &str, names: &[&str]) -> Option<PathBuf> {
+    if let Some(given) = env::var_os(variable).map(PathBuf::from) {
+        return given.is_file().then_some(given);
+    }
+    names.iter().find_map(|name| find_program(name))
 }
 
 /// Looks a program up on PATH.

@@ -127,6 +127,9 @@ fn e2e(places: &Places, after_native: bool) -> Result<Tally> {
         npm.env("CHROMIUM", chromium)
             .env("DEFIM_BIN", places.defim())
             .env("DEFIM_SITE", places.site());
+        if let (Some(firefox), Some(driver)) = (setup::firefox(), setup::driver(places)) {
+            npm.env("FIREFOX", firefox).env("GECKODRIVER", driver);
+        }
         Ok(())
     })
 }
