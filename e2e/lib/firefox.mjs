@@ -1,6 +1,7 @@
 // Firefox, through geckodriver: the few calls of W3C WebDriver that a test of one page needs.
-import { createServer } from "node:net";
 import { once } from "node:events";
+import { createServer } from "node:net";
+import { networkInterfaces } from "node:os";
 
 import { start, until } from "./process.mjs";
 
@@ -13,10 +14,15 @@ async function freePort() {
   return port;
 }
 
+/** An address of this machine that Firefox connects to: it leaves loopback out of ICE. */
+export const host = Object.values(networkInterfaces())
+  .flat()
+  .find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+
 /** Why there is nothing to drive here; false if there is. */
-export const noFirefox =
-  !(process.env.FIREFOX && process.env.GECKODRIVER) &&
-  "no Firefox or no geckodriver; cargo xtask setup says what to install";
+export const noFirefox = !(process.env.FIREFOX && process.env.GECKODRIVER)
+  ? "no Firefox or no geckodriver; cargo xtask setup says what to install"
+  : !host && "no network but loopback, which Firefox leaves out of ICE";
 
 /** A Firefox with a fresh profile and one window. */
 export async function firefox() {
@@ -36,8 +42,8 @@ export async function firefox() {
   const options = {
     binary: process.env.FIREFOX,
     args: ["-headless"],
-    // Firefox leaves loopback out of ICE; a mesh on other machines needs no setting.
-    prefs: { "media.peerconnection.ice.loopback": true },
+    // As if the mesh had a certificate.
+    prefs: { "dom.securecontext.allowlist": host },
   };
   const capabilities = { alwaysMatch: { "moz:firefoxOptions": options } };
   const { sessionId, capabilities: given } = await call("POST", "/session", { capabilities });

@@ -32,12 +32,12 @@ export class Mesh {
   #running = new Map();
 
   /** Sets a mesh up and starts its nodes. */
-  static async start({ tasks = "digits", minBatch = 3, settle = 1, deadline = 3600 } = {}) {
+  static async start({ host = "127.0.0.1", tasks = "digits", minBatch = 3, settle = 1, deadline = 3600 } = {}) {
     const mesh = new Mesh();
     mesh.#dir = await mkdtemp(join(tmpdir(), "defim-e2e-"));
     const base = await basePort();
-    mesh.url = `http://127.0.0.1:${base}`;
-    const init = ["node", "init", "--dir", mesh.#dir, "--base-port", base, "--tasks", tasks];
+    mesh.url = `http://${host}:${base}`;
+    const init = ["node", "init", "--dir", mesh.#dir, "--host", host, "--base-port", base, "--tasks", tasks];
     const schedule = ["--min-batch", minBatch, "--settle", settle, "--deadline", deadline];
     await run(program(), [...init, ...schedule].map(String));
     for (const name of NODES) mesh.startNode(name);

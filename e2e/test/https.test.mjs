@@ -1,24 +1,36 @@
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { test } from "node:test";
 
 import { ContributePage, browser } from "../lib/browser.mjs";
 import { Mesh } from "../lib/mesh.mjs";
 
-// Nothing leaves this browser over UDP.
-const NO_UDP = "--force-webrtc-ip-handling-policy=disable_non_proxied_udp";
 const noWebRtc = () => delete globalThis.RTCPeerConnection;
 
-for (const [where, because, flags, script] of [
-  ["UDP is blocked", /because no answer/, [NO_UDP], () => {}],
-  ["the browser has no WebRTC", /because this browser has no WebRTC/, [], noWebRtc],
+/** The page's packets go to a port that takes them and says nothing. */
+async function withoutUdp(t, context) {
+  const silent = createSocket("udp4").bind(0, "127.0.0.1");
+  await once(silent, "listening");
+  t.after(() => silent.close());
+  const { port } = silent.address();
+  await context.route("**/api/v1/mesh", async (route) => {
+    const body = await (await route.fetch()).text();
+    await route.fulfill({ body: body.replaceAll(/udp\/\d+\/webrtc-direct/g, `udp/${port}/webrtc-direct`) });
+  });
+}
+
+for (const [where, because, prepare] of [
+  ["UDP is blocked", /because no answer over UDP/, withoutUdp],
+  ["the browser has no WebRTC", /because this browser has no WebRTC/, (_, context) => context.addInitScript(noWebRtc)],
 ]) {
   test(`where ${where}, the report goes over HTTPS and the page says why`, { timeout: 300_000 }, async (t) => {
     const mesh = await Mesh.start();
     t.after(() => mesh.stop());
-    const chromium = await browser(...flags);
+    const chromium = await browser();
     t.after(() => chromium.close());
     const context = await chromium.newContext();
-    await context.addInitScript(script);
+    await prepare(t, context);
     const page = await ContributePage.open(context, mesh.url);
     await page.useSample();
     await page.contribute();

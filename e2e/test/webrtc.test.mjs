@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ContributePage, browser } from "../lib/browser.mjs";
-import { firefox, noFirefox } from "../lib/firefox.mjs";
+import { firefox, host, noFirefox } from "../lib/firefox.mjs";
 import { DIGITS, Mesh } from "../lib/mesh.mjs";
 import { until } from "../lib/process.mjs";
 
@@ -33,7 +33,7 @@ for (const [name, ...flags] of [
 }
 
 test("a contribution goes over WebRTC from Firefox", { timeout: 300_000, skip: noFirefox }, async (t) => {
-  const mesh = await Mesh.start({ minBatch: 2 });
+  const mesh = await Mesh.start({ host, minBatch: 2 });
   t.after(() => mesh.stop());
   const browser = await firefox();
   t.after(() => browser.close());
