@@ -72,6 +72,15 @@ export class Mesh {
     return response.json();
   }
 
+  /** A number that the leader tells its operator. */
+  async metric(name, label) {
+    const { nodes } = await this.get("/mesh");
+    const leader = nodes.find((node) => node.name === "full-1");
+    const text = await (await fetch(`${leader.http}/metrics`)).text();
+    const line = text.split("\n").find((line) => line.startsWith(`defim_${name}{`) && line.includes(`"${label}"`));
+    return Number(line?.split(" ").at(-1));
+  }
+
   /** A task like `digits` with a network so wide that its report takes a while to send. */
   async createLargeTask(name, hidden) {
     const { signed } = await this.get("/tasks/digits");

@@ -32,6 +32,28 @@ for (const [name, ...flags] of [
   });
 }
 
+test("a page that is closed is noticed, and so is one that is ended", { timeout: 300_000 }, async (t) => {
+  const mesh = await Mesh.start({ minBatch: 3 });
+  t.after(() => mesh.stop());
+  const chromium = await browser();
+  t.after(() => chromium.close());
+  for (const [how, leave] of [
+    ["closed", (page) => page.close()],
+    ["ended", (page) => page.goto("chrome://crash").catch(() => {})],
+  ]) {
+    const page = await ContributePage.open(await chromium.newContext(), mesh.url);
+    await page.useSample();
+    await page.contribute();
+    await page.reaches("sent");
+    assert.equal(await mesh.metric("webrtc", "connections"), 1);
+    const left = Date.now();
+    await leave(page.page);
+    await until("the connection to go", async () => (await mesh.metric("webrtc", "connections")) === 0);
+    t.diagnostic(`a page that is ${how} is noticed after ${(Date.now() - left) / 1000} s`);
+    assert.equal(await mesh.metric("webrtc", "streams"), 0);
+  }
+});
+
 test("a contribution goes over WebRTC from Firefox", { timeout: 300_000, skip: noFirefox }, async (t) => {
   const mesh = await Mesh.start({ host, minBatch: 2 });
   t.after(() => mesh.stop());

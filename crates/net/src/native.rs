@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+pub use defim_webrtc_direct::native::Counts as WebRtcCounts;
 use defim_webrtc_direct::native::{self as webrtc, Certificate};
 use futures::{AsyncWriteExt as _, StreamExt as _};
 pub use libp2p::Stream;
@@ -136,7 +137,7 @@ pub struct Endpoint {
     commands: mpsc::Sender<Command>,
     addresses: Arc<Vec<String>>,
     certificate: Option<Arc<String>>,
-    webrtc: Arc<webrtc::Counts>,
+    webrtc: Arc<WebRtcCounts>,
     key: [u8; 32],
 }
 
@@ -328,7 +329,7 @@ impl Endpoint {
     }
 
     /// What the WebRTC listener has seen.
-    pub fn webrtc_counts(&self) -> &webrtc::Counts {
+    pub fn webrtc_counts(&self) -> &WebRtcCounts {
         &self.webrtc
     }
 

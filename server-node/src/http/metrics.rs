@@ -1,6 +1,6 @@
 //! `/metrics` in the text format of Prometheus, made from the stores at each scrape.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::{
     Router,
@@ -42,6 +42,9 @@ struct Page {
     reachable: Counts,
     accuracy: Values,
     loss: Values,
+    webrtc: Counts,
+    webrtc_ended: Counts,
+    webrtc_refused: Counts,
 }
 
 impl Page {
@@ -71,6 +74,31 @@ impl Page {
             }
         }
         Ok(())
+    }
+
+    fn add_webrtc(&self, node: &FullNode) {
+        let seen = node.webrtc_counts();
+        let labels = |key, value: &str| {
+            let node = ("node", node.name().to_owned());
+            vec![node, (key, value.to_owned())]
+        };
+        for (what, number) in [
+            ("connections", &seen.connections),
+            ("streams", &seen.streams),
+        ] {
+            count(&self.webrtc, labels("what", what), number.load(Relaxed));
+        }
+        for (reason, number) in seen.failures() {
+            count(&self.webrtc_ended, labels("reason", reason), number);
+        }
+        for (what, number) in [
+            ("packets", &seen.refused_packets),
+            ("connections", &seen.refused_connections),
+            ("streams", &seen.refused_streams),
+        ] {
+            let number = number.load(Relaxed);
+            count(&self.webrtc_refused, labels("what", what), number);
+        }
     }
 
     async fn add_mesh(&self, mesh: &Mesh) -> Outcome {
@@ -127,6 +155,21 @@ impl Page {
             "Uploads to the open round that were refused and never stored, by reason; since the node's start",
             self.refused,
         );
+        registry.register(
+            "webrtc",
+            "Connections and streams from browsers",
+            self.webrtc,
+        );
+        registry.register(
+            "webrtc_ended",
+            "Connections from browsers that ended, by reason, handshakes that failed included; since the node's start",
+            self.webrtc_ended,
+        );
+        registry.register(
+            "webrtc_refused",
+            "Packets, connections and streams over WebRTC that were refused; since the node's start",
+            self.webrtc_refused,
+        );
         registry.register("rounds_done", "Rounds that ended with a model", self.rounds);
         registry.register(
             "open_round",
@@ -178,6 +221,7 @@ pub fn mesh_router(mesh: Mesh) -> Router {
         page.add_mesh(&mesh).await?;
         for full in mesh.embedded.iter() {
             page.add_full(full).await?;
+            page.add_webrtc(full);
         }
         Ok(respond(page))
     };
@@ -191,6 +235,7 @@ pub fn full_router(node: FullNode) -> Router {
     let handler = async |State(node): State<FullNode>| -> Result<Response, super::error::ApiError> {
         let page = Page::default();
         page.add_full(&node).await?;
+        page.add_webrtc(&node);
         Ok(respond(page))
     };
     Router::new()

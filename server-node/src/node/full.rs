@@ -11,6 +11,7 @@ use std::{
 };
 
 use defim_full::Secrets;
+use defim_net::native::WebRtcCounts;
 use defim_protocol::{
     NodeId, Reason, RoundNumber, SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
     wire::{self, Progress, Request, Response, Submission},
@@ -163,6 +164,11 @@ impl FullNode {
         tokio::spawn(node.clone().deliver_batches());
         tokio::spawn(node.clone().keep_house());
         Ok(node)
+    }
+
+    /// What the listener for browsers has seen.
+    pub fn webrtc_counts(&self) -> &WebRtcCounts {
+        self.inner.link.endpoint().webrtc_counts()
     }
 
     /// The node's name.

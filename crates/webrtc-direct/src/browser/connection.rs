@@ -128,6 +128,11 @@ impl Peer {
         fits.clamp(LEAST_WINDOW, MOST_WINDOW)
     }
 
+    /// Whether the browser asks at the node's address at all.
+    pub(super) fn tries(&self) -> bool {
+        self.connection.ice_connection_state() != RtcIceConnectionState::New
+    }
+
     /// Whether a STUN answer has come.
     pub(super) fn reached(&self) -> bool {
         self.state.borrow().reached

@@ -155,6 +155,10 @@ async fn dial(
         Either::Right((Either::Left((Failure::PeerGone, _)), _)) => Err(Failure::WrongCertificate),
         Either::Right((Either::Left((why, _)), _)) => Err(why),
         Either::Right((Either::Right(_), _)) if peer.reached() => Err(Failure::HandshakeTimedOut),
+        Either::Right((Either::Right(_), _)) if !peer.tries() => {
+            let why = format!("it sends nothing to {at}; Firefox, for one, leaves out loopback");
+            Err(Failure::RefusedByBrowser(why))
+        }
         Either::Right((Either::Right(_), _)) => Err(Failure::NoAnswer),
     }
 }
