@@ -35,6 +35,7 @@ pub fn run(places: &Places, purpose: For) -> Result<()> {
     if purpose == For::Tests {
         here.push(nextest(places)?);
         here.push(packages(places, "e2e")?);
+        here.push(packages(places, "e2e/foreign")?);
         here.push(browser(places)?);
     }
     let here: Vec<_> = here.into_iter().flatten().collect();
