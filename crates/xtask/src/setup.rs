@@ -38,6 +38,7 @@ pub fn run(places: &Places, purpose: For) -> Result<()> {
     if purpose == For::Tests {
         here.push(nextest(places)?);
         here.push(packages(places, "e2e")?);
+        here.push(packages(places, "e2e/foreign")?);
         here.push(browser(places, chromium, "chromium", NO_BROWSER)?);
         here.push(browser(places, firefox, "firefox-esr", NO_FIREFOX)?);
         here.push(geckodriver(places)?);

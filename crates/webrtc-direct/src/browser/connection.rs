@@ -15,7 +15,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     Event, RtcDataChannel, RtcDataChannelEvent, RtcIceConnectionState, RtcPeerConnection,
     RtcPeerConnectionState,
-    js_sys::{Map, Reflect},
+    js_sys::{Function, Map, Reflect},
 };
 
 use super::channel::BrowserChannel;
@@ -114,6 +114,15 @@ impl Peer {
         }
     }
 
+    /// A new channel. It is refused where the association has ended, of which no event tells.
+    fn open(&self) -> Result<RtcDataChannel, Failure> {
+        Reflect::get(&self.connection, &"createDataChannel".into())
+            .and_then(|create| create.dyn_into::<Function>())
+            .and_then(|create| create.call1(&self.connection, &"".into()))
+            .map(JsCast::unchecked_into)
+            .map_err(|_| Failure::Closed)
+    }
+
     /// How much may be on its way to the reader of a stream, in bytes.
     pub(super) async fn window(&self) -> u64 {
         let report = JsFuture::from(self.connection.get_stats()).await;
@@ -198,8 +207,7 @@ impl StreamMuxer for Connection {
         if let Poll::Ready(why) = self.peer.poll_end(&Context::from_waker(Waker::noop())) {
             return Poll::Ready(Err(why));
         }
-        let channel = self.peer.connection.create_data_channel("");
-        Poll::Ready(Ok(self.stream(channel)))
+        Poll::Ready(self.peer.open().map(|channel| self.stream(channel)))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {

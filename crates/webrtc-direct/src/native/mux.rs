@@ -5,7 +5,7 @@
 //! packet from such an address, so that requests alone, from whatever addresses, cost next to nothing.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -31,6 +31,9 @@ const ASKERS: usize = 8192;
 const ASKER_TIME: Duration = Duration::from_secs(10);
 /// Addresses one connection may have used.
 const ADDRESSES: usize = 8;
+/// Connections that ended whose other side is not answered, so that it notices: ICE asks on for as long.
+const GONE: usize = 4096;
+const GONE_TIME: Duration = Duration::from_secs(60);
 /// Connections that wait to be taken by the transport.
 const ARRIVALS: usize = 64;
 const TICK: Duration = Duration::from_millis(250);
@@ -67,6 +70,32 @@ struct Mux {
     askers: HashMap<SocketAddr, Asker>,
     /// Askers, the one that came first in front.
     queue: VecDeque<SocketAddr>,
+    gone: Gone,
+}
+
+/// Credentials of connections that ended; a new connection has others.
+#[derive(Default)]
+struct Gone {
+    all: HashSet<Credentials>,
+    queue: VecDeque<(Credentials, Instant)>,
+}
+
+impl Gone {
+    fn insert(&mut self, credentials: Credentials) {
+        if self.all.insert(credentials.clone()) {
+            self.queue.push_back((credentials, Instant::now()));
+        }
+        self.forget(|queue, _| queue > GONE);
+    }
+
+    fn forget(&mut self, is_over: impl Fn(usize, Duration) -> bool) {
+        while let Some((credentials, since)) = self.queue.front()
+            && is_over(self.queue.len(), since.elapsed())
+        {
+            self.all.remove(credentials);
+            self.queue.pop_front();
+        }
+    }
 }
 
 /// Drives a socket until `stop` is dropped.
@@ -87,6 +116,7 @@ pub(crate) fn run(
         routes: HashMap::new(),
         askers: HashMap::new(),
         queue: VecDeque::new(),
+        gone: Gone::default(),
     };
     runtime.spawn(mux.drive(stop));
     taken
@@ -131,6 +161,9 @@ impl Mux {
                 credentials,
                 answer,
             }) => {
+                if self.gone.all.contains(&credentials) {
+                    return;
+                }
                 // A full buffer loses an answer, as the network might; the client asks again.
                 let _ = self.socket.try_send_to(&answer, from);
                 if let Some(connection) = self.connections.get_mut(&credentials) {
@@ -281,6 +314,7 @@ impl Mux {
             }
         }
         self.sweep();
+        self.gone.forget(|_, time| time >= GONE_TIME);
         while let Some(first) = self.queue.front().copied() {
             match self.askers.get(&first) {
                 Some(asker) if now.duration_since(asker.heard) < ASKER_TIME => break,
@@ -294,13 +328,14 @@ impl Mux {
 
     /// Forgets what has ended.
     fn sweep(&mut self) {
-        let (routes, counts) = (&mut self.routes, &self.counts);
-        self.connections.retain(|_, connection| {
+        let (routes, counts, gone) = (&mut self.routes, &self.counts, &mut self.gone);
+        self.connections.retain(|credentials, connection| {
             let stays = !connection.link.has_ended();
             if !stays {
                 for address in &connection.addresses {
                     routes.remove(address);
                 }
+                gone.insert(credentials.clone());
                 Counts::sub(&counts.connections);
             }
             stays
