@@ -119,7 +119,7 @@ impl Peer {
         Reflect::get(&self.connection, &"createDataChannel".into())
             .and_then(|create| create.dyn_into::<Function>())
             .and_then(|create| create.call1(&self.connection, &"".into()))
-            .map(JsCast::unchecked_into)
+            .map(wasm_bindgen::JsCast::unchecked_into)
             .map_err(|_| Failure::Closed)
     }
 
