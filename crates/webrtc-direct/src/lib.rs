@@ -14,9 +14,14 @@ pub mod browser;
 mod channel;
 mod credentials;
 mod failure;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[allow(clippy::disallowed_methods, reason = "a fuzzer reads the clock")]
+mod fuzz;
 mod message;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod sdp;
 mod stream;
 
 pub use credentials::{CredentialError, Credentials, PREFIX_V1, PREFIX_V2, Version};

@@ -383,3 +383,6 @@ impl<C: Channel> Drop for Stream<C> {
         }
     }
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;

@@ -2,7 +2,6 @@
 
 mod channel;
 mod connection;
-mod sdp;
 mod transport;
 
 pub use connection::Connection;

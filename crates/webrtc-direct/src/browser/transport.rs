@@ -29,9 +29,8 @@ use web_sys::{
 use super::{
     channel::BrowserChannel,
     connection::{Connection, LEAST_WINDOW, Peer},
-    sdp::Offer,
 };
-use crate::{Failure, credentials::Credentials, stream::Stream};
+use crate::{Failure, credentials::Credentials, sdp::Offer, stream::Stream};
 
 /// WebRTC-direct version 2 from a page. It dials and cannot listen.
 pub struct Transport {

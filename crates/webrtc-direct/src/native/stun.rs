@@ -247,4 +247,24 @@ mod tests {
         assert!(at_server(&good[..good.len() - 1], here()).is_err());
         assert!(at_server(&[], here()).is_err());
     }
+
+    #[test]
+    fn broken_packets_do_no_harm() {
+        let v1 = Credentials::v1(&"a1B+".repeat(8)).unwrap();
+        let good: Vec<_> = [&credentials(), &v1]
+            .into_iter()
+            .flat_map(|c| [check(c).unwrap(), probe(c).unwrap()])
+            .collect();
+        crate::fuzz::fuzz("STUN", &good, |_, packet| {
+            if let Ok(Stun::Check {
+                credentials,
+                answer,
+            }) = at_server(packet, here())
+            {
+                assert!(answer.len() <= 3 * packet.len());
+                assert!(credentials.server().len() <= 512);
+            }
+            let _ = at_client(packet, here(), &credentials());
+        });
+    }
 }
