@@ -70,3 +70,20 @@ impl Driver {
         }
     }
 }
+
+/// The tasks of a transport, for whoever looks for leaks.
+#[derive(Clone)]
+pub struct Tasks(Vec<Handle>);
+
+impl Tasks {
+    pub(crate) fn of(driver: &Driver) -> Self {
+        let (first, others) = &driver.0.handles;
+        Self(std::iter::once(first).chain(others).cloned().collect())
+    }
+
+    /// How many there are.
+    pub fn number(&self) -> usize {
+        let alive = |handle: &Handle| handle.metrics().num_alive_tasks();
+        self.0.iter().map(alive).sum()
+    }
+}

@@ -15,5 +15,6 @@ mod transport;
 
 pub use certificate::{Certificate, CertificateError};
 pub use connection::Connection;
+pub use driver::Tasks;
 pub use limits::{Counts, Limits};
 pub use transport::Transport;

@@ -37,6 +37,9 @@ const GONE_TIME: Duration = Duration::from_secs(60);
 /// Connections that wait to be taken by the transport.
 const ARRIVALS: usize = 64;
 const TICK: Duration = Duration::from_millis(250);
+/// How long a connection has to show that it is still at an address from which another client checks: a
+/// system gives the port of a page that was closed to the next one.
+const CONTEST: Duration = Duration::from_secs(1);
 /// A connection that was silent for so long is asked, and asked again after as long.
 const ASK: Duration = Duration::from_millis(1_500);
 
@@ -52,6 +55,16 @@ struct Connection {
     begun: Instant,
     heard: Instant,
     asked: Instant,
+    /// Since when somebody else says to be at its address.
+    contested: Option<Instant>,
+}
+
+impl Connection {
+    /// The other side has shown that it knows the credentials.
+    fn proven(&mut self) {
+        self.heard = Instant::now();
+        self.contested = None;
+    }
 }
 
 struct Asker {
@@ -167,26 +180,45 @@ impl Mux {
                 // A full buffer loses an answer, as the network might; the client asks again.
                 let _ = self.socket.try_send_to(&answer, from);
                 if let Some(connection) = self.connections.get_mut(&credentials) {
-                    connection.heard = Instant::now();
+                    connection.proven();
                     if connection.addresses.contains(&from) {
                         return;
                     }
+                } else {
+                    self.contest(from);
                 }
                 self.remember(from, credentials);
             }
             Ok(Stun::Success) => {
-                if let Some(connection) = self
-                    .routes
-                    .get(&from)
-                    .and_then(|credentials| self.connections.get_mut(credentials))
+                if let Some((credentials, connection)) = self.at(from)
+                    && stun::is_from_client(packet, credentials)
                 {
-                    connection.heard = Instant::now();
+                    connection.proven();
                 }
             }
             Ok(Stun::Other) => {}
             Err(error) => {
                 Counts::add(&self.counts.refused_packets);
                 tracing::trace!(%from, %error, "a packet was refused");
+            }
+        }
+    }
+
+    /// The connection that an address belongs to.
+    fn at(&mut self, address: SocketAddr) -> Option<(&Credentials, &mut Connection)> {
+        let credentials = self.routes.get(&address)?;
+        Some((credentials, self.connections.get_mut(credentials)?))
+    }
+
+    /// Another client checks from a connection's address, or makes believe to: the connection is asked.
+    fn contest(&mut self, address: SocketAddr) {
+        let socket = self.socket.clone();
+        if let Some((credentials, connection)) = self.at(address)
+            && connection.contested.is_none()
+        {
+            connection.contested = Some(Instant::now());
+            if let Ok(probe) = stun::probe(credentials) {
+                let _ = socket.try_send_to(&probe, address);
             }
         }
     }
@@ -208,15 +240,13 @@ impl Mux {
         if !self.routes.contains_key(&from) && !self.begin(from) {
             return;
         }
-        let Some(connection) = self
-            .routes
-            .get(&from)
-            .and_then(|credentials| self.connections.get_mut(credentials))
-        else {
-            return;
-        };
-        connection.heard = Instant::now();
-        connection.link.deliver(packet);
+        if let Some((_, connection)) = self.at(from) {
+            // Whose packets these are shows when DTLS opens them; a contested address is nobody's sign.
+            if connection.contested.is_none() {
+                connection.heard = Instant::now();
+            }
+            connection.link.deliver(packet);
+        }
     }
 
     /// A new address of a connection, or a new connection; false if it cannot be.
@@ -259,6 +289,7 @@ impl Mux {
                 begun: now,
                 heard: now,
                 asked: now,
+                contested: None,
             },
         );
         self.routes.insert(from, credentials);
@@ -299,7 +330,8 @@ impl Mux {
         let silence = self.limits.silence;
         for (credentials, connection) in &mut self.connections {
             let quiet = now.duration_since(connection.heard);
-            if quiet >= silence {
+            let lost = |since| now.duration_since(since) >= CONTEST;
+            if quiet >= silence || connection.contested.is_some_and(lost) {
                 connection.link.end(Failure::PeerGone);
             } else if quiet >= ASK && now.duration_since(connection.asked) >= ASK {
                 connection.asked = now;

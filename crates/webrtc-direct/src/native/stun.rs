@@ -89,6 +89,13 @@ pub(crate) fn at_server(packet: &[u8], from: SocketAddr) -> Result<Stun, StunErr
     })
 }
 
+/// Whether a success answer to a probe comes from the client that has these credentials.
+pub(crate) fn is_from_client(packet: &[u8], credentials: &Credentials) -> bool {
+    decode(packet)
+        .and_then(|mut message| verify(&mut message, credentials.client_password()))
+        .is_ok()
+}
+
 /// What a client makes of a packet from its server.
 pub(crate) fn at_client(
     packet: &[u8],
@@ -219,15 +226,17 @@ mod tests {
     #[test]
     fn a_probe_is_answered_by_its_client_alone() {
         let probe = probe(&credentials()).unwrap();
-        let other = Credentials::v2("abce", "0123456789abcdefghij+/").unwrap();
+        let other = Credentials::v2("abce", "0123456789abcdefghij++").unwrap();
         assert!(matches!(
             at_client(&probe, here(), &other).unwrap(),
             Stun::Other
         ));
-        assert!(matches!(
-            at_client(&probe, here(), &credentials()).unwrap(),
-            Stun::Check { .. }
-        ));
+        let Stun::Check { answer, .. } = at_client(&probe, here(), &credentials()).unwrap() else {
+            panic!("no answer")
+        };
+        assert!(matches!(at_server(&answer, here()), Ok(Stun::Success)));
+        assert!(is_from_client(&answer, &credentials()));
+        assert!(!is_from_client(&answer, &other));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     certificate::Certificate,
     connection::Connection,
-    driver::Driver,
+    driver::{Driver, Tasks},
     handshake::{Identity, Way, upgrade},
     limits::{Counts, Limits},
     mux::{self, Arrival},
@@ -79,6 +79,11 @@ impl Transport {
     /// What this transport has seen.
     pub fn counts(&self) -> Arc<Counts> {
         self.identity.counts.clone()
+    }
+
+    /// The tasks that serve its connections.
+    pub fn tasks(&self) -> Tasks {
+        Tasks::of(&self.identity.driver)
     }
 
     fn tell(&mut self, event: Event) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use defim_webrtc_direct::{
     Version,
-    native::{Certificate, Counts, Limits, Transport},
+    native::{Certificate, Counts, Limits, Tasks, Transport},
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{
@@ -30,6 +30,7 @@ pub struct Node {
     pub control: libp2p_stream::Control,
     pub dial: mpsc::Sender<Multiaddr>,
     pub errors: mpsc::Receiver<String>,
+    tasks: Tasks,
     task: JoinHandle<()>,
 }
 
@@ -64,7 +65,7 @@ pub async fn node(listen: Option<&str>, limits: Limits, version: Version) -> Nod
             let transport = Transport::new(key.clone(), certificate, limits)
                 .unwrap()
                 .dialing(version);
-            counts = Some(transport.counts());
+            counts = Some((transport.counts(), transport.tasks()));
             transport.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         })
         .unwrap()
@@ -103,10 +104,12 @@ pub async fn node(listen: Option<&str>, limits: Limits, version: Version) -> Nod
             }
         }
     });
+    let (counts, tasks) = counts.unwrap();
     Node {
         peer,
         address,
-        counts: counts.unwrap(),
+        counts,
+        tasks,
         control,
         dial,
         errors,
@@ -161,6 +164,10 @@ fn serve(mut control: libp2p_stream::Control) {
 }
 
 impl Node {
+    pub fn tasks(&self) -> usize {
+        self.tasks.number()
+    }
+
     pub async fn open(&self, server: &Node, protocol: StreamProtocol) -> Result<Stream, String> {
         let mut control = self.control.clone();
         for _ in 0..500 {
