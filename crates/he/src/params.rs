@@ -11,9 +11,8 @@ pub const FIELD: u64 = 0xFFFF_FFFF_0000_0001;
 
 /// What a field element is multiplied with, to keep it clear of the noise.
 ///
-/// The largest odd or even factor with which [`MAX_PARTIES`] times the largest element fits `q`: with
-/// 2^11, `32 * (p - 1) * 2^11` is over `q`, which is 2^62 short of 2^80, and a sum near the top would
-/// wrap.
+/// The largest factor with which the sum of [`MAX_PARTIES`] of the largest elements fits `q`. 2^11 is one
+/// too much: `q` is 2^62 short of 2^80, and `32 * (p - 1) * 2^11` only 2^48, so it would wrap.
 pub const DELTA: u64 = 2047;
 
 /// Variance of an error's coefficient, a centred binomial of 64 coins.
@@ -95,7 +94,9 @@ mod tests {
     use super::*;
 
     fn is_prime(n: u64) -> bool {
-        (2..).take_while(|f| f * f <= n).all(|f| n % f != 0)
+        (2..)
+            .take_while(|f| f * f <= n)
+            .all(|f| !n.is_multiple_of(f))
     }
 
     #[test]
