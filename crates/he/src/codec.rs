@@ -84,10 +84,6 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// Nothing may be left.
     pub(crate) fn end(self) -> Result<(), CodecError> {
         match self.rest.is_empty() {

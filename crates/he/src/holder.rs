@@ -109,26 +109,40 @@ pub struct Holder {
     rounds: BTreeMap<Round, State>,
 }
 
-/// A decision. Put [`Step::record`] on disk in the place of the round's record before, then take the result.
+/// Where a record belongs on disk: one for each share that is collected, and one for the round once it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The round.
+    pub round: Round,
+    /// Of a share: the node whose key it is. Of the decision: nothing.
+    pub dealer: Option<NodeId>,
+}
+
+/// A decision. Put [`Step::record`] into its [`Step::slot`] on disk; if it is [`Step::last`], delete all other slots of the
+/// round, in the same transaction or after it. Then take the result.
 ///
 /// Dropping it instead, as after a failed write, loses the result only: the holder keeps to its decision.
 #[must_use = "the record must be on disk before the result leaves the node"]
 pub struct Step<T> {
-    round: Round,
+    slot: Slot,
     record: Zeroizing<Vec<u8>>,
     result: T,
 }
 
 impl<T> Step<T> {
-    /// The round whose record this is: the key on disk.
-    pub fn round(&self) -> Round {
-        self.round
+    /// Where the record belongs. What was there before is overwritten.
+    pub fn slot(&self) -> Slot {
+        self.slot
     }
 
-    /// The round's record. It replaces the one before, and with it shares that are used up. Secret while shares are
-    /// collected.
+    /// The record. That of a share is secret.
     pub fn record(&self) -> &[u8] {
         &self.record
+    }
+
+    /// Whether the round is decided: its shares are used up and must be deleted from disk.
+    pub fn last(&self) -> bool {
+        self.slot.dealer.is_none()
     }
 
     /// The result, once the record is on disk.
@@ -143,18 +157,32 @@ impl Holder {
         Self::default()
     }
 
-    /// What the records on disk, one a round, make of a holder.
+    /// What the records on disk make of a holder, in any order. Shares beside the decision of their round, which a crash
+    /// between writing and deleting leaves there, are ignored: the decision counts.
     ///
     /// # Errors
     ///
-    /// [`CodecError`] if a record is none, or two are of one round. Never go on without it: the holder would answer twice.
+    /// [`CodecError`] if a record is none, or two belong into one slot. Never go on without it: the holder would answer
+    /// twice.
     pub fn restore<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CodecError> {
         let mut rounds = BTreeMap::new();
+        let mut collected: BTreeMap<Round, BTreeMap<NodeId, KeyShare>> = BTreeMap::new();
         for bytes in records {
-            let (round, state) = read(bytes)?;
-            if rounds.insert(round, state).is_some() {
+            let (round, record) = read(bytes)?;
+            let twice = match record {
+                Record::Share(dealer, share) => {
+                    let shares = collected.entry(round).or_default();
+                    shares.insert(dealer, share).is_some()
+                }
+                Record::Answer(answer) => rounds.insert(round, State::Answered(answer)).is_some(),
+                Record::Closed => rounds.insert(round, State::Closed).is_some(),
+            };
+            if twice {
                 return Err(CodecError::Form { what: RECORD });
             }
+        }
+        for (round, shares) in collected {
+            rounds.entry(round).or_insert(State::Collecting(shares));
         }
         Ok(Self { rounds })
     }
@@ -181,25 +209,24 @@ impl Holder {
                 found: share.holder,
             });
         }
-        let state = self
-            .rounds
-            .entry(round)
-            .or_insert_with(|| State::Collecting(BTreeMap::new()));
+        let collecting = || State::Collecting(BTreeMap::new());
+        let state = self.rounds.entry(round).or_insert_with(collecting);
         let State::Collecting(shares) = state else {
             return Err(Refusal::Closed);
         };
-        match shares.get(&dealer) {
-            Some(before) if *before != share => return Err(Refusal::ShareChanged(dealer)),
-            Some(_) => {}
-            None => {
-                shares.insert(dealer, share);
-            }
+        if shares.get(&dealer).is_some_and(|before| *before != share) {
+            return Err(Refusal::ShareChanged(dealer));
         }
-        Ok(Step {
-            round,
-            record: write(round, state),
+        let step = Step {
+            slot: Slot {
+                round,
+                dealer: Some(dealer),
+            },
+            record: share_record(round, dealer, &share),
             result: (),
-        })
+        };
+        shares.insert(dealer, share);
+        Ok(step)
     }
 
     /// Answer an opening with the sum of the shares of its nodes' keys, and delete all shares of the round. The same
@@ -233,12 +260,13 @@ impl Holder {
                 sum(rules, opening, &BTreeMap::new())?
             }
         };
-        let state = State::Answered(answer.clone());
-        let record = write(round, &state);
-        self.rounds.insert(round, state);
+        self.rounds.insert(round, State::Answered(answer.clone()));
         Ok(Step {
-            round,
-            record,
+            slot: Slot {
+                round,
+                dealer: None,
+            },
+            record: decision_record(round, 1, &answer.to_bytes()),
             result: answer,
         })
     }
@@ -247,8 +275,11 @@ impl Holder {
     pub fn close(&mut self, round: Round) -> Step<()> {
         self.rounds.insert(round, State::Closed);
         Step {
-            round,
-            record: write(round, &State::Closed),
+            slot: Slot {
+                round,
+                dealer: None,
+            },
+            record: decision_record(round, 2, &[]),
             result: (),
         }
     }
@@ -322,58 +353,44 @@ fn permitted(rules: &Rules, opening: &VerifiedOpening) -> Result<(), Refusal> {
 const RECORD: &str = "a holder's record";
 const LABEL: &[u8] = b"defim he v1 holder\0";
 
-/// Label, round, kind (0 collecting, 1 answered, 2 closed), and what there is of it.
-fn write(round: Round, state: &State) -> Zeroizing<Vec<u8>> {
-    let room = match state {
-        State::Collecting(shares) => 1 + shares.len() * (32 + KeyShare::BYTES),
-        State::Answered(_) => SumShare::BYTES,
-        State::Closed => 0,
-    };
-    // All of it at once: growing would leave copies of shares behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LABEL.len() + 41 + room));
+/// What a record holds.
+enum Record {
+    Share(NodeId, KeyShare),
+    Answer(SumShare),
+    Closed,
+}
+
+/// Label, round, 0, dealer, share.
+fn share_record(round: Round, dealer: NodeId, share: &KeyShare) -> Zeroizing<Vec<u8>> {
+    // All of it at once: growing would leave copies of the share behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LABEL.len() + 73 + KeyShare::BYTES));
     bytes.extend_from_slice(LABEL);
     bytes.extend_from_slice(&round.to_bytes());
-    match state {
-        State::Collecting(shares) => {
-            bytes.push(0);
-            for (dealer, share) in shares {
-                bytes.extend_from_slice(&dealer.0);
-                bytes.extend_from_slice(&share.to_bytes());
-            }
-        }
-        State::Answered(answer) => {
-            bytes.push(1);
-            bytes.extend_from_slice(&answer.to_bytes());
-        }
-        State::Closed => bytes.push(2),
-    }
+    bytes.push(0);
+    bytes.extend_from_slice(&dealer.0);
+    bytes.extend_from_slice(&share.to_bytes());
     bytes
 }
 
-fn read(bytes: &[u8]) -> Result<(Round, State), CodecError> {
+/// Label, round, 1 and the answer or 2 and nothing.
+fn decision_record(round: Round, kind: u8, answer: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([LABEL, &round.to_bytes(), &[kind], answer].concat())
+}
+
+fn read(bytes: &[u8]) -> Result<(Round, Record), CodecError> {
     let mut reader = Reader::new(RECORD, bytes);
     reader.label(LABEL)?;
     let round = Round::read(&mut reader)?;
-    let state = match reader.u8()? {
+    let record = match reader.u8()? {
         0 => {
-            let mut shares = BTreeMap::new();
-            while !reader.is_empty() {
-                let dealer = NodeId(reader.array()?);
-                let share = KeyShare::from_bytes(reader.bytes(KeyShare::BYTES)?)?;
-                if shares
-                    .last_key_value()
-                    .is_some_and(|(last, _)| *last >= dealer)
-                {
-                    return Err(reader.form());
-                }
-                shares.insert(dealer, share);
-            }
-            State::Collecting(shares)
+            let dealer = NodeId(reader.array()?);
+            let share = KeyShare::from_bytes(reader.bytes(KeyShare::BYTES)?)?;
+            Record::Share(dealer, share)
         }
-        1 => State::Answered(SumShare::from_bytes(reader.bytes(SumShare::BYTES)?)?),
-        2 => State::Closed,
+        1 => Record::Answer(SumShare::from_bytes(reader.bytes(SumShare::BYTES)?)?),
+        2 => Record::Closed,
         _ => return Err(reader.form()),
     };
     reader.end()?;
-    Ok((round, state))
+    Ok((round, record))
 }

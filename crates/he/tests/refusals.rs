@@ -9,7 +9,9 @@
 
 mod mesh;
 
-use defim_he::holder::{Holder, Refusal};
+use std::collections::BTreeMap;
+
+use defim_he::holder::{Holder, Refusal, Slot, Step};
 use defim_he::{
     Ciphertext, HolderIndex, Member, NodeId, OpenError, Opening, OpeningError, Round, SecretKey,
     SharingError, SumError, SumKey, SumShare, Threshold, VerifiedOpening, open,
@@ -222,74 +224,80 @@ fn a_failed_write_does_not_allow_a_second_set() {
     ));
 }
 
+/// A disk: what the records of a holder are by slot.
+#[derive(Default)]
+struct Disk(BTreeMap<Slot, Vec<u8>>);
+
+impl Disk {
+    fn put<T>(&mut self, step: Step<T>) -> T {
+        let slot = step.slot();
+        if step.last() {
+            self.0.retain(|other, _| other.round != slot.round);
+        }
+        self.0.insert(slot, step.record().to_vec());
+        step.written()
+    }
+
+    fn restored(&self) -> Holder {
+        Holder::restore(self.0.values().map(Vec::as_slice)).unwrap()
+    }
+}
+
+/// Shares on disk outlive a restart until the set is answered; then the answer does and they are gone.
 #[test]
-fn shares_are_gone_from_the_record_that_holds_the_answer() {
-    let mut mesh = Mesh::random(4, 10, 10);
+fn a_restarted_holder_answers_and_its_shares_are_gone_from_disk() {
+    let mesh = Mesh::random(4, 10, 10);
     let rules = mesh.rules(holder(1));
-    let share = || {
-        let mut rng = StdRng::seed_from_u64(77);
-        let key = SecretKey::random(&mut rng);
-        key.share(Threshold::two_thirds(4).unwrap(), &mut rng)
-            .remove(0)
-    };
     let round = Round {
         number: 99,
         ..ROUND
     };
-    let kept = mesh.holders[0]
-        .keep(&rules, round, mesh.nodes[0], share())
-        .unwrap();
-    let secret = share().to_bytes();
-    let holds = |record: &[u8]| record.windows(64).any(|w| w == &secret[64..128]);
-    assert!(holds(kept.record()));
-    // Kept for four nodes, then answered.
-    kept.written();
-    for k in 1..4 {
+    let share = |k: u64| {
         let mut rng = StdRng::seed_from_u64(k);
-        let key = SecretKey::random(&mut rng);
-        let share = key.share(mesh.threshold, &mut rng).remove(0);
-        let step = mesh.holders[0]
-            .keep(&rules, round, mesh.nodes[k as usize], share)
-            .unwrap();
-        assert!(holds(step.record()));
+        SecretKey::random(&mut rng)
+            .share(mesh.threshold, &mut rng)
+            .remove(0)
+    };
+    let (mut disk, mut live) = (Disk::default(), Holder::new());
+    for (k, node) in (0..).zip(&mesh.nodes) {
+        disk.put(live.keep(&rules, round, *node, share(k)).unwrap());
+        // Sent again, as after a lost acknowledgement.
+        disk.put(live.keep(&rules, round, *node, share(k)).unwrap());
+        let changed = live.keep(&rules, round, *node, share(k + 1)).map(|_| ());
+        assert_eq!(changed, Err(Refusal::ShareChanged(*node)));
     }
+    let holds = |disk: &Disk, k: u64| {
+        let secret = share(k).to_bytes();
+        let mut records = disk.0.values();
+        records.any(|r| r.windows(64).any(|w| w == &secret[64..128]))
+    };
+    assert!((0..4).all(|k| holds(&disk, k)));
+    let shares = disk.0.clone();
     let opening = Opening::new(round, mesh.all().members().to_vec()).unwrap();
     let verified = mesh.signed(&opening);
-    let step = mesh.holders[0].answer(&rules, &verified).unwrap();
-    assert!(!holds(step.record()));
-    assert!(step.record().len() < 42_000);
-    // And no share comes after it.
-    let late = mesh.holders[0].keep(&rules, round, mesh.nodes[0], share());
-    assert!(matches!(late.map(|_| ()), Err(Refusal::Closed)));
-}
-
-#[test]
-fn collected_shares_survive_a_restart() {
-    let mut mesh = Mesh::random(4, 10, 11);
-    let rules = mesh.rules(holder(1));
-    let share = {
-        let mut rng = StdRng::seed_from_u64(1);
-        let key = SecretKey::random(&mut rng);
-        key.share(mesh.threshold, &mut rng).remove(0)
-    };
-    // The same share again gives the record; another in its place is refused.
-    let node = mesh.nodes[0];
-    let refused = mesh.holders[0].keep(&rules, ROUND, node, share).map(|_| ());
-    assert_eq!(refused, Err(Refusal::ShareChanged(node)));
-    let opening = mesh.all();
-    let expected = mesh.answer(1, &opening).unwrap();
-    let mut fresh = Mesh::random(4, 10, 11);
-    let record = {
-        let mut rng = StdRng::seed_from_u64(11);
-        let key = SecretKey::random(&mut rng);
-        let share = key.share(fresh.threshold, &mut rng).remove(1);
-        let rules = fresh.rules(holder(2));
-        let step = fresh.holders[1].keep(&rules, ROUND, node, share).unwrap();
-        step.record().to_vec()
-    };
-    fresh.holders[1] = Holder::restore([&record[..]]).unwrap();
-    assert_eq!(fresh.answer(1, &opening).unwrap(), expected);
+    let mut restarted = disk.restored();
+    let answer = disk.put(restarted.answer(&rules, &verified).unwrap());
+    assert_eq!(live.answer(&rules, &verified).unwrap().written(), answer);
+    assert!((0..4).all(|k| !holds(&disk, k)));
+    assert_eq!(disk.0.len(), 1);
+    // No share comes after it.
+    let late = restarted
+        .keep(&rules, round, mesh.nodes[0], share(0))
+        .map(|_| ());
+    assert_eq!(late, Err(Refusal::Closed));
+    // A crash between writing the answer and deleting the shares: the answer counts.
+    disk.0.extend(shares);
+    let mut crashed = disk.restored();
+    assert_eq!(crashed.answer(&rules, &verified).unwrap().written(), answer);
+    let two = Opening::new(round, mesh.all().members()[..2].to_vec()).unwrap();
+    assert!(matches!(
+        crashed.answer(&rules, &mesh.signed(&two)).map(|_| ()),
+        Err(Refusal::OtherSet { .. })
+    ));
+    // A slot twice is a broken disk, and no holder.
+    let record = disk.0.values().next().unwrap();
     assert!(Holder::restore([&record[..], &record[..]]).is_err());
+    assert!(Holder::restore([&record[1..]]).is_err());
 }
 
 #[test]
