@@ -1,8 +1,8 @@
 //! Repeating a few blocks of a sum, and showing everybody that one is wrong.
 //!
 //! Full auditors add up everything. A light node draws random blocks, fetches those of all ciphertexts and
-//! of the sum, each proven to belong to its root, and adds only them. A sum with a share `f` of wrong blocks passes `k` draws
-//! with probability `(1 - f)^k`, and there are many light nodes.
+//! of the sum, each proven to belong to its root, and adds only them. A sum with a share `f` of wrong blocks
+//! passes `k` draws with probability `(1 - f)^k`, and there are many light nodes.
 
 use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 use sha3::{TurboShake128, TurboShake128Core};

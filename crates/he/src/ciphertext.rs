@@ -192,8 +192,8 @@ impl fmt::Debug for Ciphertext {
 }
 
 impl SecretKey {
-    /// Encrypt field elements, `values: [d]`, for a round: `a_b * s + e + DELTA * m` for each block `b`. The key is used
-    /// up. `rng` as for [`SecretKey::random`]; it gives the errors.
+    /// Encrypt field elements, `values: [d]`, for a round: `a_b * s + e + DELTA * m` for each block `b`. The
+    /// key is used up. `rng` as for [`SecretKey::random`]; it gives the errors.
     ///
     /// # Errors
     ///

@@ -118,8 +118,8 @@ pub struct Slot {
     pub dealer: Option<NodeId>,
 }
 
-/// A decision. Put [`Step::record`] into its [`Step::slot`] on disk; if it is [`Step::last`], delete all other slots of the
-/// round, in the same transaction or after it. Then take the result.
+/// A decision. Put [`Step::record`] into its [`Step::slot`] on disk; if it is [`Step::last`], delete all other
+/// slots of the round, in the same transaction or after it. Then take the result.
 ///
 /// Dropping it instead, as after a failed write, loses the result only: the holder keeps to its decision.
 #[must_use = "the record must be on disk before the result leaves the node"]
@@ -157,13 +157,13 @@ impl Holder {
         Self::default()
     }
 
-    /// What the records on disk make of a holder, in any order. Shares beside the decision of their round, which a crash
-    /// between writing and deleting leaves there, are ignored: the decision counts.
+    /// What the records on disk make of a holder, in any order. Shares beside the decision of their round,
+    /// which a crash between writing and deleting leaves there, are ignored: the decision counts.
     ///
     /// # Errors
     ///
-    /// [`CodecError`] if a record is none, or two belong into one slot. Never go on without it: the holder would answer
-    /// twice.
+    /// [`CodecError`] if a record is none, or two belong into one slot. Never go on without it: the holder
+    /// would answer twice.
     pub fn restore<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CodecError> {
         let mut rounds = BTreeMap::new();
         let mut collected: BTreeMap<Round, BTreeMap<NodeId, KeyShare>> = BTreeMap::new();
@@ -191,8 +191,8 @@ impl Holder {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if the dealer is in no committee, the share is another holder's or another than before, or the round
-    /// was answered or closed.
+    /// [`Refusal`] if the dealer is in no committee, the share is another holder's or another than before, or
+    /// the round was answered or closed.
     pub fn keep(
         &mut self,
         rules: &Rules,

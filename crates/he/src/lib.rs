@@ -16,9 +16,11 @@
 //!
 //! - A key encrypts once: [`SecretKey::encrypt`] takes it. Keys and key shares print as "redacted" and are
 //!   overwritten when they are dropped.
-//! - The total of up to [`params::MAX_PARTIES`] vectors is exact, for all values: nothing wraps before the field does.
+//! - The total of up to [`params::MAX_PARTIES`] vectors is exact, for all values: nothing wraps before the
+//!   field does.
 //! - A holder answers one set a round, and only a signed one ([`VerifiedOpening`]) that keeps the task's rules.
-//! - Every form that comes from elsewhere is the only form of its value: what is decoded and encoded again is the same bytes.
+//! - Every form that comes from elsewhere is the only form of its value: what is decoded and encoded again is
+//!   the same bytes.
 //! - No branch and no memory access depends on a key, an error or a value, other than refusing a value that
 //!   is no field element and leaving out random bytes that are no residue.
 //!
@@ -48,9 +50,17 @@
 //! let mut rng = rand::rng();
 //! let round = Round { task: [7; 32], number: 1 };
 //! let nodes = [NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]), NodeId([4; 32])];
-//! let committees: BTreeMap<_, _> = [(0, BTreeSet::from([nodes[0], nodes[1]])), (1, BTreeSet::from([nodes[2], nodes[3]]))].into();
+//! let committees: BTreeMap<_, _> = [
+//!     (0, BTreeSet::from([nodes[0], nodes[1]])),
+//!     (1, BTreeSet::from([nodes[2], nodes[3]])),
+//! ].into();
 //! let threshold = Threshold::two_thirds(4)?;
-//! let rules = |holder| Rules { holder, committees: committees.clone(), min_committees: 2, min_reports: 10 };
+//! let rules = |holder| Rules {
+//!     holder,
+//!     committees: committees.clone(),
+//!     min_committees: 2,
+//!     min_reports: 10,
+//! };
 //! let mut holders = [(); 4].map(|()| Holder::new());
 //!
 //! // Each full node encrypts three coordinates and hands out shares of its key.
@@ -60,11 +70,12 @@
 //!     let key = SecretKey::random(&mut rng);
 //!     for (holder, share) in holders.iter_mut().zip(key.share(threshold, &mut rng)) {
 //!         let step = holder.keep(&rules(share.holder()), round, node, share)?;
-//!         // Here `step.record()` goes to disk.
+//!         // Here `step.record()` goes to disk, into `step.slot()`.
 //!         step.written();
 //!     }
 //!     let ciphertext = key.encrypt(round, &[10 + k, 20 + k, 30 + k], &mut rng)?;
-//!     members.push(Member { node, ciphertext: ciphertext.root(), committee: k as u32 / 2, reports: 5 });
+//!     let committee = k as u32 / 2;
+//!     members.push(Member { node, ciphertext: ciphertext.root(), committee, reports: 5 });
 //!     ciphertexts.push(ciphertext);
 //! }
 //!
@@ -73,13 +84,14 @@
 //! let opening = Opening::new(round, members)?;
 //! let sum = opening.sum(ciphertexts[0].dimension(), &ciphertexts)?;
 //! let signature = aggregation.sign(&opening.to_bytes());
-//! let verified = VerifiedOpening::new(opening, |bytes| aggregation.verify(bytes, &signature).is_ok())?;
+//! let signed = |bytes: &[u8]| aggregation.verify(bytes, &signature).is_ok();
+//! let verified = VerifiedOpening::new(opening, signed)?;
 //!
 //! // Three of the four holders answer; the fourth is gone.
 //! let mut answers = Vec::new();
 //! for (place, holder) in (1..).zip(&mut holders).take(3) {
 //!     let step = holder.answer(&rules(defim_he::HolderIndex::new(place)?), &verified)?;
-//!     // To disk again, in one write: the answer, and that the shares are gone.
+//!     // To disk again: the answer, and then the round's shares are deleted.
 //!     answers.push(step.written());
 //! }
 //!

@@ -69,7 +69,8 @@ pub(crate) fn path(leaves: &[Hash], at: usize) -> Vec<Hash> {
     down
 }
 
-/// The root that leaf `at` of `blocks` and its path give; nothing if the path has another length or there is no such leaf.
+/// The root that leaf `at` of `blocks` and its path give; nothing if the path has another length or there is
+/// no such leaf.
 pub(crate) fn climb(leaf: Hash, at: u32, blocks: u32, path: &[Hash]) -> Option<Hash> {
     if at >= blocks {
         return None;

@@ -23,7 +23,8 @@ pub enum OpenError {
         /// [`residual_bound`] of the sum's parties.
         bound: u64,
     },
-    /// The value is more than that many field elements can give, or the filling after the last coordinate is not zero.
+    /// The value is more than that many field elements can give, or the filling after the last coordinate is
+    /// not zero.
     #[error(
         "wrong key or changed ciphertext: coefficient {coefficient} of block {block} holds what no sum gives"
     )]

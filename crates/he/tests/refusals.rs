@@ -12,9 +12,10 @@ mod mesh;
 use std::collections::BTreeMap;
 
 use defim_he::holder::{Holder, Refusal, Slot, Step};
+use defim_he::params::{Dimension, FIELD};
 use defim_he::{
-    Ciphertext, HolderIndex, Member, NodeId, OpenError, Opening, OpeningError, Round, SecretKey,
-    SharingError, SumError, SumKey, SumShare, Threshold, VerifiedOpening, open,
+    Adding, Ciphertext, HolderIndex, Member, NodeId, OpenError, Opening, OpeningError, Round,
+    SecretKey, SharingError, Sum, SumError, SumKey, SumShare, Threshold, VerifiedOpening, open,
 };
 use mesh::{Mesh, REPORTS, ROUND, plain_sum};
 use rand::SeedableRng as _;
@@ -46,7 +47,7 @@ fn a_changed_ciphertext_byte_is_found_and_its_node_named() {
 fn a_replaced_ciphertext_does_not_open() {
     let mut mesh = Mesh::random(4, 5000, 2);
     let (_, key) = mesh.finish();
-    let mut adding = defim_he::Adding::new(mesh.dimension());
+    let mut adding = Adding::new(mesh.dimension());
     let mut rng = StdRng::seed_from_u64(5);
     let other = SecretKey::random(&mut rng)
         .encrypt(ROUND, &mesh.vectors[3], &mut rng)
@@ -82,6 +83,34 @@ fn a_wrong_key_opens_nothing_not_even_one_coordinate() {
         assert!(open(next, &sum, &right).is_err(), "another round's mask");
         assert!(open(ROUND, &sum, &right).is_ok());
     }
+}
+
+/// A node that hides something after the last coordinate, and a sum of more than it says.
+#[test]
+fn what_no_honest_sum_holds_is_not_opened() {
+    let mut mesh = Mesh::random(2, 4096, 16);
+    let (sum, key) = mesh.finish();
+    let shorter = Dimension::new(4000).unwrap();
+    let cut = Sum::from_bytes(shorter, 2, &sum.to_bytes()).unwrap();
+    assert_eq!(
+        open(ROUND, &cut, &key),
+        Err(OpenError::Range {
+            block: 0,
+            coefficient: 4000
+        })
+    );
+    let mut mesh = Mesh::new(vec![vec![FIELD - 1; 10]; 32], 17);
+    let (sum, key) = mesh.finish();
+    let fewer = Sum::from_bytes(mesh.dimension(), 16, &sum.to_bytes()).unwrap();
+    assert_eq!(
+        open(ROUND, &fewer, &key),
+        Err(OpenError::Range {
+            block: 0,
+            coefficient: 0
+        })
+    );
+    let none = Adding::new(mesh.dimension()).finish();
+    assert_eq!(open(ROUND, &none, &key), Err(OpenError::Empty));
 }
 
 #[test]
