@@ -317,12 +317,14 @@ fn a_restarted_holder_answers_and_its_shares_are_gone_from_disk() {
     // A crash between writing the answer and deleting the shares: the answer counts.
     disk.0.extend(shares);
     let mut crashed = disk.restored();
-    assert_eq!(crashed.answer(&rules, &verified).unwrap().written(), answer);
-    let two = Opening::new(round, mesh.all().members()[..2].to_vec()).unwrap();
+    let mut members = opening.members().to_vec();
+    members[0].ciphertext.0[0] ^= 1;
+    let other = mesh.signed(&Opening::new(round, members).unwrap());
     assert!(matches!(
-        crashed.answer(&rules, &mesh.signed(&two)).map(|_| ()),
+        crashed.answer(&rules, &other).map(|_| ()),
         Err(Refusal::OtherSet { .. })
     ));
+    assert_eq!(crashed.answer(&rules, &verified).unwrap().written(), answer);
     // A slot twice is a broken disk, and no holder.
     let record = disk.0.values().next().unwrap();
     assert!(Holder::restore([&record[..], &record[..]]).is_err());
@@ -431,4 +433,9 @@ fn sets_that_are_none_cannot_be_stated() {
     let forward = opening(vec![m(0), m(1), m(2), m(3)]).unwrap();
     let backward = opening(vec![m(3), m(2), m(1), m(0)]).unwrap();
     assert_eq!(forward.digest(), backward.digest());
+    // Written in another order it is no form of the set: label, round and number, then 76 bytes a member.
+    let mut bytes = forward.to_bytes();
+    let start = bytes.len() - 4 * 76;
+    bytes[start..].rotate_left(76);
+    assert!(Opening::from_bytes(&bytes).is_err());
 }
