@@ -148,7 +148,30 @@ fn copy(bencher: Bencher) {
         .bench_local(|| black_box(&mut to).copy_from_slice(black_box(&from)));
 }
 
-/// Four ciphertexts from their packed form to the packed sum, and copying as many packed bytes.
+/// Copying a ciphertext in its packed form.
+#[divan::bench]
+fn copy_packed(bencher: Bencher) {
+    let from = ciphertext(1).to_bytes();
+    let mut to = from.clone();
+    bencher
+        .counter(BytesCount::of_slice(&from))
+        .bench_local(|| black_box(&mut to).copy_from_slice(black_box(&from)));
+}
+
+/// Bringing a sum into its one form, once a round.
+#[divan::bench]
+fn finish(bencher: Bencher) {
+    let ciphertext = ciphertext(1);
+    bencher
+        .with_inputs(|| {
+            let mut adding = Adding::new(ciphertext.dimension());
+            adding.add(&ciphertext).unwrap();
+            adding
+        })
+        .bench_local_values(Adding::finish);
+}
+
+/// Four ciphertexts from their packed form to the packed sum.
 #[divan::bench]
 fn sum_of_four_from_bytes(bencher: Bencher) {
     let dimension = Dimension::new(COORDINATES).unwrap();
