@@ -13,6 +13,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use common::*;
 use defim_webrtc_direct::{Version, native::Limits};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use peak_alloc::PeakAlloc;
 
 /// What this process holds, clients included.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,9 +35,15 @@ fn held(server: &Node) -> Held {
     }
 }
 
-fn memory_kb() -> u64 {
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// What is allocated, and what of it and of what was freed the process still has.
+fn memory() -> String {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    4 * pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    let allocated = HEAP.current_usage() / 1024;
+    format!("{allocated} kB allocated, {} kB resident", 4 * pages)
 }
 
 async fn visit(server: &Node, number: u32) -> Node {
@@ -79,20 +86,20 @@ async fn cycles_and_idle_connections_leave_nothing_behind() {
         visit(&server, number).await;
     }
     back_to(first, &server).await;
-    println!("first {first:?}, {} kB", memory_kb());
+    println!("first {first:?}, {}", memory());
     for number in 0..cycles {
         visit(&server, number).await;
     }
     back_to(first, &server).await;
-    println!("after {cycles} cycles the same, {} kB", memory_kb());
+    println!("after {cycles} cycles the same, {}", memory());
     let mut idle = Vec::new();
     for number in 0..cycles / 5 {
         idle.push(visit(&server, number).await);
     }
     let open = server.counts.connections.load(Relaxed);
     assert_eq!(open, u64::from(cycles / 5));
-    println!("with {open} idle {:?}, {} kB", held(&server), memory_kb());
+    println!("with {open} idle {:?}, {}", held(&server), memory());
     drop(idle);
     back_to(first, &server).await;
-    println!("after them the same, {} kB", memory_kb());
+    println!("after them the same, {}", memory());
 }
