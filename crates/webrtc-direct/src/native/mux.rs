@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher as _, RandomState},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -86,26 +87,32 @@ struct Mux {
     gone: Gone,
 }
 
-/// Credentials of connections that ended; a new connection has others.
+/// Credentials of connections that ended, hashed; a new connection has others.
 #[derive(Default)]
 struct Gone {
-    all: HashSet<Credentials>,
-    queue: VecDeque<(Credentials, Instant)>,
+    hasher: RandomState,
+    all: HashSet<u64>,
+    queue: VecDeque<(u64, Instant)>,
 }
 
 impl Gone {
-    fn insert(&mut self, credentials: Credentials) {
-        if self.all.insert(credentials.clone()) {
-            self.queue.push_back((credentials, Instant::now()));
+    fn contains(&self, credentials: &Credentials) -> bool {
+        self.all.contains(&self.hasher.hash_one(credentials))
+    }
+
+    fn insert(&mut self, credentials: &Credentials) {
+        let hash = self.hasher.hash_one(credentials);
+        if self.all.insert(hash) {
+            self.queue.push_back((hash, Instant::now()));
         }
-        self.forget(|queue, _| queue > GONE);
+        self.forget(|number, _| number > GONE);
     }
 
     fn forget(&mut self, is_over: impl Fn(usize, Duration) -> bool) {
-        while let Some((credentials, since)) = self.queue.front()
+        while let Some((hash, since)) = self.queue.front()
             && is_over(self.queue.len(), since.elapsed())
         {
-            self.all.remove(credentials);
+            self.all.remove(hash);
             self.queue.pop_front();
         }
     }
@@ -174,7 +181,7 @@ impl Mux {
                 credentials,
                 answer,
             }) => {
-                if self.gone.all.contains(&credentials) {
+                if self.gone.contains(&credentials) {
                     return;
                 }
                 // A full buffer loses an answer, as the network might; the client asks again.
@@ -367,7 +374,7 @@ impl Mux {
                 for address in &connection.addresses {
                     routes.remove(address);
                 }
-                gone.insert(credentials.clone());
+                gone.insert(credentials);
                 Counts::sub(&counts.connections);
             }
             stays
