@@ -3,26 +3,25 @@
 //! Feed it one [`Input`], then drain [`Coordinator::poll`]. Outputs are carried out in order, each to
 //! its end. After a crash a new machine starts from what the store holds ([`Restored`]).
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use crate::OpenedTotal;
-pub use crate::message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored};
+pub use crate::{
+    message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored},
+    round::{GRACE_MS, PATIENCE_MS, RestoredRound},
+};
+use crate::{
+    OpenedTotal,
+    round::{End, OpenRound},
+};
+use defim_he::Threshold;
 use defim_learn::{
     Features, LearningSpec, MeanUpdate, Metrics, Model, OptimiserState, evaluate, model_digest,
 };
 use defim_protocol::{
-    Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, RoundPhase, VerifiedManifest,
-    VerifiedRound,
-    batch::AgreedBatch,
-    wire::{Progress, Response, Submission},
+    Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, VerifiedManifest, VerifiedRound,
+    sum::VerifiedSelection,
+    wire::{Progress, Request, Response},
 };
-
-/// How long after its deadline a round may wait for the committee, in milliseconds. Then it is given
-/// up, whatever has arrived: nothing that a member or a stranger sends puts the end off.
-pub const GRACE_MS: Millis = 5 * 60 * 1000;
 
 /// One task at its aggregation node.
 pub struct Coordinator {
@@ -37,9 +36,8 @@ pub struct Coordinator {
     initial: Option<Metrics>,
     rounds_done: u64,
     last_round: RoundNumber,
-    open: Option<VerifiedRound>,
-    view: Option<OpenRoundView>,
-    submissions: BTreeMap<NodeId, Submission>,
+    open: Option<OpenRound>,
+    threshold: Threshold,
     paused: bool,
     out: VecDeque<Output>,
 }
@@ -76,6 +74,10 @@ impl Coordinator {
             .map_err(|e| CoordinatorError::Spec(e.to_string()))?;
         spec.validate()
             .map_err(|e| CoordinatorError::Spec(e.to_string()))?;
+        let threshold = u8::try_from(task.members.len())
+            .ok()
+            .and_then(|members| Threshold::two_thirds(members).ok())
+            .ok_or_else(|| damaged("it has more full nodes than there can be".into()))?;
         let first = Model::init(
             &spec.model,
             spec.schema.inputs(),
@@ -104,8 +106,7 @@ impl Coordinator {
             rounds_done: restored.rounds_done,
             last_round: 0,
             open: None,
-            view: None,
-            submissions: restored.submissions.into_iter().collect(),
+            threshold,
             paused: restored.paused,
             out: VecDeque::new(),
             task,
@@ -116,8 +117,8 @@ impl Coordinator {
             this.last_round = round.round;
             if !over {
                 let base = round.base_model;
-                this.view = Some(this.fresh_view(&round));
-                this.open = Some(round);
+                let open = OpenRound::new(round, this.task.clone(), threshold);
+                this.open = Some(open.restore(restored.open));
                 // Its contributions start from another model: added to this one they would be noise.
                 if base != this.digest {
                     this.void(format!(
@@ -152,12 +153,17 @@ impl Coordinator {
 
     /// The signed opening of the open round.
     pub fn open_round(&self) -> Option<&VerifiedRound> {
-        self.open.as_ref()
+        self.open.as_ref().map(OpenRound::opened)
     }
 
     /// Where the open round stands.
-    pub fn view(&self) -> Option<&OpenRoundView> {
-        self.view.as_ref()
+    pub fn view(&self) -> Option<OpenRoundView> {
+        self.open.as_ref().map(OpenRound::view)
+    }
+
+    /// What a full node is to be asked now. Its answer is [`Input::Answered`]; without one it is asked again.
+    pub fn question(&self, node: &NodeId) -> Option<Request> {
+        self.open.as_ref()?.question(node)
     }
 
     /// Rounds that ended with a model.
@@ -182,69 +188,47 @@ impl Coordinator {
 
     /// Take in one event at time `now`.
     pub fn handle(&mut self, now: Millis, input: Input) {
+        let before = self.view();
         match input {
             Input::Tick => self.tick(now),
-            Input::Submitted(node, submission) => self.submitted(now, node, submission),
+            Input::Answered(node, response) => {
+                self.answered(node, response);
+                self.advance(now);
+            }
             Input::Progress(node, progress) => self.progress(node, progress),
             Input::Pause(paused) => {
                 self.paused = paused;
                 self.out.push_back(Output::Changed);
             }
             Input::Void { round, reason } => {
-                if self.open.as_ref().is_some_and(|open| open.round == round) {
+                if self.open_round().is_some_and(|open| open.round == round) {
                     self.void(reason);
                 }
             }
         }
-    }
-
-    /// Names of the members whose share of the open round is not here.
-    fn missing(&self) -> Vec<String> {
-        let members = self.task.members.iter();
-        members
-            .filter(|member| !self.submissions.contains_key(&member.node))
-            .map(|member| member.name.clone())
-            .collect()
-    }
-
-    fn aggregating(&self) -> RoundPhase {
-        RoundPhase::Aggregating {
-            have: self.submissions.len() as u64,
-            need: self.task.members.len() as u64,
-            missing: self.missing(),
+        // A leader says the same again and again; nobody need be told each time.
+        if self.view() != before {
+            self.out.push_back(Output::Changed);
         }
     }
 
     fn tick(&mut self, now: Millis) {
-        self.finish(now);
-        if let Some(round) = &self.open
-            && now > round.deadline_ms.saturating_add(GRACE_MS)
-        {
-            let reason = if self.submissions.is_empty() {
-                let leader = &self.task.leader().name;
-                format!("its leader {leader} has not closed it since the deadline")
-            } else {
-                let missing = self.missing().join(" and ");
-                format!("{missing} has not sent its share of the sum since the deadline")
-            };
-            self.void(reason);
-        }
+        self.advance(now);
         if self.open.is_none() && !self.is_complete() && !self.paused {
             self.open_next(now);
         }
     }
 
-    fn fresh_view(&self, round: &RoundOpened) -> OpenRoundView {
-        let need = u64::from(self.task.schedule.min_batch);
-        OpenRoundView {
-            opened: *round,
-            phase: match self.submissions.is_empty() {
-                true => RoundPhase::WaitingForReports { have: 0, need },
-                false => self.aggregating(),
-            },
-            pending: 0,
-            verified: 0,
-            rejected: BTreeMap::new(),
+    /// Let the open round go on with what has come in.
+    fn advance(&mut self, now: Millis) {
+        let Some(open) = &mut self.open else { return };
+        let number = open.opened().round;
+        let out = &mut self.out;
+        let end = open.advance(now, &self.key, &mut |output| out.push_back(output));
+        match end {
+            End::Open => {}
+            End::Void(reason) => self.void(reason),
+            End::Opened(selection, total) => self.complete(now, number, &selection, &total),
         }
     }
 
@@ -263,19 +247,15 @@ impl Coordinator {
             return;
         };
         self.last_round = opened.round;
-        self.submissions.clear();
-        self.view = Some(self.fresh_view(&opened));
-        self.open = Some(round);
+        self.open = Some(OpenRound::new(round, self.task.clone(), self.threshold));
         self.out.push_back(Output::Open { signed, opened });
         self.out.push_back(Output::Changed);
     }
 
     fn void(&mut self, reason: String) {
-        if let Some(round) = self.open.take() {
-            self.view = None;
-            self.submissions.clear();
+        if let Some(open) = self.open.take() {
             self.out.push_back(Output::Void {
-                round: round.round,
+                round: open.opened().round,
                 reason,
             });
             self.out.push_back(Output::Changed);
@@ -283,124 +263,38 @@ impl Coordinator {
     }
 
     fn progress(&mut self, node: NodeId, progress: Progress) {
-        if node != self.task.leader().node {
-            self.out.push_back(Output::Answer(Response::Refused(
-                "only the task's leader reports progress".into(),
-            )));
-            return;
-        }
-        self.out.push_back(Output::Answer(Response::Done));
-        let aggregating = self.aggregating();
-        let Some(view) = &mut self.view else { return };
-        if view.opened.round != progress.round {
-            return;
-        }
-        let before = view.clone();
-        if let RoundPhase::Voided { reason } = &progress.phase {
-            // A batch that a member has already released is agreed on; it cannot be voided any more.
-            if self.submissions.is_empty() {
-                self.void(reason.clone());
-            }
-            return;
-        }
-        view.pending = progress.pending;
-        view.verified = progress.verified;
-        view.rejected = progress
-            .rejected
-            .iter()
-            .map(|(code, count)| {
-                let slug = defim_protocol::Reason::from_code(*code)
-                    .map_or_else(|| code.to_string(), |reason| reason.slug().to_owned());
-                (slug, *count)
-            })
-            .collect();
-        view.phase = match progress.phase {
-            RoundPhase::Aggregating { .. } => aggregating,
-            _ if !self.submissions.is_empty() => aggregating,
-            other => other,
+        let leads = match &mut self.open {
+            Some(open) => open.progress(&node, progress),
+            None => true,
         };
-        // A leader says the same again and again; nobody need be told each time.
-        if *view != before {
-            self.out.push_back(Output::Changed);
+        self.out.push_back(Output::Answer(match leads {
+            true => Response::Done,
+            false => Response::Refused("only a committee's leader reports its progress".into()),
+        }));
+    }
+
+    fn answered(&mut self, node: NodeId, response: Response) {
+        if let Some(open) = &mut self.open {
+            let out = &mut self.out;
+            open.answered(node, response, &mut |output| out.push_back(output));
         }
     }
 
-    fn submitted(&mut self, now: Millis, node: NodeId, submission: Submission) {
-        let refuse = |this: &mut Self, why: String| {
-            this.out.push_back(Output::Answer(Response::Refused(why)));
-        };
-        if !self.task.members.iter().any(|member| member.node == node) {
-            return refuse(self, format!("node {node} is not on the task's committee"));
-        }
-        let Some(open) = &self.open else {
-            // The answer to an earlier submission was lost; its round is over.
-            return match submission.round <= self.last_round {
-                true => self.out.push_back(Output::Answer(Response::Done)),
-                false => refuse(self, format!("round {} is not open", submission.round)),
-            };
-        };
-        if submission.round < open.round {
-            self.out.push_back(Output::Answer(Response::Done));
-            return;
-        }
-        if let Err(error) =
-            AgreedBatch::verify(&self.task, open.round, submission.signatures.clone())
-        {
-            return refuse(self, error.to_string());
-        }
-        match self.submissions.get(&node) {
-            Some(held) if *held != submission => {
-                return refuse(
-                    self,
-                    "another aggregate share of this round is already held".into(),
-                );
-            }
-            Some(_) => {}
-            None => {
-                self.submissions.insert(node, submission.clone());
-                self.out.push_back(Output::StoreShare(node, submission));
-            }
-        }
-        self.out.push_back(Output::Answer(Response::Done));
-        let aggregating = self.aggregating();
-        if let Some(view) = &mut self.view {
-            view.phase = aggregating;
-        }
-        self.out.push_back(Output::Changed);
-        self.finish(now);
-    }
-
-    fn finish(&mut self, now: Millis) {
-        let Some(open) = &self.open else { return };
-        if self.submissions.len() < self.task.members.len() {
-            return;
-        }
-        let round = open.round;
-        let submissions: Vec<_> = self
-            .submissions
-            .iter()
-            .map(|(n, s)| (*n, s.clone()))
-            .collect();
-        let stepped = OpenedTotal::open(&self.task, round, &submissions)
-            .map_err(|e| e.to_string())
-            .and_then(|total| {
-                let mean = MeanUpdate::from_sum(
-                    total.sum(),
-                    self.spec.clip_norm,
-                    total.summary().accepted,
-                )
-                .map_err(|e| e.to_string())?;
-                let mut optimiser = self.optimiser.clone();
-                let model = self
-                    .spec
-                    .server
-                    .step(&mut optimiser, &self.model, &mean)
-                    .map_err(|e| e.to_string())?;
-                Ok((total, optimiser, model))
-            });
-        let (total, optimiser, model) = match stepped {
-            Ok(stepped) => stepped,
-            Err(reason) => return self.void(reason),
+    fn complete(
+        &mut self,
+        now: Millis,
+        round: RoundNumber,
+        selection: &VerifiedSelection,
+        total: &OpenedTotal,
+    ) {
+        let mut optimiser = self.optimiser.clone();
+        let stepped =
+            MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.reports()).and_then(
+                |mean| self.spec.server.step(&mut optimiser, &self.model, &mean),
+            );
+        let model = match stepped {
+            Ok(model) => model,
+            Err(error) => return self.void(error.to_string()),
         };
         self.optimiser = optimiser;
         self.model = model;
@@ -408,8 +302,6 @@ impl Coordinator {
         self.digest = Digest(model_digest(&self.model_bytes));
         self.rounds_done += 1;
         self.open = None;
-        self.view = None;
-        self.submissions.clear();
         let metrics = match &self.holdout {
             Some(rows) => evaluate(&self.model, rows),
             None => Metrics::unknown(),
@@ -420,8 +312,8 @@ impl Coordinator {
             model: self.model_bytes.clone(),
             optimiser: self.optimiser.to_bytes(),
             metrics,
-            reports: total.summary().accepted,
-            rejected: total.summary().rejected.clone(),
+            reports: total.reports(),
+            rejected: selection.rejected(),
             finished_ms: now,
         })));
         self.out.push_back(Output::Changed);

@@ -2,21 +2,19 @@
 //!
 //! # Where in the flow
 //!
-//! Steps 1, 9 and 10 of a round. [`coordinator::Coordinator`] opens a round, takes one aggregate
-//! share from each committee member, opens their sum ([`OpenedTotal`]), takes the server's
-//! optimiser step and publishes the new model.
+//! Steps 1, 7 and 9 to 11 of a round. [`coordinator::Coordinator`] opens a round and closes it when the
+//! committees have verified enough reports; it says which batches are added, takes one ciphertext from each full
+//! node, has the full nodes open their sum ([`OpenedTotal`]), takes the server's optimiser step and publishes the
+//! new model.
 //!
 //! # Invariants
 //!
-//! - Only sums arrive here. An [`OpenedTotal`] needs every member's signature over one batch of at
-//!   least `min_batch` reports; there is no other way to make one.
-//! - Aggregate shares are deleted in the step that stores the model they gave.
-//! - The model step is a fixed-order reduction: the same shares give the same bytes anywhere.
-//!
-//! # Deviations
-//!
-//! Where the committees will encrypt their shares to one another, they now send them over the
-//! node-to-node channel; this node therefore sees the aggregate share of each member.
+//! - Only ciphertexts arrive here. Their keys are shared among the full nodes, which open one total a round, of at
+//!   least `min_batch` reports; this node never sees a subtotal, nor what would give one.
+//! - Ciphertexts and sealed key shares are deleted in the step that stores the model they gave.
+//! - A full node that goes away costs the reports of its committees, and not the round, as long as two thirds of
+//!   the full nodes are there and the others have enough reports.
+//! - The model step is a fixed-order reduction: the same total gives the same bytes anywhere.
 //!
 //! # Example
 //!
@@ -34,5 +32,6 @@
 pub mod coordinator;
 mod message;
 mod open;
+mod round;
 
-pub use open::{OpenError, OpenedTotal};
+pub use open::{Encrypted, EncryptedSums, OpenError, OpenedTotal};

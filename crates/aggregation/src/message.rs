@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use defim_learn::Metrics;
 use defim_protocol::{
     Digest, Millis, NodeId, RoundNumber, RoundOpened, RoundPhase, SignedText,
-    wire::{Progress, Response, Submission},
+    wire::{ClosedBatch, Progress, Response, Submission},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::round::RestoredRound;
 
 /// A finished round.
 #[derive(Debug, Clone)]
@@ -39,8 +41,8 @@ pub struct Restored {
     pub rounds_done: u64,
     /// The current model and optimiser state, if any round finished.
     pub model: Option<(Vec<u8>, Vec<u8>)>,
-    /// Aggregate shares of the open round.
-    pub submissions: Vec<(NodeId, Submission)>,
+    /// What has come in of the open round.
+    pub open: RestoredRound,
     /// Whether an admin has paused the task.
     pub paused: bool,
 }
@@ -50,8 +52,8 @@ pub struct Restored {
 pub enum Input {
     /// Time has passed.
     Tick,
-    /// A member's aggregate share; the node is the authenticated sender.
-    Submitted(NodeId, Submission),
+    /// A full node's answer to what [`Coordinator::question`](crate::coordinator::Coordinator::question) asks it.
+    Answered(NodeId, Response),
     /// A leader's word on the round; the node is the authenticated sender.
     Progress(NodeId, Progress),
     /// An admin pauses the task or lets it go on.
@@ -75,8 +77,14 @@ pub enum Output {
         /// The same, read.
         opened: RoundOpened,
     },
-    /// Store this share, then answer its sender.
-    StoreShare(NodeId, Submission),
+    /// Store how a committee's round ended.
+    StoreClosed(ClosedBatch),
+    /// Store which batches are added; what was encrypted for an earlier selection goes.
+    StoreSelection(SignedText),
+    /// Store an encrypted sum.
+    StoreSum(NodeId, Box<Submission>),
+    /// Store which ciphertexts are opened.
+    StoreOpening(SignedText),
     /// Answer the sender of the input.
     Answer(Response),
     /// Store the new model and end the round, in one step.
@@ -111,7 +119,7 @@ pub enum CoordinatorError {
     },
 }
 
-/// Progress of the open round as its leader last told it.
+/// Progress of the open round as the leaders last told it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenRoundView {
     /// The round.

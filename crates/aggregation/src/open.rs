@@ -1,83 +1,272 @@
-//! Opening the total of a batch: the one place where shares are put together, and only sums come here.
+//! Adding the encrypted sums of a selection and opening their total: the one place where anything is opened.
 
-use defim_protocol::{
-    NodeId, RoundNumber, VerifiedManifest,
-    batch::{AgreedBatch, BatchError, BatchSummary},
-    vdaf::AggregateShare,
-    wire::Submission,
+use std::collections::BTreeMap;
+
+use defim_he::{
+    Ciphertext, CodecError, Member, OpenError as HeOpenError, Opening, OpeningError, Root, Round,
+    SharingError, SumError as HeSumError, SumKey, SumShare, Threshold, open,
+    params::{Dimension, DimensionError},
 };
-use prio::{codec::ParameterizedDecode as _, vdaf::Collector as _};
+use defim_protocol::{
+    Digest, NodeId, NodeKey, SignedText, VerifiedManifest,
+    sum::{EncryptedSum, SumError, SumOpening, VerifiedSelection},
+    vdaf::VdafError,
+    wire::{OpenSum, SealedBytes, SelectedBatches, Submission},
+};
 
 /// Why a total is not opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The batch breaks a rule.
+    /// A statement breaks a rule.
     #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// A member's share is missing, or two speak of different batches.
-    #[error("the total needs one aggregate share of every committee member over one batch")]
-    Incomplete,
-    /// A share does not decode.
-    #[error("the aggregate share of node {0} does not decode; the round ends without a result")]
-    DamagedShare(NodeId),
-    /// The VDAF refuses.
-    #[error("the total cannot be opened: {0}")]
-    Vdaf(String),
+    Statement(#[from] SumError),
+    /// A node that must encrypt has not.
+    #[error("the encrypted sum of node {0} is missing")]
+    Missing(NodeId),
+    /// A node signed for another ciphertext than it sent.
+    #[error("node {0} sent another ciphertext than it signed for")]
+    OtherCiphertext(NodeId),
+    /// A node signed for other key shares than it sent.
+    #[error("node {0} sent other key shares than it signed for")]
+    OtherShares(NodeId),
+    /// A ciphertext does not decode.
+    #[error("the ciphertext of node {node} cannot be read: {why}")]
+    Ciphertext {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        why: CodecError,
+    },
+    /// The vector is too long.
+    #[error(transparent)]
+    Dimension(#[from] DimensionError),
+    /// The ciphertexts are not a set.
+    #[error(transparent)]
+    Set(#[from] OpeningError),
+    /// They cannot be added.
+    #[error(transparent)]
+    Adding(#[from] HeSumError),
+    /// The holders' answers do not fit together.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
+    /// The opening fails its own check.
+    #[error(transparent)]
+    Opening(#[from] HeOpenError),
+    /// The opened numbers are no sum of this task.
+    #[error(transparent)]
+    Total(#[from] VdafError),
+    /// So many contributions cannot add up to this.
+    #[error(
+        "the total's norm is {norm:.1}, but {reports} contributions have at most {reports}: a full node has lied about its sum"
+    )]
+    TooLong {
+        /// L2 norm of the total, in units of the norm bound.
+        norm: f64,
+        /// Reports in the selection.
+        reports: u64,
+    },
 }
 
-/// The sum over all reports of a batch that the whole committee signed.
+/// One node's encrypted sum, checked against what it signed.
+#[derive(Debug, Clone)]
+pub struct Encrypted {
+    submission: Submission,
+    ciphertext: Ciphertext,
+}
+
+impl Encrypted {
+    /// Check a submission: signed by `node` for this selection, and just what it signed for.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] with the first thing that is wrong.
+    pub fn verify(
+        task: &VerifiedManifest,
+        selection: &VerifiedSelection,
+        node: NodeId,
+        submission: Submission,
+    ) -> Result<Self, OpenError> {
+        let statement = EncryptedSum::verify(&submission.statement, &node, selection)?;
+        let dimension = Dimension::new(task.vdaf.dimension)?;
+        let ciphertext = Ciphertext::from_bytes(dimension, &submission.ciphertext)
+            .map_err(|why| OpenError::Ciphertext { node, why })?;
+        if ciphertext.root() != Root(statement.ciphertext.0) {
+            return Err(OpenError::OtherCiphertext(node));
+        }
+        let shares = submission.key_shares.iter();
+        if !shares
+            .map(|share| Digest::of(&share.0))
+            .eq(statement.key_shares)
+        {
+            return Err(OpenError::OtherShares(node));
+        }
+        Ok(Self {
+            submission,
+            ciphertext,
+        })
+    }
+
+    /// What the node sent.
+    pub fn submission(&self) -> &Submission {
+        &self.submission
+    }
+}
+
+/// The encrypted sums of all nodes of a selection.
+#[derive(Debug, Clone)]
+pub struct EncryptedSums {
+    opening: Opening,
+    sums: BTreeMap<NodeId, Encrypted>,
+}
+
+impl EncryptedSums {
+    /// Put them together.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Missing`] if one is not there.
+    pub fn new(
+        selection: &VerifiedSelection,
+        sums: BTreeMap<NodeId, Encrypted>,
+    ) -> Result<Self, OpenError> {
+        let mut members = Vec::with_capacity(sums.len());
+        let mut sums = sums;
+        sums.retain(|node, _| selection.nodes().contains(node));
+        for node in selection.nodes() {
+            let sum = sums.get(node).ok_or(OpenError::Missing(*node))?;
+            members.push(Member {
+                node: defim_he::NodeId(node.0),
+                ciphertext: sum.ciphertext.root(),
+                // Everything that was encrypted for the selection belongs together.
+                committee: 0,
+                reports: selection.accepted(),
+            });
+        }
+        let round = Round {
+            task: selection.task.0,
+            number: selection.round,
+        };
+        let opening = Opening::new(round, members)?;
+        Ok(Self { opening, sums })
+    }
+
+    /// Sign which ciphertexts are opened.
+    ///
+    /// # Errors
+    ///
+    /// [`SumError`] if the statement cannot be written.
+    pub fn sign(
+        &self,
+        selection: &VerifiedSelection,
+        key: &NodeKey,
+    ) -> Result<SignedText, SumError> {
+        let statement = SumOpening {
+            task: selection.task,
+            round: selection.round,
+            selection: selection.digest(),
+            set: hex::encode(self.opening.to_bytes()),
+        };
+        statement.sign(key)
+    }
+
+    /// Whether this is the signed opening of just this set.
+    pub fn is_opened_by(
+        &self,
+        task: &VerifiedManifest,
+        selection: &VerifiedSelection,
+        signed: &SignedText,
+    ) -> bool {
+        SumOpening::verify(signed, task, selection)
+            .is_ok_and(|statement| statement.set == hex::encode(self.opening.to_bytes()))
+    }
+
+    /// The question for the holder at this place in the manifest.
+    pub fn question(
+        &self,
+        selection: &VerifiedSelection,
+        opening: &SignedText,
+        place: usize,
+    ) -> OpenSum {
+        let sums = || self.sums.values().map(Encrypted::submission);
+        OpenSum {
+            selected: selected(selection),
+            opening: opening.clone(),
+            statements: sums().map(|sum| sum.statement.clone()).collect(),
+            key_shares: sums()
+                .map(|sum| {
+                    let share = sum.key_shares.get(place).cloned();
+                    share.unwrap_or(SealedBytes(Vec::new()))
+                })
+                .collect(),
+        }
+    }
+
+    /// Read a holder's answer to the opening of this set.
+    ///
+    /// # Errors
+    ///
+    /// In words: it cannot be read, or answers something else.
+    pub fn answer(&self, place: usize, bytes: &[u8]) -> Result<SumShare, String> {
+        let share = SumShare::from_bytes(bytes).map_err(|e| e.to_string())?;
+        if share.opening() != self.opening.digest() {
+            return Err("it answers the opening of another set".into());
+        }
+        match usize::from(share.holder().get()) == place + 1 {
+            true => Ok(share),
+            false => Err("it answers in another holder's place".into()),
+        }
+    }
+}
+
+/// The selection as it travels.
+pub fn selected(selection: &VerifiedSelection) -> SelectedBatches {
+    SelectedBatches {
+        task: selection.task,
+        round: selection.round,
+        selection: selection.signed().clone(),
+        signatures: selection.signatures(),
+    }
+}
+
+/// The sum over all reports of the selected batches.
 #[derive(Debug, Clone)]
 pub struct OpenedTotal {
-    summary: BatchSummary,
+    reports: u64,
     sum: Vec<f64>,
 }
 
 impl OpenedTotal {
-    /// Open the total from one submission of each member.
+    /// Add the ciphertexts and open their sum with the holders' answers.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] with the rule that is broken; nothing is opened then.
+    /// [`OpenError`]; nothing is opened then.
     pub fn open(
         task: &VerifiedManifest,
-        round: RoundNumber,
-        submissions: &[(NodeId, Submission)],
+        selection: &VerifiedSelection,
+        encrypted: &EncryptedSums,
+        threshold: Threshold,
+        answers: &[SumShare],
     ) -> Result<Self, OpenError> {
-        let vdaf = task
-            .vdaf
-            .instance()
-            .map_err(|e| OpenError::Vdaf(e.to_string()))?;
-        let mut agreed: Option<AgreedBatch> = None;
-        let mut shares = Vec::with_capacity(task.members.len());
-        for member in &task.members {
-            let mut of_member = submissions.iter().filter(|(node, _)| *node == member.node);
-            let (Some((node, submission)), None) = (of_member.next(), of_member.next()) else {
-                return Err(OpenError::Incomplete);
-            };
-            let batch = AgreedBatch::verify(task, round, submission.signatures.clone())?;
-            // Two batches that differ in one report would show that report by subtraction.
-            if agreed
-                .as_ref()
-                .is_some_and(|first| first.summary() != batch.summary())
-            {
-                return Err(OpenError::Incomplete);
-            }
-            agreed = Some(batch);
-            let share = AggregateShare::get_decoded_with_param(&(&vdaf, &()), &submission.share)
-                .map_err(|_| OpenError::DamagedShare(*node))?;
-            shares.push(share);
+        let EncryptedSums { opening, sums } = encrypted;
+        let dimension = Dimension::new(task.vdaf.dimension)?;
+        // By node, as the opening's members are.
+        let sum = opening.sum(dimension, sums.values().map(|sum| &sum.ciphertext))?;
+        let key = SumKey::from_answers(threshold, answers)?;
+        let integers = open(opening.round(), &sum, &key)?;
+        let sum = task.vdaf.total(&integers)?;
+        let reports = selection.accepted();
+        let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+        // Each contribution was proven to have a norm of at most 1, up to rounding.
+        if norm > reports as f64 * (1.0 + 1e-6) {
+            return Err(OpenError::TooLong { norm, reports });
         }
-        let summary = agreed.ok_or(OpenError::Incomplete)?.summary().clone();
-        let reports = usize::try_from(summary.accepted).map_err(|_| OpenError::Incomplete)?;
-        let sum = vdaf
-            .unshard(&(), shares, reports)
-            .map_err(|e| OpenError::Vdaf(e.to_string()))?;
-        Ok(Self { summary, sum })
+        Ok(Self { reports, sum })
     }
 
-    /// The batch it is the total of.
-    pub fn summary(&self) -> &BatchSummary {
-        &self.summary
+    /// Reports in it.
+    pub fn reports(&self) -> u64 {
+        self.reports
     }
 
     /// The sum of all updates, `[d]`, in units of the norm bound.

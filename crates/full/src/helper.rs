@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use defim_protocol::{
-    Context, Reason, ReportId, SignedText, VerifiedManifest, VerifiedRound,
+    Committee, Context, Reason, ReportId, SignedText, VerifiedRound,
     batch::{AgreedBatch, BatchError, BatchSummary},
     report::{Ciphertext, Metadata},
     seal::Seat,
@@ -24,7 +24,7 @@ pub struct Prepared {
 
 /// Check one report with the leader's message.
 pub fn prepare(
-    task: &VerifiedManifest,
+    task: &Committee,
     round: &VerifiedRound,
     secrets: &Secrets,
     verify_key: &[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES],
@@ -42,6 +42,10 @@ pub fn prepare(
     let result = fits
         .then_some(&init.sealed)
         .ok_or(Reason::TooLarge)
+        .and_then(|sealed| match is_ours(task, round, &init.id) {
+            true => Ok(sealed),
+            false => Err(Reason::WrongCommittee),
+        })
         .and_then(|sealed| Ciphertext::get_decoded(sealed).map_err(|_| Reason::Malformed))
         .and_then(|sealed| {
             OpenedShare::open(
@@ -65,6 +69,11 @@ pub fn prepare(
             share: None,
         },
     }
+}
+
+/// Whether this committee is the one that checks the report.
+pub(crate) fn is_ours(task: &Committee, round: &VerifiedRound, report: &ReportId) -> bool {
+    task.committee_of(round, report).index() == task.index()
 }
 
 /// A batch as the leader proposes it.
@@ -93,7 +102,7 @@ pub enum Agreement {
 }
 
 /// Agree on a batch: its reports are all that were verified here, but for those that the leader
-/// counts as refused; the text says what the leader signed, and there are at least `min_batch`.
+/// counts as refused; the text says what the leader signed, and there is at least one.
 /// `verified` are the ids verified at this node, ascending.
 ///
 /// A leader that could choose among verified reports could put one person's report into a batch of
@@ -103,7 +112,7 @@ pub enum Agreement {
 ///
 /// [`BatchError`]; the helper then signs nothing and releases nothing.
 pub fn agree(
-    task: &VerifiedManifest,
+    task: &Committee,
     round: &VerifiedRound,
     secrets: &Secrets,
     proposed: Proposed<'_>,
@@ -116,7 +125,13 @@ pub fn agree(
     } = proposed;
     leader.verify(Context::Batch, &task.leader().node)?;
     let claimed = BatchSummary::read(&leader.payload)?;
-    let own = BatchSummary::new(claimed.task, claimed.round, ids, claimed.rejected.clone())?;
+    let own = BatchSummary::new(
+        claimed.task,
+        claimed.round,
+        claimed.committee,
+        ids,
+        claimed.rejected.clone(),
+    )?;
     let listed: BTreeSet<_> = ids.iter().chain(refused).copied().collect();
     if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);

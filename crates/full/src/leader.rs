@@ -1,4 +1,4 @@
-//! The leader's machine for one round: what to load, ask, store and sign next.
+//! The leader's machine for one round of one committee: what to load, ask, store and sign next.
 //!
 //! Feed it one [`Input`], then drain [`Leader::poll`] until it gives nothing. Outputs are carried out
 //! in order, each to its end, before the next input; what an output must outlive is stored first.
@@ -10,7 +10,7 @@ use std::{
 };
 
 use defim_protocol::{
-    Millis, Reason, ReportId, RoundPhase, SignedText, VerifiedManifest, VerifiedRound,
+    Committee, Millis, Reason, ReportId, RoundPhase, SignedText, VerifiedRound,
     batch::{AgreedBatch, BatchSummary},
     report::Report,
     seal::Seat,
@@ -18,7 +18,7 @@ use defim_protocol::{
 };
 use prio::codec::{Decode as _, Encode as _};
 
-use crate::{LeaderPending, OpenedShare, Secrets};
+use crate::{LeaderPending, OpenedShare, Secrets, helper::is_ours};
 
 /// Most reports in one message to the helper.
 pub const PREPARE_REPORTS: usize = 64;
@@ -81,6 +81,8 @@ pub enum Input {
     Verified(Vec<ReportId>),
     /// The batch is stored, after [`Output::Release`].
     Released,
+    /// The aggregation node closes the round: what is here is prepared, and no more is taken.
+    Close,
 }
 
 /// What to do.
@@ -113,8 +115,8 @@ pub enum Output {
         /// The reports, ascending.
         ids: Vec<ReportId>,
     },
-    /// The round ends without a result: drop its reports.
-    Void(String),
+    /// The committee has no batch in this round: store that, drop its reports.
+    Without(String),
     /// Tell the aggregation node and whoever asks.
     Phase(RoundPhase, Counts),
 }
@@ -134,14 +136,14 @@ enum Step {
 /// One round at its leader.
 #[derive(Debug)]
 pub struct Leader {
-    task: VerifiedManifest,
+    task: Committee,
     round: VerifiedRound,
     secrets: Arc<Secrets>,
     counts: Counts,
     loaded: bool,
     proposal: Option<Proposal>,
-    /// When the batch had enough reports.
-    enough_at: Option<Millis>,
+    /// The aggregation node has closed the round.
+    closed: bool,
     /// The round takes no more reports and prepares what it has.
     draining: bool,
     /// Why the helper does not work, as it is shown.
@@ -164,7 +166,7 @@ impl Leader {
     ///
     /// The [`Reason`] if this node does not lead the task or the round is another task's.
     pub fn new(
-        task: VerifiedManifest,
+        task: Committee,
         round: VerifiedRound,
         secrets: Arc<Secrets>,
     ) -> Result<Self, Reason> {
@@ -178,7 +180,7 @@ impl Leader {
             counts: Counts::default(),
             loaded: false,
             proposal: None,
-            enough_at: None,
+            closed: false,
             draining: false,
             trouble: None,
             reselect: false,
@@ -235,11 +237,14 @@ impl Leader {
             (Input::Answer(answer), Step::Agreeing(proposal)) => self.agreed(now, proposal, answer),
             (Input::Released, Step::Releasing) => {
                 self.step = Step::Done;
-                self.show(RoundPhase::Aggregating {
-                    have: 0,
-                    need: self.task.members.len() as u64,
-                    missing: Vec::new(),
-                });
+                self.show(RoundPhase::Closing);
+            }
+            (Input::Close, step) => {
+                self.closed = true;
+                self.step = step;
+                if matches!(self.step, Step::Idle) {
+                    self.decide(now);
+                }
             }
             (Input::Tick, Step::Idle) => self.decide(now),
             // An answer to a question that was given up changes nothing.
@@ -264,21 +269,12 @@ impl Leader {
             self.ask_agreement(proposal);
             return;
         }
-        let need = u64::from(self.task.schedule.min_batch);
         let have = self.counts.verified;
-        if have < need {
-            self.enough_at = None;
-        } else if self.enough_at.is_none() {
-            self.enough_at = Some(now);
-        }
         let late = now > self.round.deadline_ms;
-        let settled = self
-            .enough_at
-            .is_some_and(|at| now >= at.saturating_add(self.task.schedule.settle_ms));
-        self.draining = late || settled || have >= self.max_batch();
+        self.draining = late || self.closed || have >= self.max_batch();
         let full = have >= self.max_batch();
         if self.counts.pending > 0 && !full {
-            self.show_waiting(have, need);
+            self.show_waiting();
             self.step = Step::Loading;
             // Never more than still fit: the batch is all that both members have verified.
             let room = usize::try_from(self.max_batch() - have).unwrap_or(usize::MAX);
@@ -286,37 +282,35 @@ impl Leader {
                 reports: PREPARE_REPORTS.min(room),
                 bytes: PREPARE_BYTES,
             });
-        } else if self.draining && have >= need {
+        } else if self.draining && have > 0 {
             self.show(RoundPhase::Closing);
             self.step = Step::Selecting;
             self.out.push_back(Output::LoadVerified);
-        } else if late {
-            self.void(format!(
-                "{have} contributions by the deadline, {need} are needed"
-            ));
+        } else if self.draining {
+            self.without("no contribution came to it".into());
         } else {
             self.trouble = None;
-            self.show_waiting(have, need);
+            self.show_waiting();
         }
     }
 
-    fn show_waiting(&mut self, have: u64, need: u64) {
+    /// What one committee knows; how many reports the round needs is for the aggregation node to say.
+    fn show_waiting(&mut self) {
         let phase = if let Some(trouble) = &self.trouble {
             trouble.clone()
         } else if self.draining {
             RoundPhase::Closing
-        } else if have >= need {
-            RoundPhase::Settling { have }
         } else {
-            RoundPhase::WaitingForReports { have, need }
+            let have = self.counts.verified;
+            RoundPhase::WaitingForReports { have, need: 0 }
         };
         self.show(phase);
     }
 
-    fn void(&mut self, reason: String) {
-        self.out.push_back(Output::Void(reason.clone()));
+    fn without(&mut self, reason: String) {
+        self.out.push_back(Output::Without(reason));
         self.step = Step::Done;
-        self.show(RoundPhase::Voided { reason });
+        self.show(RoundPhase::Closing);
     }
 
     fn show(&mut self, phase: RoundPhase) {
@@ -336,7 +330,7 @@ impl Leader {
     }
 
     fn prepare(&mut self, reports: Vec<(ReportId, Vec<u8>)>) {
-        let verify_key = self.secrets.verify_key(&self.task.task());
+        let verify_key = self.secrets.verify_key(&self.task);
         let (mut pending, mut inits, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (id, bytes) in reports {
             match self.begin(&verify_key, &bytes) {
@@ -357,6 +351,7 @@ impl Leader {
             .push_back(Output::Ask(Request::Prepare(PrepareRequest {
                 task: self.task.task(),
                 round: self.round.round,
+                committee: self.task.index(),
                 verify_key,
                 reports: inits,
             })));
@@ -368,6 +363,9 @@ impl Leader {
         bytes: &[u8],
     ) -> Result<(LeaderPending, PrepareInit), Reason> {
         let report = Report::get_decoded(bytes).map_err(|_| Reason::Malformed)?;
+        if !is_ours(&self.task, &self.round, &report.metadata.id) {
+            return Err(Reason::WrongCommittee);
+        }
         let share = OpenedShare::open(
             &self.task,
             self.round.round,
@@ -446,7 +444,8 @@ impl Leader {
                 Reason::from_code(*code).map_or_else(|| code.to_string(), |r| r.slug().to_owned());
             rejected.insert(slug, *count);
         }
-        let signed = BatchSummary::new(self.task.task(), self.round.round, &ids, rejected)
+        let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
+        let signed = BatchSummary::new(task, round, committee, &ids, rejected)
             .and_then(|summary| summary.sign(&self.secrets.node));
         match signed {
             Ok(summary) => {
@@ -498,7 +497,7 @@ impl Leader {
             }
             Some(Response::Refused(why)) => {
                 let helper = self.task.helper().name.clone();
-                self.void(format!("{helper} does not agree on the batch: {why}"));
+                self.without(format!("{helper} does not agree on the batch: {why}"));
             }
             _ => self.helper_failed(now),
         }
@@ -510,7 +509,7 @@ impl Leader {
         self.attempts += 1;
         if self.attempts > AGREE_ATTEMPTS {
             let helper = self.task.helper().name.clone();
-            return self.void(format!(
+            return self.without(format!(
                 "{helper} has verified other reports than its leader, again and again"
             ));
         }

@@ -53,10 +53,12 @@
 )]
 
 pub mod helper;
+pub mod holder;
 pub mod leader;
 mod prepare;
 mod release;
 mod secrets;
+pub mod sum;
 mod upload;
 
 pub use prepare::{LeaderPending, OpenedShare, VerifiedShare};

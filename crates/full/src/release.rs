@@ -1,10 +1,9 @@
-//! Adding verified shares, and the only door through which a sum leaves a full node.
+//! Adding the verified shares of an agreed batch.
 
 use defim_protocol::{
     ReportId, VerifiedManifest,
     batch::{AgreedBatch, merkle_root},
     vdaf::{AggregateShare, OutputShare, UpdateVdaf},
-    wire::Submission,
 };
 use prio::{
     codec::{Encode as _, ParameterizedDecode as _},
@@ -103,7 +102,8 @@ impl AggregateBuilder {
     }
 }
 
-/// A member's aggregate share of an agreed batch. Weighing, noise and encryption act on this type.
+/// A member's aggregate share of an agreed batch. It never leaves the node: what does is
+/// [encrypted](crate::sum::encrypt) over all batches of the round.
 pub struct ReleasableAggregate {
     batch: AgreedBatch,
     share: AggregateShare,
@@ -120,22 +120,18 @@ impl std::fmt::Debug for ReleasableAggregate {
 }
 
 impl ReleasableAggregate {
-    /// What goes to the aggregation node.
+    /// The batch it is the sum of.
+    pub fn batch(&self) -> &AgreedBatch {
+        &self.batch
+    }
+
+    /// The share for this node's own store, `[d]` field elements; random by itself.
     ///
     /// # Errors
     ///
     /// [`ReleaseError::Vdaf`] if it cannot be encoded.
-    pub fn into_submission(self) -> Result<Submission, ReleaseError> {
-        let share = self
-            .share
-            .get_encoded()
-            .map_err(|e| ReleaseError::Vdaf(e.to_string()))?;
-        let summary = self.batch.summary();
-        Ok(Submission {
-            task: summary.task,
-            round: summary.round,
-            signatures: self.batch.signatures().to_vec(),
-            share,
-        })
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ReleaseError> {
+        let encoded = self.share.get_encoded();
+        encoded.map_err(|e| ReleaseError::Vdaf(e.to_string()))
     }
 }

@@ -1,6 +1,6 @@
 //! A full node's keys.
 
-use defim_protocol::{NodeKey, TaskId, seal::SealingKey, vdaf::VERIFY_KEY_BYTES};
+use defim_protocol::{Committee, NodeKey, seal::SealingKey, vdaf::VERIFY_KEY_BYTES};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
@@ -35,10 +35,12 @@ impl Secrets {
         }
     }
 
-    /// The verification key this node chooses for a task it leads. Clients never learn it: who
+    /// The verification key this node chooses for a committee it leads. Clients never learn it: who
     /// knows the challenges beforehand can prove what is false.
-    pub fn verify_key(&self, task: &TaskId) -> [u8; VERIFY_KEY_BYTES] {
-        derive(&self.verify.0, task.as_bytes())
+    pub fn verify_key(&self, committee: &Committee) -> [u8; VERIFY_KEY_BYTES] {
+        let task = committee.task();
+        let info = [task.as_bytes().as_slice(), &committee.index().to_be_bytes()].concat();
+        derive(&self.verify.0, &info)
     }
 }
 

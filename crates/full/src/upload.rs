@@ -1,19 +1,21 @@
 //! What a leader checks before it says that a report is stored.
 
 use defim_protocol::{
-    Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
+    CommitteeIndex, Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
     report::Report,
-    seal::{SealingKey, Seat},
+    seal::Seat,
 };
 use prio::codec::Decode as _;
 
-use crate::OpenedShare;
+use crate::{OpenedShare, Secrets};
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.
 #[derive(Debug, Clone)]
 pub struct AcceptedReport {
     /// Its id.
     pub id: ReportId,
+    /// The committee that checks it, which this node leads.
+    pub committee: CommitteeIndex,
     /// Digest of its bytes, by which a repeated upload is told from a replayed id.
     pub digest: Digest,
     /// When it was made, seconds since 1970.
@@ -30,7 +32,7 @@ pub struct AcceptedReport {
 pub fn accept_upload(
     task: &VerifiedManifest,
     round: &VerifiedRound,
-    key: &SealingKey,
+    secrets: &Secrets,
     now: Millis,
     bytes: Vec<u8>,
 ) -> Result<AcceptedReport, Reason> {
@@ -59,13 +61,19 @@ pub fn accept_upload(
         task,
         round.round,
         Seat::Leader,
-        key,
+        &secrets.sealing,
         metadata,
         public_share,
         leader,
     )?;
+    // After the seal: a report of an earlier round is told that, and not that its committee changed.
+    let committee = task.committee_of(round, &metadata.id);
+    if committee.leader().node != secrets.node.id() {
+        return Err(Reason::WrongCommittee);
+    }
     Ok(AcceptedReport {
         id: metadata.id,
+        committee: committee.index(),
         digest: Digest::of(&bytes),
         time_s: metadata.time_s,
         bytes,

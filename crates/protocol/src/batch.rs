@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Context, Digest, NodeKey, ReportId, RoundNumber, SignatureError, SignedText, TaskId,
-    VerifiedManifest,
+    Committee, CommitteeIndex, Context, Digest, NodeKey, ReportId, RoundNumber, SignatureError,
+    SignedText, TaskId,
 };
 
-/// What every member of the committee signs when a round closes.
+/// What both members of a committee sign when a round closes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchSummary {
@@ -18,6 +18,8 @@ pub struct BatchSummary {
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
+    /// The committee.
+    pub committee: CommitteeIndex,
     /// Merkle root over the accepted report ids in ascending order.
     pub root: Digest,
     /// How many reports were accepted.
@@ -39,21 +41,20 @@ pub enum BatchError {
     #[error("the batch needs the signature of every member over one text")]
     Incomplete,
     /// For something else.
-    #[error("the batch belongs to task {task}, round {round}, which is not asked for")]
+    #[error(
+        "the batch belongs to task {task}, round {round}, committee {committee}, which is not asked for"
+    )]
     Elsewhere {
         /// Its task.
         task: TaskId,
         /// Its round.
         round: RoundNumber,
+        /// Its committee.
+        committee: CommitteeIndex,
     },
-    /// Too few reports: releasing it would show too much of each.
-    #[error("the batch has {have} reports; below {need} it is never released")]
-    BelowMinBatch {
-        /// Accepted reports.
-        have: u64,
-        /// The task's least.
-        need: u64,
-    },
+    /// There is nothing to add.
+    #[error("the batch has no reports")]
+    Empty,
     /// The ids are not those of the root.
     #[error("the batch's report ids are not those of its root")]
     WrongIds,
@@ -76,6 +77,7 @@ impl BatchSummary {
     pub fn new(
         task: TaskId,
         round: RoundNumber,
+        committee: CommitteeIndex,
         ids: &[ReportId],
         rejected: BTreeMap<String, u64>,
     ) -> Result<Self, BatchError> {
@@ -88,6 +90,7 @@ impl BatchSummary {
         Ok(Self {
             task,
             round,
+            committee,
             root: merkle_root(&sorted),
             accepted: ids.len() as u64,
             rejected,
@@ -114,9 +117,9 @@ impl BatchSummary {
     }
 }
 
-/// A summary that every member signed, over one text, with at least the task's `min_batch` reports.
+/// A summary that both members of its committee signed, over one text, with at least one report.
 ///
-/// There is no other way to make one, and only with one can an aggregate be released or opened.
+/// There is no other way to make one, and only sums of such batches are ever encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgreedBatch {
     summary: BatchSummary,
@@ -124,13 +127,13 @@ pub struct AgreedBatch {
 }
 
 impl AgreedBatch {
-    /// Check the members' signatures, leader first, and the batch's size.
+    /// Check the members' signatures, leader first, and that the batch is not empty.
     ///
     /// # Errors
     ///
     /// [`BatchError`] with the first rule that is broken.
     pub fn verify(
-        manifest: &VerifiedManifest,
+        committee: &Committee,
         round: RoundNumber,
         signatures: Vec<SignedText>,
     ) -> Result<Self, BatchError> {
@@ -138,27 +141,27 @@ impl AgreedBatch {
             .first()
             .map(|s| s.payload.clone())
             .ok_or(BatchError::Incomplete)?;
-        if signatures.len() != manifest.members.len()
+        if signatures.len() != committee.members().len()
             || signatures.iter().any(|s| s.payload != text)
         {
             return Err(BatchError::Incomplete);
         }
-        for (member, signature) in manifest.members.iter().zip(&signatures) {
+        for (member, signature) in committee.members().iter().zip(&signatures) {
             signature.verify(Context::Batch, &member.node)?;
         }
         let summary = BatchSummary::read(&text)?;
-        if summary.task != manifest.task() || summary.round != round {
+        if summary.task != committee.task()
+            || summary.round != round
+            || summary.committee != committee.index()
+        {
             return Err(BatchError::Elsewhere {
                 task: summary.task,
                 round: summary.round,
+                committee: summary.committee,
             });
         }
-        let need = u64::from(manifest.schedule.min_batch);
-        if summary.accepted < need {
-            return Err(BatchError::BelowMinBatch {
-                have: summary.accepted,
-                need,
-            });
+        if summary.accepted == 0 {
+            return Err(BatchError::Empty);
         }
         Ok(Self {
             summary,
@@ -171,7 +174,13 @@ impl AgreedBatch {
         &self.summary
     }
 
-    /// Every member's signature, leader first.
+    /// Digest of the signed text.
+    pub fn digest(&self) -> Digest {
+        let text = self.signatures.first().map(|signed| signed.payload.as_bytes());
+        Digest::of(text.unwrap_or_default())
+    }
+
+    /// Both members' signatures, leader first.
     pub fn signatures(&self) -> &[SignedText] {
         &self.signatures
     }
@@ -200,44 +209,52 @@ pub fn merkle_root(sorted: &[ReportId]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::tests::manifest;
+    use crate::{VerifiedManifest, manifest::tests::manifest};
 
     fn ids(n: u8) -> Vec<ReportId> {
         (0..n).map(|i| ReportId([i; 16])).collect()
     }
 
     #[test]
-    fn nothing_below_min_batch_and_nothing_half_signed_is_agreed() {
+    fn nothing_empty_and_nothing_half_signed_is_agreed() {
         let key = NodeKey::from_seed([9; 32]);
         let task = VerifiedManifest::verify(manifest(&key).sign(&key).unwrap(), None).unwrap();
+        let committee = task.committee(0).unwrap();
         let keys = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
-        let signed = |n: u8| {
-            let summary = BatchSummary::new(task.task(), 1, &ids(n), BTreeMap::new()).unwrap();
+        let of = |index: u32, n: u8| {
+            let summary =
+                BatchSummary::new(task.task(), 1, index, &ids(n), BTreeMap::new()).unwrap();
             keys.iter()
                 .map(|k| summary.sign(k).unwrap())
                 .collect::<Vec<_>>()
         };
-        assert!(AgreedBatch::verify(&task, 1, signed(2)).is_ok());
+        let signed = |n: u8| of(0, n);
+        assert!(AgreedBatch::verify(&committee, 1, signed(2)).is_ok());
         assert_eq!(
-            AgreedBatch::verify(&task, 1, signed(1)),
-            Err(BatchError::BelowMinBatch { have: 1, need: 2 })
+            AgreedBatch::verify(&committee, 1, signed(0)),
+            Err(BatchError::Empty)
         );
         assert!(matches!(
-            AgreedBatch::verify(&task, 2, signed(2)),
+            AgreedBatch::verify(&committee, 2, signed(2)),
+            Err(BatchError::Elsewhere { .. })
+        ));
+        // The other committee has the same two members, in other seats.
+        assert!(matches!(
+            AgreedBatch::verify(&committee, 1, of(1, 2)),
             Err(BatchError::Elsewhere { .. })
         ));
         assert_eq!(
-            AgreedBatch::verify(&task, 1, signed(2)[..1].to_vec()),
+            AgreedBatch::verify(&committee, 1, signed(2)[..1].to_vec()),
             Err(BatchError::Incomplete)
         );
         let twice = vec![signed(2)[0].clone(), signed(2)[0].clone()];
         assert!(matches!(
-            AgreedBatch::verify(&task, 1, twice),
+            AgreedBatch::verify(&committee, 1, twice),
             Err(BatchError::Signature(_))
         ));
         let differing = vec![signed(2)[0].clone(), signed(3)[1].clone()];
         assert_eq!(
-            AgreedBatch::verify(&task, 1, differing),
+            AgreedBatch::verify(&committee, 1, differing),
             Err(BatchError::Incomplete)
         );
     }
@@ -247,7 +264,7 @@ mod tests {
         let task = TaskId([0; 32]);
         let twice = [ReportId([1; 16]), ReportId([1; 16])];
         assert_eq!(
-            BatchSummary::new(task, 1, &twice, BTreeMap::new()),
+            BatchSummary::new(task, 1, 0, &twice, BTreeMap::new()),
             Err(BatchError::WrongIds)
         );
         let mut roots: Vec<_> = (0..20).map(|n| merkle_root(&ids(n))).collect();
@@ -257,7 +274,7 @@ mod tests {
         let mut reversed = ids(7);
         reversed.reverse();
         assert_eq!(
-            BatchSummary::new(task, 1, &reversed, BTreeMap::new())
+            BatchSummary::new(task, 1, 0, &reversed, BTreeMap::new())
                 .unwrap()
                 .root,
             merkle_root(&ids(7))

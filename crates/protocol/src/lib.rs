@@ -43,6 +43,7 @@
 )]
 
 pub mod batch;
+mod committee;
 mod id;
 pub mod limits;
 mod manifest;
@@ -52,9 +53,11 @@ mod round;
 pub mod seal;
 mod signed;
 mod size;
+pub mod sum;
 pub mod vdaf;
 pub mod wire;
 
+pub use committee::{Committee, CommitteeIndex};
 pub use id::{Digest, NodeId, ParseIdError, ReportId, TaskId};
 pub use manifest::{Manifest, ManifestError, Member, Schedule, VerifiedManifest};
 pub use reason::Reason;

@@ -1,5 +1,7 @@
 //! The task manifest: what is learnt, by whom it is verified, and under which limits.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -9,7 +11,7 @@ use crate::{
     vdaf::{VdafError, VdafSpec},
 };
 
-/// A committee member: a full node and the key to which shares for it are sealed.
+/// A full node of a task, and the key to which shares for it are sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
@@ -25,9 +27,9 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Fewest verified reports a batch may be released with.
+    /// Fewest verified reports that a total may be opened of, over all committees.
     pub min_batch: u32,
-    /// Most reports of a batch; with this many verified, the round closes at once.
+    /// Most reports of a committee's batch; with this many verified in all, the round closes at once.
     pub max_batch: u32,
     /// How long a round waits for more once it has `min_batch`, in milliseconds.
     pub settle_ms: u64,
@@ -49,7 +51,8 @@ pub struct Manifest {
     pub summary: String,
     /// The node that adds the aggregate shares and signs this manifest.
     pub aggregation: NodeId,
-    /// The committee, leader first.
+    /// The full nodes; each ordered pair of them is a committee ([`crate::Committee`]), all of them
+    /// hold shares of the keys that sums are encrypted with.
     pub members: Vec<Member>,
     /// How updates are shared and proven.
     pub vdaf: VdafSpec,
@@ -113,21 +116,22 @@ impl Manifest {
                 limits::NAME_CHARS
             ));
         }
-        if self.members.len() != 2 {
+        if !(2..=limits::MEMBERS).contains(&self.members.len()) {
             return unusable(format!(
-                "a committee has 2 members, leader and helper; this one has {}",
+                "a task has from 2 to {} full nodes; this one has {}",
+                limits::MEMBERS,
                 self.members.len()
             ));
         }
         for (index, member) in self.members.iter().enumerate() {
-            // One company in both seats would hold both shares of every contribution.
+            // One company in both seats of a committee would hold both shares of a contribution.
             if self
                 .members
                 .iter()
                 .skip(index + 1)
                 .any(|other| other.node == member.node)
             {
-                return unusable(format!("node {} sits twice on the committee", member.node));
+                return unusable(format!("full node {} is named twice", member.node));
             }
         }
         let Schedule {
@@ -152,8 +156,11 @@ impl Manifest {
         if round_ms == 0 || rounds == 0 {
             return unusable("round_ms and rounds must be at least 1".into());
         }
-        // One report more and a sum could wrap, and be read as another.
-        self.vdaf.check_batch(max_batch.into())?;
+        // One report more and a sum could wrap, and be read as another. A committee does not know how many
+        // reports the others have.
+        let committees = self.members.len() * (self.members.len() - 1);
+        let most = u64::from(max_batch).saturating_mul(committees as u64);
+        self.vdaf.check_batch(most)?;
         Ok(())
     }
 
@@ -172,7 +179,10 @@ impl Manifest {
 
 /// A manifest whose text has the expected digest, whose signature holds and whose values are in range.
 #[derive(Debug, Clone)]
-pub struct VerifiedManifest {
+pub struct VerifiedManifest(Arc<Verified>);
+
+#[derive(Debug)]
+struct Verified {
     task: TaskId,
     signed: SignedText,
     manifest: Manifest,
@@ -199,35 +209,26 @@ impl VerifiedManifest {
             .map_err(|e| ManifestError::Malformed(e.to_string()))?;
         signed.verify(Context::Manifest, &manifest.aggregation)?;
         manifest.validate()?;
-        Ok(Self {
+        Ok(Self(Arc::new(Verified {
             task,
             signed,
             manifest,
-        })
+        })))
     }
 
     /// The task id.
     pub fn task(&self) -> TaskId {
-        self.task
+        self.0.task
     }
 
     /// The text and signature that were verified.
     pub fn signed(&self) -> &SignedText {
-        &self.signed
+        &self.0.signed
     }
 
-    /// The committee's leader.
-    pub fn leader(&self) -> &Member {
-        // Safe: `validate` has counted the members.
-        #[expect(clippy::indexing_slicing)]
-        &self.manifest.members[0]
-    }
-
-    /// The committee's helper.
-    pub fn helper(&self) -> &Member {
-        // Safe: `validate` has counted the members.
-        #[expect(clippy::indexing_slicing)]
-        &self.manifest.members[1]
+    /// A full node of the task.
+    pub fn member(&self, node: &NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == *node)
     }
 }
 
@@ -235,7 +236,7 @@ impl std::ops::Deref for VerifiedManifest {
     type Target = Manifest;
 
     fn deref(&self) -> &Manifest {
-        &self.manifest
+        &self.0.manifest
     }
 }
 
@@ -245,6 +246,10 @@ pub(crate) mod tests {
     use crate::{NodeKey, seal::SealingKey};
 
     pub(crate) fn manifest(key: &NodeKey) -> Manifest {
+        manifest_of(key, 2)
+    }
+
+    pub(crate) fn manifest_of(key: &NodeKey, members: u8) -> Manifest {
         let member = |n: u8| Member {
             node: NodeKey::from_seed([n; 32]).id(),
             name: format!("full-{n}"),
@@ -255,7 +260,7 @@ pub(crate) mod tests {
             title: "Read digits".into(),
             summary: "A test.".into(),
             aggregation: key.id(),
-            members: vec![member(1), member(2)],
+            members: (1..=members).map(member).collect(),
             vdaf: VdafSpec {
                 scheme: crate::vdaf::Scheme::Pine64,
                 dimension: 4,
@@ -302,7 +307,7 @@ pub(crate) mod tests {
         assert!(refused(&|m| m.schedule.min_batch = 1).contains("single contribution"));
         assert!(refused(&|m| m.members[1] = m.members[0].clone()).contains("twice"));
         assert!(refused(&|m| m.name = "No Spaces".into()).contains("a-z"));
-        assert!(refused(&|m| m.members.truncate(1)).contains("2 members"));
+        assert!(refused(&|m| m.members.truncate(1)).contains("from 2 to 32"));
         assert!(refused(&|m| m.vdaf.dimension = 0).contains("dimension"));
     }
 }

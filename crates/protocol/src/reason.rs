@@ -69,6 +69,8 @@ reasons! {
     MemberDisagrees = 16, "member-disagrees", "The members of the committee hold different reports under this id.";
     /// The node cannot take reports for a moment.
     Unavailable = 17, "unavailable", "The node cannot store reports at the moment. Nothing is lost; it is tried again.";
+    /// Another committee checks this report.
+    WrongCommittee = 18, "wrong-committee", "Another committee of full nodes checks this report. Load the task again and send again.";
 }
 
 impl Reason {

@@ -111,6 +111,13 @@ impl VerifiedRound {
     pub fn signed(&self) -> &SignedText {
         &self.signed
     }
+
+    /// What decides which committee checks which report: a digest of the signed opening. Nobody knows it
+    /// before the aggregation node has signed; that node could sign another one.
+    pub fn randomness(&self) -> Digest {
+        let signature = self.signed.signature.as_slice();
+        Digest::of(&[self.signed.payload.as_bytes(), signature].concat())
+    }
 }
 
 impl std::ops::Deref for VerifiedRound {
@@ -153,15 +160,22 @@ pub enum RoundPhase {
     },
     /// Closed; the members agree on the batch.
     Closing,
-    /// The aggregation node waits for aggregate shares.
-    Aggregating {
-        /// Shares that have arrived.
+    /// The full nodes encrypt their sums, and the aggregation node adds them.
+    Encrypting {
+        /// Ciphertexts that have arrived.
         have: u64,
-        /// Shares needed.
+        /// Ciphertexts needed.
         need: u64,
-        /// Names of the members whose share is missing.
+        /// Names of the full nodes whose ciphertext is missing.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         missing: Vec<String>,
+    },
+    /// The full nodes open the total together.
+    Decrypting {
+        /// Key shares that have arrived.
+        have: u64,
+        /// Key shares needed; any of the full nodes will do.
+        need: u64,
     },
     /// The new model is published.
     Finished,
@@ -198,11 +212,11 @@ impl RoundPhase {
                     "Full node {member} does not answer; contributions are kept until it is back"
                 )
             }
-            Self::Closing => "The committee is agreeing on the batch".into(),
+            Self::Closing => "The committees are agreeing on their batches".into(),
             Self::MemberRefuses { member, reason } => {
                 format!("Full node {member} refuses to go on: {reason}")
             }
-            Self::Aggregating {
+            Self::Encrypting {
                 have,
                 need,
                 missing,
@@ -211,7 +225,10 @@ impl RoundPhase {
                     true => String::new(),
                     false => format!("; waiting for {}", missing.join(" and ")),
                 };
-                format!("Adding the committee's shares ({have} of {need} are here{waiting})")
+                format!("Adding the encrypted sums ({have} of {need} are here{waiting})")
+            }
+            Self::Decrypting { have, need } => {
+                format!("Opening the total, and nothing but the total ({have} of {need} full nodes have answered)")
             }
             Self::Finished => "Finished; the new model is published".into(),
             Self::Voided { reason } => format!("Ended without a result: {reason}"),

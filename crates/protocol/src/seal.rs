@@ -7,8 +7,10 @@ use hpke::{
 use prio::codec::{Decode as _, Encode as _};
 use rand::{CryptoRng, RngCore};
 
+use zeroize::Zeroizing;
+
 use crate::{
-    Reason, TaskId,
+    Digest, NodeId, Reason, RoundNumber, TaskId,
     report::{Ciphertext, HpkeConfig, Metadata, PlaintextShare, additional_data},
 };
 
@@ -104,19 +106,101 @@ impl SealingKey {
             return Err(Reason::UnknownSealingKey);
         }
         let aad = additional_data(task, metadata, public_share).map_err(|_| Reason::Malformed)?;
+        let plain = self.open_bytes(seat.info(), sealed, &aad)?;
+        PlaintextShare::get_decoded(&plain).map_err(|_| Reason::Malformed)
+    }
+
+    /// Open a share of a key that `dealer` sealed for this node.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UnknownSealingKey`], [`Reason::SealBroken`] or [`Reason::Malformed`].
+    pub fn open_key_share(
+        &self,
+        about: &KeyShareData,
+        sealed: &Ciphertext,
+    ) -> Result<Zeroizing<Vec<u8>>, Reason> {
+        if sealed.config_id != self.id {
+            return Err(Reason::UnknownSealingKey);
+        }
+        let plain = self.open_bytes(KEY_SHARE_INFO, sealed, &about.to_bytes())?;
+        Ok(Zeroizing::new(plain))
+    }
+
+    fn open_bytes(
+        &self,
+        info: &[u8],
+        sealed: &Ciphertext,
+        aad: &[u8],
+    ) -> Result<Vec<u8>, Reason> {
         let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
             .map_err(|_| Reason::Malformed)?;
-        let plain = hpke::single_shot_open::<AesGcm128, HkdfSha256, Kem>(
+        hpke::single_shot_open::<AesGcm128, HkdfSha256, Kem>(
             &OpModeR::Base,
             &self.secret,
             &encapsulated,
-            seat.info(),
+            info,
             &sealed.payload,
-            &aad,
+            aad,
         )
-        .map_err(|_| Reason::SealBroken)?;
-        PlaintextShare::get_decoded(&plain).map_err(|_| Reason::Malformed)
+        .map_err(|_| Reason::SealBroken)
     }
+}
+
+const KEY_SHARE_INFO: &[u8] = b"defim v1 key share";
+
+/// What a sealed share of a one-time key is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyShareData {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// Digest of the selection that is encrypted.
+    pub selection: Digest,
+    /// Merkle root of the ciphertext.
+    pub ciphertext: Digest,
+    /// Whose key it is.
+    pub dealer: NodeId,
+    /// Whose share it is.
+    pub holder: NodeId,
+}
+
+impl KeyShareData {
+    /// All of it in order; every part has a fixed length.
+    fn to_bytes(self) -> Vec<u8> {
+        let Self {
+            task,
+            round,
+            selection,
+            ciphertext,
+            dealer,
+            holder,
+        } = self;
+        [
+            task.0.as_slice(),
+            &round.to_be_bytes(),
+            &selection.0,
+            &ciphertext.0,
+            &dealer.0,
+            &holder.0,
+        ]
+        .concat()
+    }
+}
+
+/// Seal a share of a one-time key for its holder.
+///
+/// # Errors
+///
+/// [`SealError`] if the holder's key is of a kind this build does not know.
+pub fn seal_key_share<R: RngCore + CryptoRng>(
+    config: &HpkeConfig,
+    about: &KeyShareData,
+    share: &[u8],
+    rng: &mut R,
+) -> Result<Ciphertext, SealError> {
+    seal_bytes(config, KEY_SHARE_INFO, share, &about.to_bytes(), rng)
 }
 
 /// Seal a share for a member.
@@ -133,21 +217,31 @@ pub fn seal<R: RngCore + CryptoRng>(
     share: &PlaintextShare,
     rng: &mut R,
 ) -> Result<Ciphertext, SealError> {
+    let encoding = |e: prio::codec::CodecError| SealError::Encoding(e.to_string());
+    let aad = additional_data(task, metadata, public_share).map_err(encoding)?;
+    let plain = share.get_encoded().map_err(encoding)?;
+    seal_bytes(config, seat.info(), &plain, &aad, rng)
+}
+
+fn seal_bytes<R: RngCore + CryptoRng>(
+    config: &HpkeConfig,
+    info: &[u8],
+    plain: &[u8],
+    aad: &[u8],
+    rng: &mut R,
+) -> Result<Ciphertext, SealError> {
     let unsupported = SealError::UnsupportedKey { id: config.id };
     if (config.kem, config.kdf, config.aead) != (0x0020, 0x0001, 0x0001) {
         return Err(unsupported);
     }
-    let encoding = |e: prio::codec::CodecError| SealError::Encoding(e.to_string());
     let public = <Kem as hpke::Kem>::PublicKey::from_bytes(&config.public_key)
         .map_err(|_| unsupported.clone())?;
-    let aad = additional_data(task, metadata, public_share).map_err(encoding)?;
-    let plain = share.get_encoded().map_err(encoding)?;
     let (encapsulated, payload) = hpke::single_shot_seal::<AesGcm128, HkdfSha256, Kem, _>(
         &OpModeS::Base,
         &public,
-        seat.info(),
-        &plain,
-        &aad,
+        info,
+        plain,
+        aad,
         rng,
     )
     .map_err(|_| unsupported)?;

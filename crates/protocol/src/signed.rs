@@ -13,8 +13,14 @@ pub enum Context {
     Manifest,
     /// A [`crate::RoundOpened`], signed by the task's aggregation node.
     Round,
-    /// A [`crate::batch::BatchSummary`], signed by every committee member.
+    /// A [`crate::batch::BatchSummary`], signed by both members of its committee.
     Batch,
+    /// A [`crate::sum::Selection`], signed by the task's aggregation node.
+    Selection,
+    /// A [`crate::sum::EncryptedSum`], signed by the full node that encrypted.
+    EncryptedSum,
+    /// A [`crate::sum::SumOpening`], signed by the task's aggregation node.
+    SumOpening,
 }
 
 impl Context {
@@ -23,6 +29,9 @@ impl Context {
             Self::Manifest => b"defim v1 manifest\0",
             Self::Round => b"defim v1 round\0",
             Self::Batch => b"defim v1 batch\0",
+            Self::Selection => b"defim v1 selection\0",
+            Self::EncryptedSum => b"defim v1 encrypted sum\0",
+            Self::SumOpening => b"defim v1 sum opening\0",
         }
     }
 }

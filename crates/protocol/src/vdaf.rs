@@ -4,7 +4,10 @@
 mod either;
 
 use defim_pine::{ParameterError, Parameters, Pine32Hmac, Pine64};
-use prio::vdaf::{Aggregator, Vdaf};
+use prio::{
+    codec::ParameterizedDecode as _,
+    vdaf::{Aggregator, Collector as _, Vdaf},
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::either::{Either, UpdateVdaf};
@@ -35,6 +38,24 @@ pub enum Scheme {
     Pine64,
     /// PINE over a 32-bit field: 4 bytes a coordinate, for few fractional bits or small batches.
     Pine32Hmac,
+}
+
+impl Scheme {
+    /// The modulus of its field.
+    pub const fn modulus(self) -> u64 {
+        match self {
+            Self::Pine64 => 0xFFFF_FFFF_0000_0001,
+            Self::Pine32Hmac => 4_293_918_721,
+        }
+    }
+
+    /// Bytes of an encoded field element.
+    const fn element_bytes(self) -> usize {
+        match self {
+            Self::Pine64 => 8,
+            Self::Pine32Hmac => 4,
+        }
+    }
 }
 
 impl std::str::FromStr for Scheme {
@@ -72,6 +93,9 @@ pub enum VdafError {
     /// Too few or too many.
     #[error("an update has {0} fractional bits; it must be from 4 to 30")]
     FracBits(u32),
+    /// Not a sum of this task.
+    #[error("not a sum of this task's updates: {0}")]
+    Total(String),
     /// The scheme refuses.
     #[error("the proof system refuses these parameters: {0}")]
     Parameters(#[from] ParameterError),
@@ -133,6 +157,45 @@ impl VdafSpec {
         })
     }
 
+    /// The coordinates of an encoded aggregate share as integers below the field's modulus, `[d]`.
+    ///
+    /// # Errors
+    ///
+    /// [`VdafError::Total`] if these are not the bytes of a share of this task.
+    pub fn integers(&self, share: &[u8]) -> Result<Vec<u64>, VdafError> {
+        let instance = self.instance()?;
+        let decoded = AggregateShare::get_decoded_with_param(&(&instance, &()), share);
+        decoded.map_err(|e| VdafError::Total(e.to_string()))?;
+        // Both fields are encoded little-endian, every element in as many bytes.
+        Ok(share
+            .chunks_exact(self.scheme.element_bytes())
+            .map(|bytes| bytes.iter().rev().fold(0, |n, byte| (n << 8) | u64::from(*byte)))
+            .collect())
+    }
+
+    /// The sum of all updates, `[d]` in units of the norm bound, from the integer sum of all aggregate shares'
+    /// coordinates, each reduced modulo 2^64 - 2^32 + 1.
+    ///
+    /// # Errors
+    ///
+    /// [`VdafError::Total`] for another number of coordinates.
+    pub fn total(&self, integers: &[u64]) -> Result<Vec<f64>, VdafError> {
+        let instance = self.instance()?;
+        let (modulus, width) = (self.scheme.modulus(), self.scheme.element_bytes());
+        let bytes: Vec<u8> = integers
+            .iter()
+            .flat_map(|n| (n % modulus).to_le_bytes().into_iter().take(width))
+            .collect();
+        AggregateShare::get_decoded_with_param(&(&instance, &()), &bytes)
+            .map_err(|e| VdafError::Total(e.to_string()))
+            // How many there are plays no part in the sum.
+            .and_then(|share| {
+                instance
+                    .unshard(&(), [share], 0)
+                    .map_err(|e| VdafError::Total(e.to_string()))
+            })
+    }
+
     /// The VDAF's measurement from encoded coordinates, `values: [d]` in units of `2^-frac_bits`.
     pub fn measurement(&self, values: &[i32]) -> Vec<f64> {
         let unit = self.norm_bound() as f64;
@@ -147,6 +210,52 @@ impl VdafSpec {
 mod tests {
     use super::*;
     use prio::field::{Field64, FieldPrio2};
+
+    #[test]
+    fn shares_added_as_integers_give_the_sum() {
+        use prio::{codec::Encode as _, field::FieldElement as _};
+        assert_eq!(Scheme::Pine64.modulus(), Field64::modulus());
+        assert_eq!(
+            Scheme::Pine32Hmac.modulus(),
+            u64::from(FieldPrio2::modulus())
+        );
+        for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+            let spec = VdafSpec {
+                scheme,
+                dimension: 3,
+                frac_bits: 8,
+            };
+            let vdaf = spec.instance().unwrap();
+            let modulus = scheme.modulus();
+            // -3, 0 and 200, each as the sum of two shares that wrap.
+            let shares = [[modulus - 1, 7, 5], [modulus - 2, modulus - 7, 195]];
+            let width = scheme.element_bytes();
+            let added: Vec<u64> = shares
+                .iter()
+                .map(|share| {
+                    let bytes: Vec<u8> = share
+                        .iter()
+                        .flat_map(|n| n.to_le_bytes().into_iter().take(width))
+                        .collect();
+                    let decoded =
+                        AggregateShare::get_decoded_with_param(&(&vdaf, &()), &bytes).unwrap();
+                    assert_eq!(decoded.get_encoded().unwrap(), bytes);
+                    let integers = spec.integers(&bytes).unwrap();
+                    assert_eq!(integers, share);
+                    integers
+                })
+                .reduce(|a, b| {
+                    let add = |(a, b): (&u64, &u64)| {
+                        (u128::from(*a) + u128::from(*b)) % u128::from(Scheme::Pine64.modulus())
+                    };
+                    a.iter().zip(&b).map(|pair| add(pair) as u64).collect()
+                })
+                .unwrap();
+            assert_eq!(spec.total(&added).unwrap(), [-3.0, 0.0, 200.0].map(|n| n / 256.0));
+            assert!(spec.total(&added[1..]).is_err());
+            assert!(spec.integers(&[0; 5]).is_err());
+        }
+    }
 
     #[test]
     fn every_task_that_is_accepted_is_sound_and_its_sums_cannot_wrap() {

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Millis, Reason, ReportId, RoundNumber, RoundPhase, SignedText, TaskId, limits};
+use crate::{
+    CommitteeIndex, Millis, Reason, ReportId, RoundNumber, RoundPhase, SignedText, TaskId, limits,
+};
 
 /// A stream protocol, named as libp2p names them.
 pub mod protocol {
@@ -54,8 +56,18 @@ pub enum Request {
         /// Ids that the helper verified and the leader refused, ascending; counted as refused.
         refused: Vec<ReportId>,
     },
-    /// Member to aggregation node: a released aggregate share.
-    Submit(Submission),
+    /// Aggregation node to full node: the round takes no more reports; close the batches of the committees
+    /// that you lead. Asked again until all of them are closed.
+    CloseRound {
+        /// The task.
+        task: TaskId,
+        /// The round.
+        round: RoundNumber,
+    },
+    /// Aggregation node to full node: encrypt your sum over these batches.
+    Encrypt(SelectedBatches),
+    /// Aggregation node to full node: answer with your share of the sum of these keys.
+    OpenSum(OpenSum),
     /// Leader to aggregation node: where the round stands.
     Progress(Progress),
     /// Aggregation node to member: are you there, and where are you reached?
@@ -77,6 +89,12 @@ pub enum Response {
     Later(String),
     /// To [`Request::Hello`]: the node's multiaddresses.
     Here(Vec<String>),
+    /// To [`Request::CloseRound`]: every committee that this node leads.
+    Closed(Vec<ClosedBatch>),
+    /// To [`Request::Encrypt`].
+    Encrypted(Submission),
+    /// To [`Request::OpenSum`]: the encoded share of the sum of the keys.
+    SumShare(#[serde(with = "serde_bytes")] Vec<u8>),
     /// To [`Request::Close`]: the batch is not that of all reports verified here. Nothing was signed.
     Differs {
         /// Verified here, and neither accepted nor refused in the question.
@@ -93,6 +111,8 @@ pub struct PrepareRequest {
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
+    /// The committee.
+    pub committee: CommitteeIndex,
     /// The committee's key for the proofs' challenges; secret from clients. The helper takes the
     /// first one it is told for a task and refuses any other.
     pub verify_key: [u8; crate::vdaf::VERIFY_KEY_BYTES],
@@ -145,39 +165,84 @@ pub enum PrepareAnswer {
     Rejected(Reason),
 }
 
-/// A member's aggregate share of a batch that the whole committee signed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submission {
+/// How a committee's round ended at its leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedBatch {
+    /// The committee.
+    pub committee: CommitteeIndex,
+    /// Both members' signatures over one [`crate::batch::BatchSummary`], leader first; none if the committee
+    /// has no batch in this round.
+    pub signatures: Vec<SignedText>,
+}
+
+/// The batches that are added, with the proof that their committees agreed on them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectedBatches {
     /// The task.
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
-    /// Every member's signature over one summary, leader first.
-    pub signatures: Vec<SignedText>,
-    /// The encoded aggregate share.
+    /// The signed [`crate::sum::Selection`].
+    pub selection: SignedText,
+    /// The signatures of each of its batches, in the order of the committees.
+    pub signatures: Vec<Vec<SignedText>>,
+}
+
+/// A full node's encrypted sum over the selected batches.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The signed [`crate::sum::EncryptedSum`].
+    pub statement: SignedText,
+    /// The encoded ciphertext.
     #[serde(with = "serde_bytes")]
-    pub share: Vec<u8>,
+    pub ciphertext: Vec<u8>,
+    /// The sealed share of the key for each full node of the task, encoded, in the manifest's order.
+    pub key_shares: Vec<SealedBytes>,
+}
+
+/// Something sealed for one node, encoded.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedBytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// What a holder of key shares needs to see before it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSum {
+    /// The batches.
+    pub selected: SelectedBatches,
+    /// The signed [`crate::sum::SumOpening`].
+    pub opening: SignedText,
+    /// The signed [`crate::sum::EncryptedSum`] of each node of the set, by ascending node id.
+    pub statements: Vec<SignedText>,
+    /// The share of each node's key that is sealed for this holder, in the same order.
+    pub key_shares: Vec<SealedBytes>,
 }
 
 impl std::fmt::Debug for Submission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "Submission({}, round {}, {} bytes)",
-            self.task,
-            self.round,
-            self.share.len()
+            "Submission({}, {} bytes)",
+            self.statement.payload,
+            self.ciphertext.len()
         )
     }
 }
 
-/// Where a round stands at its leader.
+impl std::fmt::Debug for SealedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedBytes({} bytes)", self.0.len())
+    }
+}
+
+/// Where a round stands at the leader of one of its committees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The task.
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
+    /// The committee.
+    pub committee: CommitteeIndex,
     /// The phase, as JSON (its form is tagged, which `postcard` cannot carry).
     #[serde(with = "as_json")]
     pub phase: RoundPhase,
@@ -243,6 +308,7 @@ mod tests {
         let message = Request::Progress(Progress {
             task: TaskId([3; 32]),
             round: 7,
+            committee: 2,
             phase: RoundPhase::WaitingForReports { have: 1, need: 2 },
             pending: 4,
             verified: 1,

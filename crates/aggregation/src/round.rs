@@ -1,0 +1,545 @@
+//! The open round: what has come in, and what is asked of which full node next.
+//!
+//! ```text
+//! Collecting ── enough, or late ──> Closing ── all closed, or those that are ──> Encrypting ──> Decrypting
+//!                                                                       └─ a node has gone: without it ─┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use defim_he::{SumShare, Threshold};
+use defim_protocol::{
+    CommitteeIndex, Millis, NodeId, NodeKey, RoundPhase, SignedText, VerifiedManifest,
+    VerifiedRound,
+    batch::AgreedBatch,
+    sum::{Selection, SumError, VerifiedSelection},
+    wire::{ClosedBatch, Progress, Request, Response, Submission},
+};
+
+use crate::{
+    Encrypted, EncryptedSums, OpenError, OpenedTotal,
+    message::{OpenRoundView, Output},
+    open::selected,
+};
+
+/// How long a step waits for a full node before it goes on without it, if it can; in milliseconds.
+pub const PATIENCE_MS: Millis = 10_000;
+/// How long after its deadline, or after it was closed, a round may wait for full nodes that it cannot do
+/// without, in milliseconds. Then it is given up: nothing that a node or a stranger sends puts the end off.
+pub const GRACE_MS: Millis = 5 * 60 * 1000;
+
+/// What the store holds of the open round.
+#[derive(Debug, Default)]
+pub struct RestoredRound {
+    /// Committees that have closed.
+    pub closed: Vec<ClosedBatch>,
+    /// The signed selection.
+    pub selection: Option<SignedText>,
+    /// What was encrypted for it.
+    pub sums: Vec<(NodeId, Submission)>,
+    /// The signed opening.
+    pub opening: Option<SignedText>,
+}
+
+/// What a step came to.
+pub(crate) enum End {
+    /// The round goes on.
+    Open,
+    /// The total is open.
+    Opened(VerifiedSelection, OpenedTotal),
+    /// The round is given up.
+    Void(String),
+}
+
+enum Step {
+    Collecting,
+    Closing,
+    Encrypting {
+        selection: VerifiedSelection,
+        sums: BTreeMap<NodeId, Encrypted>,
+    },
+    Decrypting {
+        selection: VerifiedSelection,
+        sums: EncryptedSums,
+        opening: SignedText,
+        answers: BTreeMap<usize, SumShare>,
+        refused: BTreeMap<usize, String>,
+    },
+}
+
+pub(crate) struct OpenRound {
+    opened: VerifiedRound,
+    task: VerifiedManifest,
+    threshold: Threshold,
+    progress: BTreeMap<CommitteeIndex, Progress>,
+    closed: BTreeMap<CommitteeIndex, Option<AgreedBatch>>,
+    enough_at: Option<Millis>,
+    closed_at: Option<Millis>,
+    /// When this step began; none right after a restart.
+    since: Option<Millis>,
+    attempt: u32,
+    step: Step,
+}
+
+impl OpenRound {
+    pub fn new(opened: VerifiedRound, task: VerifiedManifest, threshold: Threshold) -> Self {
+        Self {
+            opened,
+            task,
+            threshold,
+            progress: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            enough_at: None,
+            closed_at: None,
+            since: None,
+            attempt: 0,
+            step: Step::Collecting,
+        }
+    }
+
+    /// Go on from what the store holds. What does not fit together is asked for again.
+    pub fn restore(mut self, restored: RestoredRound) -> Self {
+        let RestoredRound {
+            closed,
+            selection,
+            sums,
+            opening,
+        } = restored;
+        for batch in closed {
+            if let Ok(agreed) = self.read(&batch) {
+                self.closed.insert(batch.committee, agreed);
+            }
+        }
+        if self.closed.is_empty() {
+            return self;
+        }
+        self.step = Step::Closing;
+        let Some(selection) = selection.and_then(|signed| self.reselected(signed).ok()) else {
+            return self;
+        };
+        self.attempt = selection.attempt;
+        let sums: BTreeMap<_, _> = sums
+            .into_iter()
+            .filter_map(|(node, sum)| {
+                let verified = Encrypted::verify(&self.task, &selection, node, sum).ok()?;
+                Some((node, verified))
+            })
+            .collect();
+        let complete = opening.and_then(|opening| {
+            let sums = EncryptedSums::new(&selection, sums.clone()).ok()?;
+            sums.is_opened_by(&self.task, &selection, &opening)
+                .then_some((sums, opening))
+        });
+        self.step = match complete {
+            Some((sums, opening)) => Step::Decrypting {
+                selection,
+                sums,
+                opening,
+                answers: BTreeMap::new(),
+                refused: BTreeMap::new(),
+            },
+            None => Step::Encrypting { selection, sums },
+        };
+        self
+    }
+
+    pub fn opened(&self) -> &VerifiedRound {
+        &self.opened
+    }
+
+    /// What a full node is to be asked now.
+    pub fn question(&self, node: &NodeId) -> Option<Request> {
+        let place = self.task.members.iter().position(|m| m.node == *node)?;
+        match &self.step {
+            Step::Collecting => None,
+            Step::Closing => self
+                .unclosed()
+                .any(|committee| committee.leader().node == *node)
+                .then_some(Request::CloseRound {
+                    task: self.opened.task,
+                    round: self.opened.round,
+                }),
+            Step::Encrypting { selection, sums } => {
+                let missing = selection.nodes().contains(node) && !sums.contains_key(node);
+                missing.then(|| Request::Encrypt(selected(selection)))
+            }
+            Step::Decrypting {
+                selection,
+                sums,
+                opening,
+                answers,
+                refused,
+            } => {
+                let asked = answers.contains_key(&place) || refused.contains_key(&place);
+                (!asked).then(|| Request::OpenSum(sums.question(selection, opening, place)))
+            }
+        }
+    }
+
+    /// A full node's answer to what it was asked.
+    pub fn answered(&mut self, node: NodeId, answer: Response, out: &mut impl FnMut(Output)) {
+        match (answer, &mut self.step) {
+            (Response::Closed(batches), Step::Closing) => {
+                for batch in batches {
+                    if self.closed.contains_key(&batch.committee) || !self.leads(&node, &batch) {
+                        continue;
+                    }
+                    // One that breaks a rule is none: the round can do without it, and not with it.
+                    let agreed = self.read(&batch).unwrap_or_default();
+                    self.closed.insert(batch.committee, agreed);
+                    out(Output::StoreClosed(batch));
+                }
+            }
+            (Response::Encrypted(submission), Step::Encrypting { selection, sums }) => {
+                let awaited = selection.nodes().contains(&node) && !sums.contains_key(&node);
+                if let Ok(sum) = Encrypted::verify(&self.task, selection, node, submission)
+                    && awaited
+                {
+                    out(Output::StoreSum(node, Box::new(sum.submission().clone())));
+                    sums.insert(node, sum);
+                }
+            }
+            (
+                answer,
+                Step::Decrypting {
+                    sums,
+                    answers,
+                    refused,
+                    ..
+                },
+            ) => {
+                let Some(place) = self.task.members.iter().position(|m| m.node == node) else {
+                    return;
+                };
+                match answer {
+                    Response::SumShare(bytes) => match sums.answer(place, &bytes) {
+                        Ok(share) => {
+                            answers.insert(place, share);
+                        }
+                        Err(why) => {
+                            refused.insert(place, why);
+                        }
+                    },
+                    Response::Refused(why) => {
+                        refused.insert(place, why);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A leader's word on its committee; false if it does not lead it.
+    pub fn progress(&mut self, node: &NodeId, progress: Progress) -> bool {
+        let committee = self.task.committee(progress.committee);
+        let leads = committee.is_some_and(|committee| committee.leader().node == *node);
+        if leads && progress.round == self.opened.round {
+            self.progress.insert(progress.committee, progress);
+        }
+        leads
+    }
+
+    /// Go on with what has come in.
+    pub fn advance(&mut self, now: Millis, key: &NodeKey, out: &mut impl FnMut(Output)) -> End {
+        let since = *self.since.get_or_insert(now);
+        let impatient = now >= since.saturating_add(PATIENCE_MS);
+        match &self.step {
+            Step::Collecting => {
+                let need = u64::from(self.task.schedule.min_batch);
+                let have = self.verified();
+                if have < need {
+                    self.enough_at = None;
+                } else if self.enough_at.is_none() {
+                    self.enough_at = Some(now);
+                }
+                let settle = self.task.schedule.settle_ms;
+                let settled = |at: Millis| now >= at.saturating_add(settle);
+                if now > self.opened.deadline_ms
+                    || self.enough_at.is_some_and(settled)
+                    || have >= u64::from(self.task.schedule.max_batch)
+                {
+                    self.closed_at = Some(now);
+                    self.begin(now, Step::Closing);
+                }
+            }
+            Step::Closing => {
+                let need = u64::from(self.task.schedule.min_batch);
+                let all = self.unclosed().next().is_none();
+                let have = self.accepted(&BTreeSet::new());
+                if all && have < need {
+                    return End::Void(format!(
+                        "{have} contributions by the deadline, {need} are needed"
+                    ));
+                }
+                if (all || impatient) && have >= need {
+                    return self.select(now, key, &BTreeSet::new(), out);
+                }
+            }
+            Step::Encrypting { selection, sums } => {
+                let missing: BTreeSet<_> = selection
+                    .nodes()
+                    .iter()
+                    .filter(|node| !sums.contains_key(node))
+                    .copied()
+                    .collect();
+                if missing.is_empty() {
+                    return match self.seal(now, key, out) {
+                        Ok(()) => End::Open,
+                        Err(error) => End::Void(error.to_string()),
+                    };
+                }
+                let need = u64::from(self.task.schedule.min_batch);
+                if impatient && self.accepted(&missing) >= need {
+                    return self.select(now, key, &missing, out);
+                }
+            }
+            Step::Decrypting {
+                selection,
+                sums,
+                answers,
+                refused,
+                ..
+            } => {
+                let holders = self.task.members.len();
+                if answers.len() >= usize::from(self.threshold.needed()) {
+                    let answers: Vec<_> = answers.values().cloned().collect();
+                    let opened =
+                        OpenedTotal::open(&self.task, selection, sums, self.threshold, &answers);
+                    return match opened {
+                        Ok(total) => End::Opened(selection.clone(), total),
+                        Err(error) => End::Void(error.to_string()),
+                    };
+                }
+                if holders - refused.len() < usize::from(self.threshold.needed())
+                    && let Some((place, why)) = refused.iter().next()
+                {
+                    let name = self.task.members.get(*place).map_or("", |m| &m.name);
+                    return End::Void(format!("{name} does not open the total: {why}"));
+                }
+            }
+        }
+        let begun = self
+            .opened
+            .deadline_ms
+            .min(self.closed_at.unwrap_or(Millis::MAX));
+        match now > begun.saturating_add(GRACE_MS) {
+            true => End::Void(self.overdue()),
+            false => End::Open,
+        }
+    }
+
+    /// Where the round stands, for people.
+    pub fn view(&self) -> OpenRoundView {
+        let mut rejected = BTreeMap::<String, u64>::new();
+        for (code, count) in self.progress.values().flat_map(|p| &p.rejected) {
+            let slug = defim_protocol::Reason::from_code(*code)
+                .map_or_else(|| code.to_string(), |reason| reason.slug().to_owned());
+            let total = rejected.entry(slug).or_default();
+            *total = total.saturating_add(*count);
+        }
+        let pending = self.progress.values().map(|p| p.pending);
+        OpenRoundView {
+            opened: **self.opened(),
+            phase: self.phase(),
+            pending: pending.fold(0, u64::saturating_add),
+            verified: self.verified(),
+            rejected,
+        }
+    }
+
+    fn phase(&self) -> RoundPhase {
+        match &self.step {
+            Step::Collecting => {
+                let (have, need) = (self.verified(), u64::from(self.task.schedule.min_batch));
+                let trouble = self.progress.values().find_map(|p| match &p.phase {
+                    phase @ (RoundPhase::WaitingForMember { .. }
+                    | RoundPhase::MemberRefuses { .. }) => Some(phase.clone()),
+                    _ => None,
+                });
+                match trouble {
+                    Some(trouble) if have < need => trouble,
+                    _ if have >= need => RoundPhase::Settling { have },
+                    _ => RoundPhase::WaitingForReports { have, need },
+                }
+            }
+            Step::Closing => RoundPhase::Closing,
+            Step::Encrypting { selection, sums } => RoundPhase::Encrypting {
+                have: sums.len() as u64,
+                need: selection.nodes().len() as u64,
+                missing: self.names(selection.nodes().iter().filter(|n| !sums.contains_key(n))),
+            },
+            Step::Decrypting { answers, .. } => RoundPhase::Decrypting {
+                have: answers.len() as u64,
+                need: u64::from(self.threshold.needed()),
+            },
+        }
+    }
+
+    /// What is missing when the round is given up.
+    fn overdue(&self) -> String {
+        match &self.step {
+            Step::Collecting => "nobody has closed it since its deadline".into(),
+            Step::Closing => {
+                let leaders: BTreeSet<_> = self.unclosed().map(|c| c.leader().name.clone()).collect();
+                let names: Vec<_> = leaders.into_iter().collect();
+                format!(
+                    "{} has not closed its committees, and the others have too few contributions",
+                    names.join(" and ")
+                )
+            }
+            Step::Encrypting { selection, sums } => {
+                let missing = selection.nodes().iter().filter(|n| !sums.contains_key(n));
+                let names = self.names(missing).join(" and ");
+                format!(
+                    "{names} has not encrypted its sum, and without it there are too few contributions"
+                )
+            }
+            Step::Decrypting { answers, .. } => format!(
+                "{} of {} full nodes have opened the total, {} are needed",
+                answers.len(),
+                self.task.members.len(),
+                self.threshold.needed()
+            ),
+        }
+    }
+
+    fn names<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> Vec<String> {
+        nodes
+            .filter_map(|node| Some(self.task.member(node)?.name.clone()))
+            .collect()
+    }
+
+    fn verified(&self) -> u64 {
+        let verified = self.progress.values().map(|p| p.verified);
+        verified.fold(0, u64::saturating_add)
+    }
+
+    fn unclosed(&self) -> impl Iterator<Item = defim_protocol::Committee> {
+        self.task
+            .committees()
+            .filter(|committee| !self.closed.contains_key(&committee.index()))
+    }
+
+    fn leads(&self, node: &NodeId, batch: &ClosedBatch) -> bool {
+        let committee = self.task.committee(batch.committee);
+        committee.is_some_and(|committee| committee.leader().node == *node)
+    }
+
+    /// A committee's batch, or that it has none.
+    fn read(&self, closed: &ClosedBatch) -> Result<Option<AgreedBatch>, String> {
+        if closed.signatures.is_empty() {
+            return Ok(None);
+        }
+        let committee = self.task.committee(closed.committee);
+        let committee = committee.ok_or("there is no such committee")?;
+        AgreedBatch::verify(&committee, self.opened.round, closed.signatures.clone())
+            .map(Some)
+            .map_err(|e| e.to_string())
+    }
+
+    /// The batches of committees without any of these nodes.
+    fn batches<'a>(
+        &'a self,
+        without: &'a BTreeSet<NodeId>,
+    ) -> impl Iterator<Item = (CommitteeIndex, &'a AgreedBatch)> {
+        self.closed.iter().filter_map(|(index, batch)| {
+            let committee = self.task.committee(*index)?;
+            let here = committee
+                .members()
+                .iter()
+                .all(|member| !without.contains(&member.node));
+            batch.as_ref().filter(|_| here).map(|batch| (*index, batch))
+        })
+    }
+
+    fn accepted(&self, without: &BTreeSet<NodeId>) -> u64 {
+        let batches = self.batches(without);
+        batches.fold(0, |sum, (_, batch)| {
+            sum.saturating_add(batch.summary().accepted)
+        })
+    }
+
+    fn verified_selection(
+        &self,
+        signed: SignedText,
+        indices: impl Iterator<Item = CommitteeIndex>,
+    ) -> Result<VerifiedSelection, SumError> {
+        let signatures = indices
+            .filter_map(|index| self.closed.get(&index)?.as_ref())
+            .map(|batch| batch.signatures().to_vec())
+            .collect();
+        VerifiedSelection::verify(&self.task, self.opened.round, signed, signatures)
+    }
+
+    fn reselected(&self, signed: SignedText) -> Result<VerifiedSelection, SumError> {
+        let selection: Selection = serde_json::from_str(&signed.payload)
+            .map_err(|e| SumError::Malformed(e.to_string()))?;
+        self.verified_selection(signed, selection.batches.into_keys())
+    }
+
+    fn begin(&mut self, now: Millis, step: Step) {
+        self.since = Some(now);
+        self.step = step;
+    }
+
+    fn select(
+        &mut self,
+        now: Millis,
+        key: &NodeKey,
+        without: &BTreeSet<NodeId>,
+        out: &mut impl FnMut(Output),
+    ) -> End {
+        self.attempt += 1;
+        let selection = Selection {
+            task: self.opened.task,
+            round: self.opened.round,
+            attempt: self.attempt,
+            batches: self
+                .batches(without)
+                .map(|(index, batch)| (index, batch.digest()))
+                .collect(),
+        };
+        let verified = selection
+            .sign(key)
+            .and_then(|signed| self.verified_selection(signed, selection.batches.into_keys()));
+        match verified {
+            Ok(selection) => {
+                out(Output::StoreSelection(selection.signed().clone()));
+                let sums = BTreeMap::new();
+                self.begin(now, Step::Encrypting { selection, sums });
+                End::Open
+            }
+            Err(error) => End::Void(error.to_string()),
+        }
+    }
+
+    /// All sums are here: say which are opened, and ask the holders.
+    fn seal(
+        &mut self,
+        now: Millis,
+        key: &NodeKey,
+        out: &mut impl FnMut(Output),
+    ) -> Result<(), OpenError> {
+        let Step::Encrypting { selection, sums } =
+            std::mem::replace(&mut self.step, Step::Closing)
+        else {
+            return Ok(());
+        };
+        let sums = EncryptedSums::new(&selection, sums)?;
+        let opening = sums.sign(&selection, key)?;
+        // Before a holder is asked: each answers one opening of a round only.
+        out(Output::StoreOpening(opening.clone()));
+        self.begin(
+            now,
+            Step::Decrypting {
+                selection,
+                sums,
+                opening,
+                answers: BTreeMap::new(),
+                refused: BTreeMap::new(),
+            },
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Encrypting a node's sum over all selected batches, with shares of the key for every full node of the task.
+
+use std::collections::BTreeMap;
+
+use defim_he::{EncryptError, Round, SecretKey, SharingError, Threshold};
+use defim_protocol::{
+    CommitteeIndex, Digest, NodeId, VerifiedManifest,
+    seal::{KeyShareData, SealError, seal_key_share},
+    sum::{EncryptedSum, SumError, VerifiedSelection},
+    vdaf::VdafError,
+    wire::{SealedBytes, Submission},
+};
+use prio::codec::Encode as _;
+use rand::CryptoRng;
+
+use crate::Secrets;
+
+/// Why nothing is encrypted.
+#[derive(Debug, thiserror::Error)]
+pub enum EncryptSumError {
+    /// The batch of a selected committee is not the one that this node signed.
+    #[error("this node has signed another batch of committee {0}, or none")]
+    OtherBatch(CommitteeIndex),
+    /// No selected committee has this node.
+    #[error("this node sits on none of the selected committees")]
+    NotSelected,
+    /// A stored sum does not decode.
+    #[error("the stored sum cannot be used: {0}")]
+    Damaged(#[from] VdafError),
+    /// The vector cannot be encrypted.
+    #[error("the sum cannot be encrypted: {0}")]
+    Encrypt(#[from] EncryptError),
+    /// There are too few or too many full nodes.
+    #[error("the key cannot be shared: {0}")]
+    Sharing(#[from] SharingError),
+    /// A full node's sealing key cannot be used.
+    #[error("a share of the key cannot be sealed: {0}")]
+    Seal(#[from] SealError),
+    /// The statement cannot be written.
+    #[error(transparent)]
+    Statement(#[from] SumError),
+}
+
+/// This node's share of the sum of one committee's batch, as its store holds it.
+#[derive(Clone)]
+pub struct StoredSum {
+    /// Digest of the summary that this node signed.
+    pub batch: Digest,
+    /// The encoded aggregate share.
+    pub share: Vec<u8>,
+}
+
+impl std::fmt::Debug for StoredSum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoredSum({}, redacted)", self.batch)
+    }
+}
+
+/// The threshold with which keys of this task are shared: two thirds of its full nodes.
+///
+/// # Errors
+///
+/// [`SharingError`] for a number of full nodes that no manifest has.
+pub fn threshold(task: &VerifiedManifest) -> Result<Threshold, SharingError> {
+    // More than 32 are never in a manifest.
+    Threshold::two_thirds(u8::try_from(task.members.len()).unwrap_or(u8::MAX))
+}
+
+/// The round as the encryption names it.
+pub fn round_of(selection: &VerifiedSelection) -> Round {
+    Round {
+        task: selection.task.0,
+        number: selection.round,
+    }
+}
+
+/// Encrypt this node's sum over the selected batches under a fresh key, and seal a share of the key for each full
+/// node. Another call gives another ciphertext; the holders open at most one set of a round.
+///
+/// `sums` are this node's shares by committee; those of committees that are not selected are left alone.
+///
+/// # Errors
+///
+/// [`EncryptSumError`]; nothing leaves the node then.
+pub fn encrypt(
+    task: &VerifiedManifest,
+    selection: &VerifiedSelection,
+    secrets: &Secrets,
+    sums: &BTreeMap<CommitteeIndex, StoredSum>,
+    rng: &mut impl CryptoRng,
+) -> Result<Submission, EncryptSumError> {
+    let own = secrets.node.id();
+    let modulus = u128::from(task.vdaf.scheme.modulus());
+    let mut total = vec![0_u64; task.vdaf.dimension];
+    let mut selected = 0;
+    for (index, batch) in selection.batches() {
+        let committee = task.committee(*index);
+        if committee.is_none_or(|committee| committee.seat_of(&own).is_none()) {
+            continue;
+        }
+        let sum = sums
+            .get(index)
+            .filter(|sum| sum.batch == batch.digest())
+            .ok_or(EncryptSumError::OtherBatch(*index))?;
+        for (total, value) in total.iter_mut().zip(task.vdaf.integers(&sum.share)?) {
+            // Below the modulus, which is below 2^64.
+            *total = ((u128::from(*total) + u128::from(value)) % modulus) as u64;
+        }
+        selected += 1;
+    }
+    if selected == 0 {
+        return Err(EncryptSumError::NotSelected);
+    }
+    let key = SecretKey::random(rng);
+    let shares = key.share(threshold(task)?, rng);
+    let ciphertext = key.encrypt(round_of(selection), &total, rng)?;
+    let root = Digest(ciphertext.root().0);
+    let mut key_shares = Vec::with_capacity(shares.len());
+    for (holder, share) in task.members.iter().zip(shares) {
+        let about = about(selection, root, own, holder.node);
+        let sealed = seal_key_share(&holder.hpke, &about, &share.to_bytes(), rng)?;
+        let bytes = sealed.get_encoded();
+        let bytes = bytes.map_err(|e| SealError::Encoding(e.to_string()))?;
+        key_shares.push(SealedBytes(bytes));
+    }
+    let statement = EncryptedSum {
+        task: selection.task,
+        round: selection.round,
+        selection: selection.digest(),
+        ciphertext: root,
+        key_shares: key_shares.iter().map(|s| Digest::of(&s.0)).collect(),
+    };
+    Ok(Submission {
+        statement: statement.sign(&secrets.node)?,
+        ciphertext: ciphertext.to_bytes(),
+        key_shares,
+    })
+}
+
+/// What a sealed key share is bound to.
+pub(crate) fn about(
+    selection: &VerifiedSelection,
+    ciphertext: Digest,
+    dealer: NodeId,
+    holder: NodeId,
+) -> KeyShareData {
+    KeyShareData {
+        task: selection.task,
+        round: selection.round,
+        selection: selection.digest(),
+        ciphertext,
+        dealer,
+        holder,
+    }
+}

@@ -1,0 +1,203 @@
+//! Committees: which two full nodes check a report together.
+//!
+//! Every ordered pair of a task's full nodes is a committee. Which one checks a report follows from the round
+//! and the report's id: nobody needs to be told, and every node checks it.
+
+use std::ops::Deref;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Digest, Member, NodeId, ReportId, TaskId, VerifiedManifest, VerifiedRound, seal::Seat,
+};
+
+/// A committee's number in its task, from 0.
+pub type CommitteeIndex = u32;
+
+/// A task as one of its committees serves it.
+#[derive(Debug, Clone)]
+pub struct Committee {
+    task: VerifiedManifest,
+    index: CommitteeIndex,
+    leader: usize,
+    helper: usize,
+}
+
+impl Committee {
+    /// Its number.
+    pub fn index(&self) -> CommitteeIndex {
+        self.index
+    }
+
+    /// The member that takes uploads and drives preparation.
+    pub fn leader(&self) -> &Member {
+        self.seat(self.leader)
+    }
+
+    /// The member that answers the leader.
+    pub fn helper(&self) -> &Member {
+        self.seat(self.helper)
+    }
+
+    fn seat(&self, at: usize) -> &Member {
+        // Safe: `VerifiedManifest::committee` has counted the members.
+        #[expect(clippy::indexing_slicing)]
+        &self.task.members[at]
+    }
+
+    /// Leader, then helper.
+    pub fn members(&self) -> [&Member; 2] {
+        [self.leader(), self.helper()]
+    }
+
+    /// The seat that a node has here.
+    pub fn seat_of(&self, node: &NodeId) -> Option<Seat> {
+        if self.leader().node == *node {
+            Some(Seat::Leader)
+        } else if self.helper().node == *node {
+            Some(Seat::Helper)
+        } else {
+            None
+        }
+    }
+}
+
+impl Deref for Committee {
+    type Target = VerifiedManifest;
+
+    fn deref(&self) -> &VerifiedManifest {
+        &self.task
+    }
+}
+
+impl VerifiedManifest {
+    /// How many committees the task has: all ordered pairs of its full nodes.
+    pub fn committee_count(&self) -> CommitteeIndex {
+        // At most 32 members.
+        let members = self.members.len() as CommitteeIndex;
+        members * (members - 1)
+    }
+
+    /// A committee by its number.
+    pub fn committee(&self, index: CommitteeIndex) -> Option<Committee> {
+        let members = self.members.len();
+        let at = usize::try_from(index).ok()?;
+        if index >= self.committee_count() {
+            return None;
+        }
+        // By distance from leader to helper: the first committees have every member once in each seat.
+        let (leader, distance) = (at % members, at / members + 1);
+        Some(Committee {
+            task: self.clone(),
+            index,
+            leader,
+            helper: (leader + distance) % members,
+        })
+    }
+
+    /// All committees, in their order.
+    pub fn committees(&self) -> impl Iterator<Item = Committee> {
+        (0..self.committee_count()).filter_map(|index| self.committee(index))
+    }
+
+    /// The committee that checks this report: uniform over all, and settled once round and id are.
+    ///
+    /// # Panics
+    ///
+    /// Never: a manifest has at least two members.
+    pub fn committee_of(&self, round: &VerifiedRound, report: &ReportId) -> Committee {
+        let index = assigned(
+            &self.task(),
+            &round.randomness(),
+            report,
+            self.committee_count(),
+        );
+        self.committee(index).unwrap_or(Committee {
+            task: self.clone(),
+            index: 0,
+            leader: 0,
+            helper: 1,
+        })
+    }
+}
+
+/// `SHA-256(label, task, randomness, report id)` as a number, modulo the number of committees.
+fn assigned(
+    task: &TaskId,
+    randomness: &Digest,
+    report: &ReportId,
+    committees: CommitteeIndex,
+) -> CommitteeIndex {
+    let mut hash = Sha256::new_with_prefix(b"defim v1 committee\0");
+    hash.update(task.0);
+    hash.update(randomness.0);
+    hash.update(report.0);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut number = [0; 8];
+    number.copy_from_slice(digest.first_chunk::<8>().unwrap_or(&[0; 8]));
+    // At most 992 committees: the modulo's bias is below 2^-54.
+    (u64::from_be_bytes(number) % u64::from(committees.max(1))) as CommitteeIndex
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::{NodeKey, RoundOpened, manifest::tests::manifest_of};
+
+    #[test]
+    fn every_ordered_pair_is_a_committee_once() {
+        let key = NodeKey::from_seed([9; 32]);
+        for members in 2..=7 {
+            let task =
+                VerifiedManifest::verify(manifest_of(&key, members).sign(&key).unwrap(), None)
+                    .unwrap();
+            let pairs: BTreeSet<_> = task
+                .committees()
+                .map(|c| (c.leader().node, c.helper().node))
+                .collect();
+            let n = usize::from(members);
+            assert_eq!(pairs.len(), n * (n - 1));
+            assert!(pairs.iter().all(|(leader, helper)| leader != helper));
+            assert!(task.committee(task.committee_count()).is_none());
+            // Each member leads and helps the same number of times among the first n.
+            let leaders: BTreeSet<_> = task.committees().take(n).map(|c| c.leader).collect();
+            assert_eq!(leaders.len(), n);
+        }
+    }
+
+    #[test]
+    fn reports_spread_over_all_committees_and_differently_each_round() {
+        let key = NodeKey::from_seed([9; 32]);
+        let task =
+            VerifiedManifest::verify(manifest_of(&key, 3).sign(&key).unwrap(), None).unwrap();
+        let round = |round| {
+            let opened = RoundOpened {
+                task: task.task(),
+                round,
+                base_model: Digest([0; 32]),
+                opened_ms: 1,
+                deadline_ms: 2,
+            };
+            VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap()
+        };
+        let (first, second) = (round(1), round(2));
+        let mut counts = BTreeMap::<_, u32>::new();
+        let mut moved = 0;
+        for n in 0_u128..6000 {
+            let id = ReportId(n.to_be_bytes());
+            let one = task.committee_of(&first, &id).index();
+            assert_eq!(one, task.committee_of(&first, &id).index());
+            *counts.entry(one).or_default() += 1;
+            moved += u32::from(one != task.committee_of(&second, &id).index());
+        }
+        assert_eq!(counts.len(), 6);
+        // Five standard deviations around 1000 and 5000.
+        assert!(
+            counts.values().all(|n| (850..=1150).contains(n)),
+            "{counts:?}"
+        );
+        assert!((4850..=5150).contains(&moved), "{moved}");
+    }
+}
