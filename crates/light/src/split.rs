@@ -1,18 +1,18 @@
 //! Splitting an update into shares with a proof, and sealing each share for its member.
 
 use defim_protocol::{
-    ReportId, RoundNumber, TaskId, VerifiedManifest,
+    Committee, ReportId, RoundNumber, TaskId,
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
 };
 use prio::{codec::Encode as _, vdaf::Client as _};
 use rand::{CryptoRng, RngCore};
 
-use crate::{JoinedTask, LightError};
+use crate::{JoinedTask, LightError, OpenRound};
 
 /// An update as shares, one for each member, proof included. Each share alone is random.
 pub struct Split {
-    manifest: VerifiedManifest,
+    committee: Committee,
     round: RoundNumber,
     metadata: Metadata,
     public_share: Vec<u8>,
@@ -40,6 +40,8 @@ pub struct SealedReport {
     pub round: RoundNumber,
     /// Its id.
     pub id: ReportId,
+    /// The committee that checks it; its leader takes the report.
+    pub committee: Committee,
     /// The report, encoded as in DAP-09.
     pub bytes: Vec<u8>,
 }
@@ -47,7 +49,7 @@ pub struct SealedReport {
 impl Split {
     pub(crate) fn new(
         task: &JoinedTask,
-        round: RoundNumber,
+        round: &OpenRound,
         values: &[i32],
         id: ReportId,
         time_s: u64,
@@ -66,8 +68,8 @@ impl Split {
             )));
         };
         Ok(Self {
-            manifest: task.manifest().clone(),
-            round,
+            committee: task.committee_of(round, &id),
+            round: round.round,
             metadata: Metadata { id, time_s },
             public_share: public.get_encoded().map_err(|e| failed(&e))?,
             leader: leader.get_encoded().map_err(|e| failed(&e))?,
@@ -86,7 +88,7 @@ impl Split {
     ///
     /// [`LightError::Seal`] if a member's key cannot be used.
     pub fn seal<R: RngCore + CryptoRng>(self, rng: &mut R) -> Result<SealedReport, LightError> {
-        let task = self.manifest.task();
+        let task = self.committee.task();
         let mut sealed = |member: &defim_protocol::Member, seat, payload: Vec<u8>| {
             let plain = PlaintextShare {
                 extensions: vec![Extension::round(self.round)],
@@ -102,8 +104,8 @@ impl Split {
                 rng,
             )
         };
-        let leader = sealed(self.manifest.leader(), Seat::Leader, self.leader)?;
-        let helper = sealed(self.manifest.helper(), Seat::Helper, self.helper)?;
+        let leader = sealed(self.committee.leader(), Seat::Leader, self.leader)?;
+        let helper = sealed(self.committee.helper(), Seat::Helper, self.helper)?;
         let report = Report {
             metadata: self.metadata,
             public_share: self.public_share,
@@ -117,6 +119,7 @@ impl Split {
             task,
             round: self.round,
             id: self.metadata.id,
+            committee: self.committee,
             bytes,
         })
     }

@@ -12,7 +12,7 @@ use crate::{JoinedTask, LightError, OpenRound, Split};
 #[derive(Debug)]
 pub struct Training {
     task: JoinedTask,
-    round: RoundNumber,
+    round: OpenRound,
     model: Model,
 }
 
@@ -47,7 +47,7 @@ impl Training {
         let model = Model::from_safetensors(model, task.spec())?;
         Ok(Self {
             task: task.clone(),
-            round: round.round,
+            round: round.clone(),
             model,
         })
     }
@@ -59,7 +59,7 @@ impl Training {
 
     /// The round.
     pub fn round(&self) -> RoundNumber {
-        self.round
+        self.round.round
     }
 
     /// Read a person's rows, at least [`defim_learn::MIN_CONTRIBUTION_ROWS`].
@@ -128,7 +128,7 @@ impl Training {
         id: ReportId,
         time_s: u64,
     ) -> Result<Split, LightError> {
-        Split::new(&self.task, self.round, update.values(), id, time_s)
+        Split::new(&self.task, &self.round, update.values(), id, time_s)
     }
 
     /// How good the round's model is on these rows.

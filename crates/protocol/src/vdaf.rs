@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn shares_added_as_integers_give_the_sum() {
-        use prio::{codec::Encode as _, field::FieldElement as _};
+        use prio::{codec::Encode as _, field::FieldElementWithInteger as _};
         assert_eq!(Scheme::Pine64.modulus(), Field64::modulus());
         assert_eq!(
             Scheme::Pine32Hmac.modulus(),

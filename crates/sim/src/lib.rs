@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //!
-//! - Nothing is skipped: every report is sealed, opened, checked by both members and added as shares.
+//! - Nothing is skipped: every report is sealed, opened and checked by both members of its committee, its shares
+//!   are added, the sums encrypted, and their total opened.
 //! - The learning of a run depends on the seed alone.
 //!
 //! # Example
@@ -20,7 +21,7 @@
 //! let task = builtin("diabetes", None).ok_or("no such task")?;
 //! let csv = defim_learn::builtin_csv("diabetes").ok_or("no rows")?;
 //! let rows = task.spec.schema.read_csv(csv, &defim_learn::DataLimits::default())?;
-//! let setup = Setup { spec: task.spec, rows, light: 4, rounds: 1, seed: 1, scheme: Default::default() };
+//! let setup = Setup { spec: task.spec, rows, light: 4, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, vanishing: 0 };
 //! let summary = run(&setup, &|| std::time::Duration::ZERO, &mut |_| {})?;
 //! assert_eq!(summary.reports, 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -43,7 +44,7 @@ mod run;
 mod steps;
 
 pub use error::SimError;
-pub use mesh::{Mesh, RoundResult};
+pub use mesh::{Mesh, MeshSetup, RoundResult};
 pub use plain::run_plain;
 pub use run::{Setup, contribute, run};
 pub use steps::{Clock, RoundReport, Steps, Summary};

@@ -1,62 +1,55 @@
-//! A full node's store in memory, with the rules of the one on disk.
+//! A full node: its machines, and a store in memory with the rules of the one on disk.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use defim_full::{
-    AggregateBuilder, ReleaseError,
+    AggregateBuilder, ReleaseError, Secrets, accept_upload,
     helper::{self, Agreement, Prepared, Proposed},
-    leader::{Counts, Proposal},
+    holder,
+    leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
+    sum::{StoredSum, encrypt},
 };
 use defim_protocol::{
-    Digest, Reason, ReportId, SignedText, VerifiedManifest, VerifiedRound,
+    Committee, CommitteeIndex, Digest, Millis, Reason, ReportId, RoundNumber, SignedText,
+    VerifiedManifest, VerifiedRound,
     batch::AgreedBatch,
-    wire::{PrepareAnswer, PrepareInit, PrepareRequest, Response, Submission},
+    sum::VerifiedSelection,
+    wire::{
+        ClosedBatch, PrepareAnswer, PrepareInit, PrepareRequest, Progress, Request, Response,
+        SelectedBatches,
+    },
 };
 
-/// One member's store.
+use crate::SimError;
+
+/// What a node holds of one committee's open round.
 #[derive(Debug, Default)]
-pub struct Shelf {
-    /// Digest of every report ever taken.
-    pub seen: BTreeMap<ReportId, Digest>,
+struct Shelf {
     /// Stored, not yet prepared.
-    pub pending: BTreeMap<ReportId, Vec<u8>>,
+    pending: BTreeMap<ReportId, Vec<u8>>,
     /// Shares that both members verified.
-    pub verified: BTreeMap<ReportId, Vec<u8>>,
+    verified: BTreeMap<ReportId, Vec<u8>>,
     /// Refused, by reason.
-    pub rejected: BTreeMap<u16, u64>,
+    rejected: BTreeMap<u16, u64>,
     /// What the leader has proposed.
-    pub proposal: Option<Proposal>,
+    proposal: Option<Proposal>,
     /// The helper's answers, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
-    verify_key: Option<[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES]>,
+    /// How the round ended: both signatures, or none.
+    closed: Option<Vec<SignedText>>,
+    /// This node's share of the sum of the batch.
+    sum: Option<StoredSum>,
 }
 
 impl Shelf {
-    /// What the machine needs to know.
-    pub fn counts(&self) -> Counts {
-        Counts {
-            pending: self.pending.len() as u64,
-            verified: self.verified.len() as u64,
-            rejected: self.rejected.clone(),
-        }
-    }
-
-    /// A new round: nothing of the last one stays but the replay cache.
-    pub fn next_round(&mut self) {
-        self.pending.clear();
-        self.verified.clear();
-        self.rejected.clear();
-        self.proposal = None;
-        self.answers.clear();
-    }
-
-    /// Count a refusal.
-    pub fn reject(&mut self, reason: Reason) {
+    fn reject(&mut self, reason: Reason) {
         *self.rejected.entry(reason.code()).or_default() += 1;
     }
 
-    /// Refuse verified reports that the other member does not have.
-    pub fn disown(&mut self, ids: &[ReportId]) {
+    fn disown(&mut self, ids: &[ReportId]) {
         for id in ids {
             if self.verified.remove(id).is_some() {
                 self.reject(Reason::MemberDisagrees);
@@ -64,13 +57,24 @@ impl Shelf {
         }
     }
 
-    /// Add the shares of an agreed batch and let the sum go.
-    pub fn release(
-        &self,
+    fn state(&self) -> leader::Input {
+        leader::Input::State {
+            counts: Counts {
+                pending: self.pending.len() as u64,
+                verified: self.verified.len() as u64,
+                rejected: self.rejected.clone(),
+            },
+            proposal: self.proposal.clone(),
+        }
+    }
+
+    /// Add the shares of an agreed batch and keep the sum.
+    fn release(
+        &mut self,
         task: &VerifiedManifest,
         batch: AgreedBatch,
         ids: &[ReportId],
-    ) -> Result<Submission, ReleaseError> {
+    ) -> Result<(), ReleaseError> {
         let mut builder = AggregateBuilder::new(task)?;
         for id in ids {
             builder.add(
@@ -78,87 +82,347 @@ impl Shelf {
                 self.verified.get(id).map(Vec::as_slice).unwrap_or_default(),
             )?;
         }
-        builder.release(batch)?.into_submission()
+        let released = builder.release(batch)?;
+        self.sum = Some(StoredSum {
+            batch: released.batch().digest(),
+            share: released.to_bytes()?,
+        });
+        self.closed = Some(released.batch().signatures().to_vec());
+        Ok(())
     }
 }
 
-/// The helper's answers.
-pub struct Helper<'a> {
-    pub task: &'a VerifiedManifest,
-    pub round: &'a VerifiedRound,
-    pub secrets: &'a defim_full::Secrets,
-    pub shelf: &'a mut Shelf,
+/// A full node.
+pub struct Node {
+    /// Its keys.
+    pub secrets: Arc<Secrets>,
+    /// Whether it answers.
+    pub up: bool,
+    task: VerifiedManifest,
+    /// Digest of every report ever taken.
+    seen: BTreeMap<ReportId, Digest>,
+    verify_keys: BTreeMap<CommitteeIndex, [u8; defim_protocol::vdaf::VERIFY_KEY_BYTES]>,
+    shelves: BTreeMap<CommitteeIndex, Shelf>,
+    machines: BTreeMap<CommitteeIndex, Leader>,
+    closing: bool,
+    /// What it has opened, by round.
+    answered: BTreeMap<RoundNumber, Vec<u8>>,
 }
 
-impl Helper<'_> {
-    pub fn prepare(&mut self, request: &PrepareRequest) -> Response {
-        if request.round != self.round.round {
+/// What a leader's machine wants of others.
+pub enum Errand {
+    /// Ask the helper; its answer goes back into the machine.
+    Ask(Committee, Request),
+    /// Tell the coordinator.
+    Tell(Progress),
+}
+
+impl Node {
+    pub fn new(task: VerifiedManifest, secrets: Arc<Secrets>) -> Self {
+        Self {
+            secrets,
+            up: true,
+            task,
+            seen: BTreeMap::new(),
+            verify_keys: BTreeMap::new(),
+            shelves: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            closing: false,
+            answered: BTreeMap::new(),
+        }
+    }
+
+    /// A new round: nothing of the last one stays but the replay cache and what was opened.
+    pub fn open(&mut self, round: &VerifiedRound) -> Result<(), SimError> {
+        self.shelves.clear();
+        self.machines.clear();
+        self.closing = false;
+        for committee in self.task.committees() {
+            if committee.leader().node == self.secrets.node.id() {
+                let (index, secrets) = (committee.index(), self.secrets.clone());
+                let machine = Leader::new(committee, round.clone(), secrets)?;
+                self.machines.insert(index, machine);
+            }
+        }
+        Ok(())
+    }
+
+    /// Take an upload, as over any path.
+    pub fn upload(
+        &mut self,
+        round: &VerifiedRound,
+        now: Millis,
+        bytes: Vec<u8>,
+    ) -> Result<(), Reason> {
+        let report = accept_upload(&self.task, round, &self.secrets, now, bytes)?;
+        if let Some(first) = self.seen.get(&report.id) {
+            return match *first == report.digest {
+                true => Ok(()),
+                false => Err(Reason::Replayed),
+            };
+        }
+        self.seen.insert(report.id, report.digest);
+        let shelf = self.shelves.entry(report.committee).or_default();
+        shelf.pending.insert(report.id, report.bytes);
+        Ok(())
+    }
+
+    /// Whether reports wait to be prepared.
+    pub fn busy(&self) -> bool {
+        self.shelves.values().any(|shelf| !shelf.pending.is_empty())
+    }
+
+    /// The committees that this node still leads.
+    pub fn leading(&self) -> Vec<CommitteeIndex> {
+        self.machines.keys().copied().collect()
+    }
+
+    /// Begin to run a machine: its inputs.
+    pub fn begin(&mut self, index: CommitteeIndex) -> VecDeque<leader::Input> {
+        let shelf = self.shelves.entry(index).or_default();
+        let mut inputs = VecDeque::from([shelf.state(), leader::Input::Tick]);
+        if self.closing {
+            inputs.push_front(leader::Input::Close);
+        }
+        inputs
+    }
+
+    /// Feed a machine.
+    pub fn handle(&mut self, index: CommitteeIndex, now: Millis, input: leader::Input) {
+        if let Some(machine) = self.machines.get_mut(&index) {
+            machine.handle(now, input);
+        }
+    }
+
+    /// The machine's next output.
+    pub fn poll(&mut self, index: CommitteeIndex) -> Option<leader::Output> {
+        self.machines.get_mut(&index)?.poll()
+    }
+
+    /// Forget a machine that is done.
+    pub fn end(&mut self, index: CommitteeIndex) {
+        if self.machines.get(&index).is_some_and(Leader::is_done) {
+            self.machines.remove(&index);
+        }
+    }
+
+    /// Carry out what a machine says: its next input, or what others must do for it.
+    pub fn perform(
+        &mut self,
+        index: CommitteeIndex,
+        round: RoundNumber,
+        now: Millis,
+        output: leader::Output,
+    ) -> Result<(Option<leader::Input>, Option<Errand>), SimError> {
+        use leader::{Input as I, Output as O};
+        let shelf = self.shelves.entry(index).or_default();
+        let next = match output {
+            O::LoadState => Some(shelf.state()),
+            O::LoadPending { reports, bytes } => {
+                debug_assert!(reports <= PREPARE_REPORTS && bytes <= PREPARE_BYTES);
+                let some = shelf.pending.iter().take(reports);
+                Some(I::Pending(
+                    some.map(|(id, bytes)| (*id, bytes.clone())).collect(),
+                ))
+            }
+            O::Ask(request) => {
+                let errand = self.task.committee(index).map(|c| Errand::Ask(c, request));
+                return Ok((None, errand));
+            }
+            O::Record(outcomes) => {
+                for (id, outcome) in outcomes {
+                    shelf.pending.remove(&id);
+                    match outcome {
+                        leader::Outcome::Verified(share) => {
+                            shelf.verified.insert(id, share);
+                        }
+                        leader::Outcome::Rejected(reason) => shelf.reject(reason),
+                    }
+                }
+                Some(shelf.state())
+            }
+            O::Disown(ids) => {
+                shelf.disown(&ids);
+                Some(shelf.state())
+            }
+            O::LoadVerified => Some(I::Verified(shelf.verified.keys().copied().collect())),
+            O::Propose(proposal) => {
+                shelf.proposal = Some(proposal);
+                None
+            }
+            O::Release { batch, ids } => {
+                shelf.release(&self.task, batch, &ids)?;
+                Some(I::Released)
+            }
+            O::Without(_) => {
+                shelf.closed = Some(Vec::new());
+                None
+            }
+            O::Phase(phase, counts) => {
+                let progress = Progress {
+                    task: self.task.task(),
+                    round,
+                    committee: index,
+                    phase,
+                    pending: counts.pending,
+                    verified: counts.verified,
+                    rejected: counts.rejected.into_iter().collect(),
+                    at_ms: now,
+                };
+                return Ok((None, Some(Errand::Tell(progress))));
+            }
+        };
+        Ok((next, None))
+    }
+
+    /// Answer another server.
+    pub fn answer(
+        &mut self,
+        round: &VerifiedRound,
+        request: Request,
+    ) -> Result<Response, SimError> {
+        Ok(match request {
+            Request::Prepare(request) => self.prepare(round, &request),
+            Request::Close {
+                summary,
+                ids,
+                refused,
+            } => self.close(round, summary, &ids, &refused)?,
+            Request::CloseRound { .. } => {
+                self.closing = true;
+                let own = self.secrets.node.id();
+                let led = self.task.committees().filter(|c| c.leader().node == own);
+                let closed: Option<Vec<_>> = led
+                    .map(|committee| {
+                        let shelf = self.shelves.get(&committee.index())?;
+                        Some(ClosedBatch {
+                            committee: committee.index(),
+                            signatures: shelf.closed.clone()?,
+                        })
+                    })
+                    .collect();
+                match closed {
+                    Some(closed) => Response::Closed(closed),
+                    None => Response::Later("a committee is still closing".into()),
+                }
+            }
+            Request::Encrypt(selected) => self.encrypt(round, selected),
+            Request::OpenSum(question) => {
+                let before = self.answered.get(&round.round).map(Vec::as_slice);
+                let answer =
+                    holder::answer(&self.task, round.round, &self.secrets, before, &question);
+                match answer {
+                    Ok(answer) => {
+                        self.answered.insert(round.round, answer.record);
+                        Response::SumShare(answer.share)
+                    }
+                    Err(error) => Response::Refused(error.to_string()),
+                }
+            }
+            _ => Response::Refused("a full node does not answer that".into()),
+        })
+    }
+
+    fn encrypt(&self, round: &VerifiedRound, selected: SelectedBatches) -> Response {
+        let SelectedBatches {
+            selection,
+            signatures,
+            ..
+        } = selected;
+        let selection =
+            VerifiedSelection::verify(&self.task, round.round, selection, signatures);
+        let sums = self.shelves.iter();
+        let sums = sums
+            .filter_map(|(index, shelf)| Some((*index, shelf.sum.clone()?)))
+            .collect();
+        let encrypted = selection.map_err(|e| e.to_string()).and_then(|selection| {
+            let mut random = rand::rng();
+            encrypt(&self.task, &selection, &self.secrets, &sums, &mut random)
+                .map_err(|e| e.to_string())
+        });
+        match encrypted {
+            Ok(submission) => Response::Encrypted(submission),
+            Err(why) => Response::Refused(why),
+        }
+    }
+
+    fn prepare(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+        if request.round != round.round {
             return Response::Later(format!("round {} is not open here", request.round));
         }
-        if *self.shelf.verify_key.get_or_insert(request.verify_key) != request.verify_key {
-            return Response::Refused("the task's verification key was changed".into());
+        let pinned = self.verify_keys.entry(request.committee);
+        if *pinned.or_insert(request.verify_key) != request.verify_key {
+            return Response::Refused("the committee's verification key was changed".into());
         }
+        let Some(committee) = self.task.committee(request.committee) else {
+            return Response::Refused("there is no such committee".into());
+        };
+        let answers = request.reports.iter();
         Response::Prepared(
-            request
-                .reports
-                .iter()
-                .map(|init| self.answer(request, init))
+            answers
+                .map(|init| self.prepare_one(round, &committee, request, init))
                 .collect(),
         )
     }
 
-    fn answer(&mut self, request: &PrepareRequest, init: &PrepareInit) -> PrepareAnswer {
+    fn prepare_one(
+        &mut self,
+        round: &VerifiedRound,
+        committee: &Committee,
+        request: &PrepareRequest,
+        init: &PrepareInit,
+    ) -> PrepareAnswer {
         let digest = Digest::of(&[init.public_share.as_slice(), &init.sealed].concat());
-        match self.shelf.seen.get(&init.id) {
+        let shelf = self.shelves.entry(committee.index()).or_default();
+        match self.seen.get(&init.id) {
             Some(first) if *first != digest => return PrepareAnswer::Rejected(Reason::Replayed),
             Some(_) => {
-                return self
-                    .shelf
-                    .answers
-                    .get(&init.id)
-                    .cloned()
-                    .unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
+                let before = shelf.answers.get(&init.id).cloned();
+                return before.unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
             }
             None => {}
         }
-        self.shelf.seen.insert(init.id, digest);
-        let Prepared { answer, share } = helper::prepare(
-            self.task,
-            self.round,
-            self.secrets,
-            &request.verify_key,
-            init,
-        );
+        self.seen.insert(init.id, digest);
+        let Prepared { answer, share } =
+            helper::prepare(committee, round, &self.secrets, &request.verify_key, init);
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
-            self.shelf.verified.insert(init.id, bytes);
+            shelf.verified.insert(init.id, bytes);
         }
-        self.shelf.answers.insert(init.id, answer.clone());
+        shelf.answers.insert(init.id, answer.clone());
         answer
     }
 
-    /// Sign the batch and release this member's sum.
-    pub fn close(
+    /// Sign the batch and keep this member's sum.
+    fn close(
         &mut self,
+        round: &VerifiedRound,
         summary: SignedText,
         ids: &[ReportId],
         refused: &[ReportId],
-    ) -> Result<(Response, Option<Submission>), ReleaseError> {
-        let verified: Vec<_> = self.shelf.verified.keys().copied().collect();
+    ) -> Result<Response, SimError> {
+        let index = defim_protocol::batch::BatchSummary::read(&summary.payload).map(|s| s.committee);
+        let Some(committee) = index.ok().and_then(|index| self.task.committee(index)) else {
+            return Ok(Response::Refused("there is no such committee".into()));
+        };
+        let shelf = self.shelves.entry(committee.index()).or_default();
+        let verified: Vec<_> = shelf.verified.keys().copied().collect();
         let proposed = Proposed {
             summary,
             ids,
             refused,
         };
-        match helper::agree(self.task, self.round, self.secrets, proposed, &verified) {
-            Ok(Agreement::Agreed(batch, signature)) => {
-                self.shelf.disown(refused);
-                let submission = self.shelf.release(self.task, *batch, ids)?;
-                Ok((Response::Agreed(signature), Some(submission)))
-            }
-            Ok(Agreement::Differs { missing, unknown }) => {
-                Ok((Response::Differs { missing, unknown }, None))
-            }
-            Err(error) => Ok((Response::Refused(error.to_string()), None)),
-        }
+        Ok(
+            match helper::agree(&committee, round, &self.secrets, proposed, &verified) {
+                Ok(Agreement::Agreed(batch, signature)) => {
+                    shelf.disown(refused);
+                    shelf.release(&self.task, *batch, ids)?;
+                    Response::Agreed(signature)
+                }
+                Ok(Agreement::Differs { missing, unknown }) => {
+                    Response::Differs { missing, unknown }
+                }
+                Err(error) => Response::Refused(error.to_string()),
+            },
+        )
     }
 }

@@ -1,24 +1,23 @@
-//! The servers of a mesh: coordinator, leader and helper, joined by function calls.
+//! The servers of a mesh: coordinator and full nodes, joined by function calls.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use defim_aggregation::coordinator::{self, Completed, Coordinator, Restored};
-use defim_full::{
-    Secrets, accept_upload,
-    leader::{self, Leader, PREPARE_BYTES, PREPARE_REPORTS},
-};
+use defim_full::{Secrets, leader};
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    Manifest, Member, Millis, NodeId, NodeKey, Reason, Schedule, SignedText, VerifiedManifest,
-    VerifiedRound,
+    Committee, Manifest, Member, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, Schedule,
+    SignedText, VerifiedManifest, VerifiedRound,
+    report::Report,
     vdaf::{Scheme, VdafSpec},
-    wire::{Progress, Request, Response, Submission},
+    wire::{Request, Response},
 };
+use prio::codec::Decode as _;
 use serde_json::value::RawValue;
 
 use crate::{
     Clock, SimError, Steps,
-    member::{Helper, Shelf},
+    member::{Errand, Node},
     steps::timed,
 };
 
@@ -34,26 +33,28 @@ pub enum RoundResult {
     Voided(String),
 }
 
-/// Two full nodes and an aggregation node.
+/// Full nodes and an aggregation node.
 pub struct Mesh {
     manifest: VerifiedManifest,
     coordinator: Coordinator,
-    leader: Arc<Secrets>,
-    helper: Secrets,
-    leader_shelf: Shelf,
-    helper_shelf: Shelf,
-    machine: Option<Leader>,
-    helper_up: bool,
+    nodes: Vec<Node>,
+    vanishing: usize,
     now: Millis,
     result: Option<RoundResult>,
 }
 
-fn member(secrets: &Secrets, name: &str) -> Member {
-    Member {
-        node: secrets.node.id(),
-        name: name.to_owned(),
-        hpke: secrets.sealing.config(),
-    }
+/// What a mesh is set up for.
+pub struct MeshSetup<'a> {
+    /// What is learnt.
+    pub spec: &'a LearningSpec,
+    /// Rows to evaluate on.
+    pub holdout: Option<Features>,
+    /// When rounds close.
+    pub schedule: Schedule,
+    /// What updates are shared and proven with.
+    pub scheme: Scheme,
+    /// Full nodes, from 2 to 32.
+    pub full: u8,
 }
 
 impl Mesh {
@@ -62,25 +63,35 @@ impl Mesh {
     /// # Errors
     ///
     /// [`SimError::Setup`] if the task is refused.
-    pub fn new(
-        spec: &LearningSpec,
-        holdout: Option<Features>,
-        schedule: Schedule,
-        scheme: Scheme,
-    ) -> Result<Self, SimError> {
-        let setup = |e: &dyn std::fmt::Display| SimError::Setup(e.to_string());
+    pub fn new(setup: MeshSetup<'_>) -> Result<Self, SimError> {
+        let failed = |e: &dyn std::fmt::Display| SimError::Setup(e.to_string());
+        let MeshSetup {
+            spec,
+            holdout,
+            schedule,
+            scheme,
+            full,
+        } = setup;
         let key = Arc::new(NodeKey::from_seed([1; 32]));
-        let leader = Arc::new(Secrets::from_seed([2; 32]));
-        let helper = Secrets::from_seed([3; 32]);
+        let secrets: Vec<_> = (0..full)
+            .map(|n| Arc::new(Secrets::from_seed([n.wrapping_add(2); 32])))
+            .collect();
         let learning = serde_json::to_string(spec)
             .and_then(RawValue::from_string)
-            .map_err(|e| setup(&e))?;
+            .map_err(|e| failed(&e))?;
         let manifest = Manifest {
             name: "simulated".into(),
             title: "A simulated task".into(),
             summary: String::new(),
             aggregation: key.id(),
-            members: vec![member(&leader, "full-1"), member(&helper, "full-2")],
+            members: (1..)
+                .zip(&secrets)
+                .map(|(n, secrets)| Member {
+                    node: secrets.node.id(),
+                    name: format!("full-{n}"),
+                    hpke: secrets.sealing.config(),
+                })
+                .collect(),
             vdaf: VdafSpec {
                 scheme,
                 dimension: spec.dimension(),
@@ -90,19 +101,16 @@ impl Mesh {
             created_ms: 0,
             learning,
         };
-        let signed = manifest.sign(&key).map_err(|e| setup(&e))?;
-        let manifest = VerifiedManifest::verify(signed, None).map_err(|e| setup(&e))?;
+        let signed = manifest.sign(&key).map_err(|e| failed(&e))?;
+        let manifest = VerifiedManifest::verify(signed, None).map_err(|e| failed(&e))?;
         let coordinator = Coordinator::new(manifest.clone(), key, holdout, Restored::default())
-            .map_err(|e| setup(&e))?;
+            .map_err(|e| failed(&e))?;
+        let nodes = secrets.into_iter();
         Ok(Self {
+            nodes: nodes.map(|own| Node::new(manifest.clone(), own)).collect(),
             manifest,
             coordinator,
-            leader,
-            helper,
-            leader_shelf: Shelf::default(),
-            helper_shelf: Shelf::default(),
-            machine: None,
-            helper_up: true,
+            vanishing: 0,
             now: 1_000_000,
             result: None,
         })
@@ -118,6 +126,12 @@ impl Mesh {
         &self.coordinator
     }
 
+    /// The committee that checks a report in the open round.
+    pub fn committee_of(&self, report: &ReportId) -> Option<Committee> {
+        let round = self.coordinator.open_round()?;
+        Some(self.manifest.committee_of(round, report))
+    }
+
     /// Virtual time.
     pub fn now(&self) -> Millis {
         self.now
@@ -128,9 +142,17 @@ impl Mesh {
         self.now = self.now.saturating_add(ms);
     }
 
-    /// Cut the helper off, or bring it back.
-    pub fn set_helper_up(&mut self, up: bool) {
-        self.helper_up = up;
+    /// Cut a full node off, or bring it back; by its place in the manifest.
+    pub fn set_up(&mut self, place: usize, up: bool) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.up = up;
+        }
+    }
+
+    /// From now on, the last so many full nodes go away in each round once all sums are encrypted, and come
+    /// back for the next round.
+    pub fn vanish_after_encrypting(&mut self, nodes: usize) {
+        self.vanishing = nodes;
     }
 
     /// Open the next round.
@@ -143,35 +165,42 @@ impl Mesh {
         let round = self.coordinator.open_round().cloned().ok_or_else(|| {
             SimError::Setup("no round opens: all rounds of the task are done".into())
         })?;
-        self.leader_shelf.next_round();
-        self.helper_shelf.next_round();
         self.result = None;
-        self.machine = Some(Leader::new(
-            self.manifest.clone(),
-            round.clone(),
-            self.leader.clone(),
-        )?);
+        for node in &mut self.nodes {
+            if self.vanishing > 0 {
+                node.up = true;
+            }
+            node.open(&round)?;
+        }
         Ok(round)
     }
 
-    /// Upload a report to the leader, as over any path.
+    /// Upload a report to the leader of its committee, as over any path.
     ///
     /// # Errors
     ///
     /// The public reason; nothing is stored then.
     pub fn upload(&mut self, bytes: Vec<u8>) -> Result<(), Reason> {
         let round = self.coordinator.open_round().ok_or(Reason::RoundClosed)?;
-        let report = accept_upload(&self.manifest, round, &self.leader.sealing, self.now, bytes)?;
-        if let Some(first) = self.leader_shelf.seen.get(&report.id) {
-            return if *first == report.digest {
-                Ok(())
-            } else {
-                Err(Reason::Replayed)
-            };
-        }
-        self.leader_shelf.seen.insert(report.id, report.digest);
-        self.leader_shelf.pending.insert(report.id, report.bytes);
-        Ok(())
+        let id = Report::get_decoded(&bytes).map(|report| report.metadata.id);
+        let id = id.unwrap_or(ReportId([0; 16]));
+        let leader = self.manifest.committee_of(round, &id).leader().node;
+        self.upload_to(&leader, bytes)
+    }
+
+    /// Upload a report to this node, whether it is the right one or not.
+    ///
+    /// # Errors
+    ///
+    /// The public reason; nothing is stored then.
+    pub fn upload_to(&mut self, node: &NodeId, bytes: Vec<u8>) -> Result<(), Reason> {
+        let round = self.coordinator.open_round().ok_or(Reason::RoundClosed)?;
+        let nodes = self.nodes.iter_mut();
+        let node = nodes
+            .into_iter()
+            .find(|n| n.secrets.node.id() == *node)
+            .ok_or(Reason::UnknownTask)?;
+        node.upload(round, self.now, bytes)
     }
 
     /// Run the round to its end; time passes as it must.
@@ -186,16 +215,11 @@ impl Mesh {
     ) -> Result<RoundResult, SimError> {
         let started = self.now;
         while self.now - started < LONGEST_MS {
-            self.lead(clock, steps)?;
-            self.coordinate(coordinator::Input::Tick);
-            if let Some(result) = self.result.take() {
+            if let Some(result) = self.settle(clock, steps)? {
                 return Ok(result);
             }
-            self.wait(if self.leader_shelf.pending.is_empty() {
-                500
-            } else {
-                1
-            });
+            let busy = self.nodes.iter().any(Node::busy);
+            self.wait(if busy { 1 } else { 500 });
         }
         Err(SimError::Stuck(
             self.coordinator.open_round().map_or(0, |round| round.round),
@@ -206,174 +230,162 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// [`SimError`] if a member cannot add.
+    /// [`SimError`] if a node cannot add.
     pub fn settle(
         &mut self,
         clock: Clock<'_>,
         steps: &mut Steps,
     ) -> Result<Option<RoundResult>, SimError> {
-        self.lead(clock, steps)?;
+        for place in 0..self.nodes.len() {
+            self.lead(place, clock, steps)?;
+        }
         self.coordinate(coordinator::Input::Tick);
+        self.ask_all(clock, steps)?;
         Ok(self.result.take())
     }
 
-    fn coordinate(&mut self, input: coordinator::Input) -> Option<Response> {
+    fn coordinate(&mut self, input: coordinator::Input) {
         use coordinator::Output as O;
         self.coordinator.handle(self.now, input);
-        let mut answer = None;
         while let Some(output) = self.coordinator.poll() {
             match output {
-                O::Answer(response) => answer = Some(response),
                 O::Complete(done) => self.result = Some(RoundResult::Completed(done)),
                 O::Void { reason, .. } => self.result = Some(RoundResult::Voided(reason)),
-                O::Open { .. } | O::StoreShare(..) | O::Changed => {}
+                O::Answer(_)
+                | O::Open { .. }
+                | O::StoreClosed(_)
+                | O::StoreSelection(_)
+                | O::StoreSum(..)
+                | O::StoreOpening(_)
+                | O::Changed => {}
             }
         }
-        answer
     }
 
-    fn submit(&mut self, from: NodeId, submission: Submission) {
-        self.coordinate(coordinator::Input::Submitted(from, submission));
-    }
-
-    fn lead(&mut self, clock: Clock<'_>, steps: &mut Steps) -> Result<(), SimError> {
-        let Some(mut machine) = self.machine.take() else {
-            return Ok(());
-        };
-        let mut inputs = VecDeque::from([self.state(), leader::Input::Tick]);
-        while let Some(input) = inputs.pop_front() {
-            timed(clock, &mut steps.verify_ms, || {
-                machine.handle(self.now, input)
+    /// Ask every full node what the coordinator wants of it.
+    fn ask_all(&mut self, clock: Clock<'_>, steps: &mut Steps) -> Result<(), SimError> {
+        for place in 0..self.nodes.len() {
+            self.vanish();
+            let Some(round) = self.coordinator.open_round().cloned() else {
+                return Ok(());
+            };
+            let Some(node) = self.nodes.get_mut(place).filter(|node| node.up) else {
+                continue;
+            };
+            let id = node.secrets.node.id();
+            let Some(question) = self.coordinator.question(&id) else {
+                continue;
+            };
+            let step = match &question {
+                Request::Encrypt(_) => &mut steps.encrypt_ms,
+                Request::OpenSum(_) => &mut steps.open_ms,
+                _ => &mut steps.add_ms,
+            };
+            let answer = timed(clock, step, || node.answer(&round, question))?;
+            let step = match &answer {
+                Response::Encrypted(_) => &mut steps.add_ms,
+                _ => &mut steps.open_ms,
+            };
+            timed(clock, step, || {
+                self.coordinate(coordinator::Input::Answered(id, answer));
             });
-            while let Some(output) = machine.poll() {
-                if let Some(next) = self.perform(output, clock, steps)? {
-                    timed(clock, &mut steps.verify_ms, || {
-                        machine.handle(self.now, next)
-                    });
-                }
-            }
-        }
-        if !machine.is_done() {
-            self.machine = Some(machine);
         }
         Ok(())
     }
 
-    fn state(&self) -> leader::Input {
-        leader::Input::State {
-            counts: self.leader_shelf.counts(),
-            proposal: self.leader_shelf.proposal.clone(),
+    fn vanish(&mut self) {
+        let phase = self.coordinator.view().map(|view| view.phase);
+        if matches!(phase, Some(RoundPhase::Decrypting { .. })) {
+            for node in self.nodes.iter_mut().rev().take(self.vanishing) {
+                node.up = false;
+            }
         }
+    }
+
+    /// Run the machines of the committees that a node leads.
+    fn lead(&mut self, place: usize, clock: Clock<'_>, steps: &mut Steps) -> Result<(), SimError> {
+        let Some(round) = self.coordinator.open_round().cloned() else {
+            return Ok(());
+        };
+        let Some(node) = self.nodes.get_mut(place).filter(|node| node.up) else {
+            return Ok(());
+        };
+        for index in node.leading() {
+            let Some(node) = self.nodes.get_mut(place) else {
+                continue;
+            };
+            let mut inputs = node.begin(index);
+            while let Some(input) = inputs.pop_front() {
+                let Some(node) = self.nodes.get_mut(place) else {
+                    continue;
+                };
+                timed(clock, &mut steps.verify_ms, || {
+                    node.handle(index, self.now, input);
+                });
+                while let Some(output) =
+                    self.nodes.get_mut(place).and_then(|node| node.poll(index))
+                {
+                    if let Some(next) = self.perform(place, index, &round, output, clock, steps)?
+                        && let Some(node) = self.nodes.get_mut(place)
+                    {
+                        timed(clock, &mut steps.verify_ms, || {
+                            node.handle(index, self.now, next);
+                        });
+                    }
+                }
+            }
+            if let Some(node) = self.nodes.get_mut(place) {
+                node.end(index);
+            }
+        }
+        Ok(())
     }
 
     fn perform(
         &mut self,
+        place: usize,
+        index: defim_protocol::CommitteeIndex,
+        round: &VerifiedRound,
         output: leader::Output,
         clock: Clock<'_>,
         steps: &mut Steps,
     ) -> Result<Option<leader::Input>, SimError> {
-        use leader::{Input as I, Output as O};
-        Ok(match output {
-            O::LoadState => Some(self.state()),
-            O::LoadPending { reports, bytes } => {
-                debug_assert!(reports <= PREPARE_REPORTS && bytes <= PREPARE_BYTES);
-                let some = self.leader_shelf.pending.iter().take(reports);
-                Some(I::Pending(
-                    some.map(|(id, bytes)| (*id, bytes.clone())).collect(),
-                ))
-            }
-            O::Ask(request) => Some(I::Answer(self.ask(request, clock, steps)?)),
-            O::Record(outcomes) => {
-                for (id, outcome) in outcomes {
-                    self.leader_shelf.pending.remove(&id);
-                    match outcome {
-                        leader::Outcome::Verified(share) => {
-                            self.leader_shelf.verified.insert(id, share);
-                        }
-                        leader::Outcome::Rejected(reason) => self.leader_shelf.reject(reason),
+        let Some(node) = self.nodes.get_mut(place) else {
+            return Ok(None);
+        };
+        let from = node.secrets.node.id();
+        let step = match &output {
+            leader::Output::Release { .. } => &mut steps.add_ms,
+            _ => &mut steps.verify_ms,
+        };
+        let performed = timed(clock, step, || {
+            node.perform(index, round.round, self.now, output)
+        })?;
+        match performed {
+            (_, Some(Errand::Ask(committee, request))) => {
+                let helper = committee.helper().node;
+                let nodes = self.nodes.iter_mut();
+                let helper = nodes
+                    .into_iter()
+                    .find(|node| node.up && node.secrets.node.id() == helper);
+                let answer = match helper {
+                    None => None,
+                    Some(node) => {
+                        let step = match &request {
+                            Request::Prepare(_) => &mut steps.verify_ms,
+                            _ => &mut steps.add_ms,
+                        };
+                        Some(timed(clock, step, || node.answer(round, request))?)
                     }
-                }
-                Some(self.state())
-            }
-            O::Disown(ids) => {
-                self.leader_shelf.disown(&ids);
-                Some(self.state())
-            }
-            O::LoadVerified => Some(I::Verified(
-                self.leader_shelf.verified.keys().copied().collect(),
-            )),
-            O::Propose(proposal) => {
-                self.leader_shelf.proposal = Some(proposal);
-                None
-            }
-            O::Release { batch, ids } => {
-                let submission = timed(clock, &mut steps.add_ms, || {
-                    self.leader_shelf.release(&self.manifest, batch, &ids)
-                })?;
-                let from = self.leader.node.id();
-                let start = clock();
-                self.submit(from, submission);
-                steps.add_ms += crate::steps::ms(clock().saturating_sub(start));
-                Some(I::Released)
-            }
-            O::Void(_) => None,
-            O::Phase(phase, counts) => {
-                let progress = Progress {
-                    task: self.manifest.task(),
-                    round: self.coordinator.open_round().map_or(0, |round| round.round),
-                    phase,
-                    pending: counts.pending,
-                    verified: counts.verified,
-                    rejected: counts.rejected.into_iter().collect(),
-                    at_ms: self.now,
                 };
-                let from = self.leader.node.id();
+                Ok(Some(leader::Input::Answer(answer)))
+            }
+            (_, Some(Errand::Tell(progress))) => {
                 self.coordinate(coordinator::Input::Progress(from, progress));
-                None
+                Ok(None)
             }
-        })
-    }
-
-    fn ask(
-        &mut self,
-        request: Request,
-        clock: Clock<'_>,
-        steps: &mut Steps,
-    ) -> Result<Option<Response>, SimError> {
-        if !self.helper_up {
-            return Ok(None);
+            (next, None) => Ok(next),
         }
-        let Some(round) = self.coordinator.open_round() else {
-            return Ok(None);
-        };
-        let mut helper = Helper {
-            task: &self.manifest,
-            round,
-            secrets: &self.helper,
-            shelf: &mut self.helper_shelf,
-        };
-        Ok(match request {
-            Request::Prepare(request) => Some(timed(clock, &mut steps.verify_ms, || {
-                helper.prepare(&request)
-            })),
-            Request::Close {
-                summary,
-                ids,
-                refused,
-            } => {
-                let (response, submission) = timed(clock, &mut steps.add_ms, || {
-                    helper.close(summary, &ids, &refused)
-                })?;
-                if let Some(submission) = submission {
-                    let from = self.helper.node.id();
-                    let start = clock();
-                    self.submit(from, submission);
-                    steps.add_ms += crate::steps::ms(clock().saturating_sub(start));
-                }
-                Some(response)
-            }
-            _ => Some(Response::Refused("a full node does not answer that".into())),
-        })
     }
 
     /// The signed task.
@@ -381,8 +393,10 @@ impl Mesh {
         self.manifest.signed()
     }
 
-    /// The leader's keys, for tests that play a cheat.
-    pub fn leader_secrets(&self) -> &Secrets {
-        &self.leader
+    /// A full node's keys, for tests that play a cheat.
+    pub fn secrets(&self, node: &NodeId) -> Option<&Secrets> {
+        let nodes = self.nodes.iter();
+        let found = nodes.map(|n| &n.secrets).find(|s| s.node.id() == *node);
+        found.map(|secrets| &**secrets)
     }
 }

@@ -10,7 +10,7 @@ use rand::RngCore as _;
 use rayon::prelude::*;
 
 use crate::{
-    Clock, Mesh, RoundReport, RoundResult, SimError, Steps, Summary,
+    Clock, Mesh, MeshSetup, RoundReport, RoundResult, SimError, Steps, Summary,
     steps::{ms, timed},
 };
 
@@ -29,6 +29,15 @@ pub struct Setup {
     pub seed: u64,
     /// What updates are shared and proven with.
     pub scheme: Scheme,
+    /// Full nodes.
+    pub full: u8,
+    /// Full nodes that go away in each round, once all sums are encrypted.
+    pub vanishing: usize,
+}
+
+impl Setup {
+    /// Full nodes of a mesh, if nothing else is said.
+    pub const FULL: u8 = 3;
 }
 
 /// The rows as every run deals them.
@@ -131,12 +140,14 @@ pub fn run(
         round_ms: 3_600_000,
         rounds: setup.rounds,
     };
-    let mut mesh = Mesh::new(
-        &setup.spec,
-        Some(dealt.test.clone()),
+    let mut mesh = Mesh::new(MeshSetup {
+        spec: &setup.spec,
+        holdout: Some(dealt.test.clone()),
         schedule,
-        setup.scheme,
-    )?;
+        scheme: setup.scheme,
+        full: setup.full,
+    })?;
+    mesh.vanish_after_encrypting(setup.vanishing);
     let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
     let (mut last, mut total, mut bytes) = (None, Steps::default(), 0);
     let (mut reports, mut rejected) = (0, 0);

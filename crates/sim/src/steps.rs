@@ -20,8 +20,12 @@ pub struct Steps {
     pub seal_ms: f64,
     /// Opening shares and checking proofs at both members.
     pub verify_ms: f64,
-    /// Adding shares, opening the total, the server's step and evaluation.
+    /// Adding shares at each member, agreeing on batches, checking ciphertexts.
     pub add_ms: f64,
+    /// Encrypting each full node's sum and sharing its key.
+    pub encrypt_ms: f64,
+    /// Answering for the keys, opening the total, the server's step and evaluation.
+    pub open_ms: f64,
 }
 
 impl Steps {
@@ -32,6 +36,8 @@ impl Steps {
         self.seal_ms += other.seal_ms;
         self.verify_ms += other.verify_ms;
         self.add_ms += other.add_ms;
+        self.encrypt_ms += other.encrypt_ms;
+        self.open_ms += other.open_ms;
     }
 }
 

@@ -1,29 +1,11 @@
-//! The aggregation node's side: aggregate shares, models, results.
+//! The aggregation node's side: models and results.
 
 use sqlx::Row as _;
 
 use crate::{
-    DigestKey, NodeKey, StoreError, TaskKey, WorkStore,
-    row::{array, bytes, number, signed, text},
+    DigestKey, StoreError, TaskKey, WorkStore,
+    row::{bytes, number, signed, text},
 };
-
-/// What became of [`WorkStore::put_aggregate_share`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharePut {
-    /// Stored, or the same bytes were there.
-    Stored,
-    /// The member has given other bytes before.
-    Conflict,
-}
-
-/// A member's submission.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoredShare {
-    /// Who gave it.
-    pub member: NodeKey,
-    /// Its bytes.
-    pub submission: Vec<u8>,
-}
 
 /// A round that ended with a model.
 #[derive(Debug, Clone)]
@@ -68,71 +50,6 @@ pub struct RoundRecord {
 }
 
 impl WorkStore {
-    /// Store a member's submission, once.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn put_aggregate_share(
-        &self,
-        task: TaskKey,
-        round: u64,
-        member: NodeKey,
-        submission: &[u8],
-    ) -> Result<SharePut, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let row = sqlx::query(
-            "SELECT submission FROM aggregate_share WHERE task = ? AND round = ? AND member = ?",
-        )
-        .bind(task.as_slice())
-        .bind(signed(round)?)
-        .bind(member.as_slice())
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(row) = row {
-            let same = bytes(&row, "submission")? == submission;
-            return Ok(if same {
-                SharePut::Stored
-            } else {
-                SharePut::Conflict
-            });
-        }
-        sqlx::query("INSERT INTO aggregate_share VALUES (?, ?, ?, ?)")
-            .bind(task.as_slice())
-            .bind(signed(round)?)
-            .bind(member.as_slice())
-            .bind(submission)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(SharePut::Stored)
-    }
-
-    /// The submissions of an unfinished round.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn aggregate_shares(
-        &self,
-        task: TaskKey,
-        round: u64,
-    ) -> Result<Vec<StoredShare>, StoreError> {
-        let rows = sqlx::query("SELECT member, submission FROM aggregate_share WHERE task = ? AND round = ? ORDER BY member")
-            .bind(task.as_slice())
-            .bind(signed(round)?)
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(StoredShare {
-                    member: array(row, "member")?,
-                    submission: bytes(row, "submission")?,
-                })
-            })
-            .collect()
-    }
-
     /// Store a model; storing it again changes nothing.
     ///
     /// # Errors
@@ -160,7 +77,7 @@ impl WorkStore {
         row.map(|row| bytes(&row, "bytes")).transpose()
     }
 
-    /// End a round with its model and drop the aggregate shares it was made of.
+    /// End a round with its model and drop the encrypted sums it was made of.
     ///
     /// # Errors
     ///
@@ -187,7 +104,7 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
-    /// End a round without a model and drop the aggregate shares.
+    /// End a round without a model and drop its encrypted sums.
     ///
     /// # Errors
     ///
@@ -306,7 +223,12 @@ async fn finish(
     round: u64,
     state: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM aggregate_share WHERE task = ? AND round = ?")
+    sqlx::query("DELETE FROM encrypted_sum WHERE task = ? AND round = ?")
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query("DELETE FROM statement WHERE task = ? AND round = ?")
         .bind(task.as_slice())
         .bind(signed(round)?)
         .execute(&mut **tx)

@@ -1,10 +1,10 @@
-//! Closing a round: its batch stored, and what it was made of dropped, in one step.
+//! Closing a committee's round: its batch stored, and what it was made of dropped, in one step.
 
 use sqlx::Row as _;
 
 use crate::{
-    ReportKey, StoreError, TaskKey, WorkStore,
-    row::{array, bytes, number, signed},
+    BatchKey, ReportKey, StoreError, TaskKey, WorkStore,
+    row::signed,
 };
 
 /// A batch to store.
@@ -20,18 +20,16 @@ pub struct ClosedBatch {
     pub report_ids: Vec<ReportKey>,
 }
 
-/// A stored batch.
+/// How a committee's round ended.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredBatch {
-    /// Its task.
-    pub task: TaskKey,
-    /// Its round.
-    pub round: u64,
-    /// The agreed summary's text.
+    /// The committee.
+    pub committee: u32,
+    /// The agreed summary's text; empty if there is no batch.
     pub summary: Vec<u8>,
-    /// Every member's signature.
+    /// Both members' signatures.
     pub signatures: Vec<u8>,
-    /// This node's aggregate share; empty once it is delivered.
+    /// This node's aggregate share; empty once the round is over.
     pub aggregate_share: Vec<u8>,
 }
 
@@ -41,34 +39,31 @@ const ROUND_CLOSED: i64 = 1;
 const ROUND_VOIDED: i64 = 2;
 
 fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<StoredBatch, StoreError> {
+    let maybe = |column| {
+        let value = row.try_get::<Option<Vec<u8>>, _>(column)?;
+        Ok::<_, StoreError>(value.unwrap_or_default())
+    };
     Ok(StoredBatch {
-        task: array(row, "task")?,
-        round: number(row, "round")?,
-        summary: bytes(row, "summary")?,
-        signatures: bytes(row, "signatures")?,
-        aggregate_share: row
-            .try_get::<Option<Vec<u8>>, _>("aggregate_share")?
-            .unwrap_or_default(),
+        committee: row.try_get("committee")?,
+        summary: maybe("summary")?,
+        signatures: maybe("signatures")?,
+        aggregate_share: maybe("aggregate_share")?,
     })
 }
 
 impl WorkStore {
-    /// Store a batch, mark its reports as counted, drop all bodies and shares of the round.
+    /// Store a batch, mark its reports as counted, drop all bodies and shares of its committee.
     ///
     /// # Errors
     ///
     /// [`StoreError::MissingShare`] if a listed report is not verified here; nothing is changed then.
-    pub async fn close_batch(
-        &self,
-        task: TaskKey,
-        round: u64,
-        batch: ClosedBatch,
-    ) -> Result<(), StoreError> {
+    pub async fn close_batch(&self, key: BatchKey, batch: ClosedBatch) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        let number = signed(round)?;
-        sqlx::query("INSERT INTO batch (task, round, summary, signatures, aggregate_share) VALUES (?, ?, ?, ?, ?)")
-            .bind(task.as_slice())
-            .bind(number)
+        let round = signed(key.round)?;
+        sqlx::query("INSERT INTO batch (task, round, committee, summary, signatures, aggregate_share) VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(key.task.as_slice())
+            .bind(round)
+            .bind(key.committee)
             .bind(batch.summary)
             .bind(batch.signatures)
             .bind(batch.aggregate_share)
@@ -76,111 +71,138 @@ impl WorkStore {
             .await?;
         for id in &batch.report_ids {
             let counted = sqlx::query(
-                "UPDATE report SET state = ? WHERE task = ? AND id = ? AND round = ? AND state = 1",
+                "UPDATE report SET state = ? WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 1",
             )
             .bind(STATE_COUNTED)
-            .bind(task.as_slice())
+            .bind(key.task.as_slice())
             .bind(id.as_slice())
-            .bind(number)
+            .bind(round)
+            .bind(key.committee)
             .execute(&mut *tx)
             .await?;
             if counted.rows_affected() != 1 {
                 return Err(StoreError::MissingShare);
             }
         }
-        end_round(&mut tx, &task, number, ROUND_CLOSED, None).await?;
+        drop_reports(&mut tx, key).await?;
         Ok(tx.commit().await?)
     }
 
-    /// End a round without a result; its reports are dropped, their ids stay used.
+    /// Store that a committee has no batch in this round, and drop its reports; their ids stay used.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
-    pub async fn void_round(
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn close_without_batch(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         reason: &str,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        end_round(&mut tx, &task, signed(round)?, ROUND_VOIDED, Some(reason)).await?;
+        sqlx::query("INSERT INTO batch (task, round, committee, reason) VALUES (?, ?, ?, ?)")
+            .bind(key.task.as_slice())
+            .bind(signed(key.round)?)
+            .bind(key.committee)
+            .bind(reason)
+            .execute(&mut *tx)
+            .await?;
+        drop_reports(&mut tx, key).await?;
         Ok(tx.commit().await?)
     }
 
-    /// The batch of this round.
+    /// End a round: what is left of its reports and the sums of its batches are dropped; the reports' ids stay
+    /// used.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn end_round(&self, task: TaskKey, round: u64) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let number = signed(round)?;
+        sqlx::query("UPDATE report SET state = ? WHERE task = ? AND round = ? AND state IN (0, 1)")
+            .bind(STATE_DROPPED)
+            .bind(task.as_slice())
+            .bind(number)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(number)
+            .execute(&mut *tx)
+            .await?;
+        let closed = sqlx::query(
+            "UPDATE batch SET aggregate_share = NULL WHERE task = ? AND round = ? AND summary IS NOT NULL",
+        )
+        .bind(task.as_slice())
+        .bind(number)
+        .execute(&mut *tx)
+        .await?;
+        let state = match closed.rows_affected() {
+            0 => ROUND_VOIDED,
+            _ => ROUND_CLOSED,
+        };
+        sqlx::query("UPDATE round SET state = ? WHERE task = ? AND round = ? AND state = 0")
+            .bind(state)
+            .bind(task.as_slice())
+            .bind(number)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// How this committee's round ended; `None` while it is open.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn batch(
-        &self,
-        task: TaskKey,
-        round: u64,
-    ) -> Result<Option<StoredBatch>, StoreError> {
-        let row = sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ?")
-            .bind(task.as_slice())
-            .bind(signed(round)?)
-            .fetch_optional(&self.pool)
-            .await?;
+    pub async fn batch(&self, key: BatchKey) -> Result<Option<StoredBatch>, StoreError> {
+        let row =
+            sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ? AND committee = ?")
+                .bind(key.task.as_slice())
+                .bind(signed(key.round)?)
+                .bind(key.committee)
+                .fetch_optional(&self.pool)
+                .await?;
         row.as_ref().map(stored).transpose()
     }
 
-    /// Batches whose aggregate share the aggregation node has not taken yet.
+    /// All committees of this node whose round has ended.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn undelivered_batches(&self) -> Result<Vec<StoredBatch>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM batch WHERE delivered = 0 ORDER BY rowid")
-            .fetch_all(&self.pool)
-            .await?;
+    pub async fn batches(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Vec<StoredBatch>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ? ORDER BY committee")
+                .bind(task.as_slice())
+                .bind(signed(round)?)
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter().map(stored).collect()
-    }
-
-    /// The aggregation node has the share: forget it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn mark_delivered(&self, task: TaskKey, round: u64) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE batch SET delivered = 1, aggregate_share = NULL WHERE task = ? AND round = ?",
-        )
-        .bind(task.as_slice())
-        .bind(signed(round)?)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 }
 
-async fn end_round(
+async fn drop_reports(
     tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
-    task: &TaskKey,
-    round: i64,
-    state: i64,
-    reason: Option<&str>,
+    key: BatchKey,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE report SET state = ? WHERE task = ? AND round = ? AND state IN (0, 1)")
+    let round = signed(key.round)?;
+    sqlx::query("UPDATE report SET state = ? WHERE task = ? AND round = ? AND committee = ? AND state IN (0, 1)")
         .bind(STATE_DROPPED)
-        .bind(task.as_slice())
+        .bind(key.task.as_slice())
         .bind(round)
+        .bind(key.committee)
         .execute(&mut **tx)
         .await?;
-    sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round = ?")
-        .bind(task.as_slice())
+    sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round = ? AND committee = ?")
+        .bind(key.task.as_slice())
         .bind(round)
+        .bind(key.committee)
         .execute(&mut **tx)
         .await?;
-    sqlx::query(
-        "UPDATE round SET state = ?, reason = ? WHERE task = ? AND round = ? AND state = 0",
-    )
-    .bind(state)
-    .bind(reason)
-    .bind(task.as_slice())
-    .bind(round)
-    .execute(&mut **tx)
-    .await?;
     Ok(())
 }

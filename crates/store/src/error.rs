@@ -60,6 +60,9 @@ pub enum StoreError {
     /// A report that should be there is not.
     #[error("a verified share of the batch is missing")]
     MissingShare,
+    /// This node has opened another set of ciphertexts in this round.
+    #[error("another set of ciphertexts of this round was opened; this one never is")]
+    AnsweredOtherwise,
     /// The caller's own step failed.
     #[error("{0}")]
     Caller(String),

@@ -3,8 +3,8 @@
 //! # Where in the flow
 //!
 //! Beside every server role. A full node keeps tasks, rounds, sealed reports, its own shares of
-//! verified reports and closed batches here; an aggregation node keeps rounds, aggregate shares and
-//! models. Nothing but bytes and numbers is known here; roles give them meaning.
+//! verified reports, closed batches and what it has opened here; an aggregation node keeps rounds, encrypted
+//! sums and models. Nothing but bytes and numbers is known here; roles give them meaning.
 //!
 //! # Invariants
 //!
@@ -13,7 +13,7 @@
 //! - A report id is used once for a task, for ever: [`WorkStore::put_report`] and
 //!   [`WorkStore::claim_helper_report`] remember ids after everything else of a report is gone.
 //! - Closing a batch and dropping the reports and shares it was made of is one transaction; so is
-//!   storing a model and dropping the aggregate shares it was made of.
+//!   storing a model and dropping the encrypted sums it was made of.
 //! - Time is an argument.
 //!
 //! # Example
@@ -26,7 +26,7 @@
 //! let store = WorkStore::open_in_memory().await?;
 //! store.put_task([1; 32], b"manifest", 0).await?;
 //! store.put_round([1; 32], 1, b"round", 0).await?;
-//! let report = NewReport { task: [1; 32], round: 1, id: [2; 16], digest: [3; 32], bytes: vec![4], time: 0, received: 0 };
+//! let report = NewReport { task: [1; 32], round: 1, committee: 0, id: [2; 16], digest: [3; 32], bytes: vec![4], time: 0, received: 0 };
 //! assert_eq!(store.put_report(report.clone()).await?, PutReport::Stored);
 //! assert_eq!(store.put_report(report).await?, PutReport::Same);
 //! # Ok(())
@@ -44,6 +44,7 @@
 
 mod aggregation;
 mod batch;
+mod encrypted;
 mod error;
 mod open;
 mod partial;
@@ -51,7 +52,7 @@ mod report;
 mod row;
 mod task;
 
-pub use aggregation::{CompletedRound, RoundRecord, SharePut, StoredShare};
+pub use aggregation::{CompletedRound, RoundRecord};
 pub use batch::{ClosedBatch, StoredBatch};
 pub use error::StoreError;
 pub use open::WorkStore;
@@ -68,3 +69,14 @@ pub type ReportKey = [u8; 16];
 pub type DigestKey = [u8; 32];
 /// A node's public key.
 pub type NodeKey = [u8; 32];
+
+/// What a batch, and each report that is to go into it, belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchKey {
+    /// The task.
+    pub task: TaskKey,
+    /// The round.
+    pub round: u64,
+    /// The committee.
+    pub committee: u32,
+}

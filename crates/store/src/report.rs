@@ -3,7 +3,7 @@
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::{
-    DigestKey, ReportKey, StoreError, TaskKey, WorkStore,
+    BatchKey, DigestKey, ReportKey, StoreError, TaskKey, WorkStore,
     row::{array, bytes, number, signed},
 };
 
@@ -14,6 +14,8 @@ pub struct NewReport {
     pub task: TaskKey,
     /// Its round.
     pub round: u64,
+    /// The committee that checks it.
+    pub committee: u32,
     /// Its id.
     pub id: ReportKey,
     /// Digest of its bytes.
@@ -150,11 +152,12 @@ impl WorkStore {
             Some(_) => Ok(PutReport::Conflict),
             None => {
                 sqlx::query(
-                    "INSERT INTO report (task, id, round, digest, body) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO report (task, id, round, committee, digest, body) VALUES (?, ?, ?, ?, ?, ?)",
                 )
                 .bind(report.task.as_slice())
                 .bind(report.id.as_slice())
                 .bind(signed(report.round)?)
+                .bind(report.committee)
                 .bind(report.digest.as_slice())
                 .bind(report.bytes)
                 .execute(&mut *tx)
@@ -172,14 +175,19 @@ impl WorkStore {
     /// [`StoreError`].
     pub async fn claim_helper_report(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         id: ReportKey,
         digest: DigestKey,
     ) -> Result<ClaimReport, StoreError> {
+        let BatchKey {
+            task,
+            round,
+            committee,
+        } = key;
         let claim = NewReport {
             task,
             round,
+            committee,
             id,
             digest,
             bytes: Vec::new(),
@@ -209,14 +217,14 @@ impl WorkStore {
     /// [`StoreError`].
     pub async fn pending_reports(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         limit: u64,
         max_bytes: u64,
     ) -> Result<Vec<PendingReport>, StoreError> {
-        let rows = sqlx::query("SELECT arrival, length(body) AS length FROM report WHERE task = ? AND round = ? AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?")
-            .bind(task.as_slice())
-            .bind(signed(round)?)
+        let rows = sqlx::query("SELECT arrival, length(body) AS length FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 0 AND body IS NOT NULL ORDER BY arrival LIMIT ?")
+            .bind(key.task.as_slice())
+            .bind(signed(key.round)?)
+            .bind(key.committee)
             .bind(signed(limit)?)
             .fetch_all(&self.pool)
             .await?;
@@ -245,8 +253,7 @@ impl WorkStore {
     /// [`StoreError`]; nothing is changed then.
     pub async fn disown_reports(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         ids: &[ReportKey],
         reason: u16,
     ) -> Result<(), StoreError> {
@@ -254,12 +261,13 @@ impl WorkStore {
         for id in ids {
             sqlx::query(
                 "UPDATE report SET state = 2, reason = ?, out_share = NULL, response = NULL
-                 WHERE task = ? AND id = ? AND round = ? AND state = 1",
+                 WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 1",
             )
             .bind(i64::from(reason))
-            .bind(task.as_slice())
+            .bind(key.task.as_slice())
             .bind(id.as_slice())
-            .bind(signed(round)?)
+            .bind(signed(key.round)?)
+            .bind(key.committee)
             .execute(&mut *tx)
             .await?;
         }
@@ -273,14 +281,14 @@ impl WorkStore {
     /// [`StoreError`].
     pub async fn report_counts(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
     ) -> Result<ReportCounts, StoreError> {
         let rows = sqlx::query(
-            "SELECT state, coalesce(reason, 0) AS reason, count(*) AS count FROM report WHERE task = ?1 AND round = ?2 GROUP BY 1, 2",
+            "SELECT state, coalesce(reason, 0) AS reason, count(*) AS count FROM report WHERE task = ?1 AND round = ?2 AND committee = ?3 GROUP BY 1, 2",
         )
-        .bind(task.as_slice())
-        .bind(signed(round)?)
+        .bind(key.task.as_slice())
+        .bind(signed(key.round)?)
+        .bind(key.committee)
         .fetch_all(&self.pool)
         .await?;
         let mut counts = ReportCounts::default();
@@ -305,8 +313,7 @@ impl WorkStore {
     /// [`StoreError`].
     pub async fn record_outcomes(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         outcomes: &[(ReportKey, Outcome)],
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
@@ -320,15 +327,16 @@ impl WorkStore {
             };
             sqlx::query(
                 "UPDATE report SET state = ?, reason = ?, out_share = ?, response = ?, body = NULL
-                 WHERE task = ? AND id = ? AND round = ? AND state = 0",
+                 WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 0",
             )
             .bind(state)
             .bind(reason)
             .bind(out_share.map(Vec::as_slice))
             .bind(response.map(Vec::as_slice))
-            .bind(task.as_slice())
+            .bind(key.task.as_slice())
             .bind(id.as_slice())
-            .bind(signed(round)?)
+            .bind(signed(key.round)?)
+            .bind(key.committee)
             .execute(&mut *tx)
             .await?;
         }
@@ -416,14 +424,14 @@ impl WorkStore {
     /// [`StoreError`].
     pub async fn verified_ids(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
     ) -> Result<Vec<ReportKey>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id FROM report WHERE task = ? AND round = ? AND state = 1 ORDER BY id",
+            "SELECT id FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 1 ORDER BY id",
         )
-        .bind(task.as_slice())
-        .bind(signed(round)?)
+        .bind(key.task.as_slice())
+        .bind(signed(key.round)?)
+        .bind(key.committee)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(|row| array(row, "id")).collect()
@@ -436,16 +444,16 @@ impl WorkStore {
     /// [`StoreError::MissingShare`], or [`StoreError::Caller`] with what `fold` said.
     pub async fn fold_out_shares<E: std::fmt::Display>(
         &self,
-        task: TaskKey,
-        round: u64,
+        key: BatchKey,
         ids: &[ReportKey],
         mut fold: impl FnMut(&ReportKey, &[u8]) -> Result<(), E>,
     ) -> Result<(), StoreError> {
         for id in ids {
-            let row = sqlx::query("SELECT out_share FROM report WHERE task = ? AND id = ? AND round = ? AND state = 1")
-                .bind(task.as_slice())
+            let row = sqlx::query("SELECT out_share FROM report WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 1")
+                .bind(key.task.as_slice())
                 .bind(id.as_slice())
-                .bind(signed(round)?)
+                .bind(signed(key.round)?)
+                .bind(key.committee)
                 .fetch_optional(&self.pool)
                 .await?
                 .ok_or(StoreError::MissingShare)?;

@@ -12,9 +12,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use defim_store::{ClosedBatch, NewReport, Outcome, PutReport, WorkStore};
+use defim_store::{BatchKey, ClosedBatch, NewReport, Outcome, PutReport, WorkStore};
 
 const TASK: [u8; 32] = [7; 32];
+const KEY: BatchKey = BatchKey {
+    task: TASK,
+    round: 1,
+    committee: 0,
+};
 const CHILD: &str = "DEFIM_STORE_CRASH_CHILD";
 
 fn report(n: u64) -> NewReport {
@@ -23,6 +28,7 @@ fn report(n: u64) -> NewReport {
     NewReport {
         task: TASK,
         round: 1,
+        committee: 0,
         id,
         digest: [1; 32],
         bytes: vec![9; 20_000],
@@ -50,7 +56,7 @@ async fn child() {
                 response: vec![2],
             };
             store
-                .record_outcomes(TASK, 1, &[(id, outcome)])
+                .record_outcomes(KEY, &[(id, outcome)])
                 .await
                 .unwrap();
             println!("verified {n}");
@@ -102,7 +108,7 @@ async fn what_was_acknowledged_survives_kill_and_counts_once() {
         });
 
         let store = WorkStore::open(&path).await.unwrap();
-        let counts = store.report_counts(TASK, 1).await.unwrap();
+        let counts = store.report_counts(KEY).await.unwrap();
         // The last step of each turn may have reached the disk without being said.
         let turns = turn + 1;
         let total = counts.pending + counts.verified;
@@ -120,13 +126,13 @@ async fn what_was_acknowledged_survives_kill_and_counts_once() {
         }
     }
     let store = WorkStore::open(&path).await.unwrap();
-    let ids = store.verified_ids(TASK, 1).await.unwrap();
+    let ids = store.verified_ids(KEY).await.unwrap();
     let mut distinct = ids.clone();
     distinct.dedup();
     assert_eq!(ids.len(), distinct.len());
     let mut folded = 0;
     store
-        .fold_out_shares(TASK, 1, &ids, |_, share| {
+        .fold_out_shares(KEY, &ids, |_, share| {
             folded += share.len();
             Ok::<_, String>(())
         })
@@ -139,9 +145,9 @@ async fn what_was_acknowledged_survives_kill_and_counts_once() {
         aggregate_share: b"a".to_vec(),
         report_ids: ids.clone(),
     };
-    store.close_batch(TASK, 1, batch.clone()).await.unwrap();
+    store.close_batch(KEY, batch.clone()).await.unwrap();
     assert!(
-        store.close_batch(TASK, 1, batch).await.is_err(),
+        store.close_batch(KEY, batch).await.is_err(),
         "a round closes once"
     );
     for n in &stored {

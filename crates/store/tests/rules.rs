@@ -7,11 +7,16 @@
 )]
 
 use defim_store::{
-    ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport, ReportStatus,
-    RoundState, SharePut, StoreError, WorkStore,
+    BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport, ReportStatus,
+    RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
+const KEY: BatchKey = BatchKey {
+    task: TASK,
+    round: 1,
+    committee: 0,
+};
 
 async fn store() -> WorkStore {
     let store = WorkStore::open_in_memory().await.unwrap();
@@ -24,6 +29,7 @@ fn report(id: u8, digest: u8) -> NewReport {
     NewReport {
         task: TASK,
         round: 1,
+        committee: 0,
         id: [id; 16],
         digest: [digest; 32],
         bytes: vec![id; 8],
@@ -54,7 +60,7 @@ async fn an_id_is_used_once_for_ever() {
         store.put_report(report(1, 2)).await.unwrap(),
         PutReport::Conflict
     );
-    store.void_round(TASK, 1, "short").await.unwrap();
+    store.end_round(TASK, 1).await.unwrap();
     assert_eq!(
         store.put_report(report(1, 1)).await.unwrap(),
         PutReport::Conflict
@@ -73,13 +79,11 @@ async fn an_id_is_used_once_for_ever() {
 #[tokio::test]
 async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
     let store = store().await;
-    let claim = |id: u8, digest: u8| store.claim_helper_report(TASK, 1, [id; 16], [digest; 32]);
+    let claim = |id: u8, digest: u8| store.claim_helper_report(KEY, [id; 16], [digest; 32]);
     assert_eq!(claim(1, 1).await.unwrap(), ClaimReport::New);
     assert_eq!(claim(2, 2).await.unwrap(), ClaimReport::New);
     store
-        .record_outcomes(
-            TASK,
-            1,
+        .record_outcomes(KEY,
             &[
                 ([1; 16], verified(1)),
                 ([2; 16], Outcome::Rejected { reason: 10 }),
@@ -97,14 +101,14 @@ async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
     );
     // A second outcome changes nothing: a report cannot be verified after it was refused.
     store
-        .record_outcomes(TASK, 1, &[([2; 16], verified(2))])
+        .record_outcomes(KEY, &[([2; 16], verified(2))])
         .await
         .unwrap();
     assert_eq!(
         store.outcome(TASK, [2; 16]).await.unwrap(),
         Some(Outcome::Rejected { reason: 10 })
     );
-    assert_eq!(store.verified_ids(TASK, 1).await.unwrap(), vec![[1; 16]]);
+    assert_eq!(store.verified_ids(KEY).await.unwrap(), vec![[1; 16]]);
 }
 
 #[tokio::test]
@@ -124,12 +128,12 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
         .unwrap();
     store.put_report(report(2, 2)).await.unwrap();
     store
-        .record_outcomes(TASK, 1, &[([1; 16], verified(1))])
+        .record_outcomes(KEY, &[([1; 16], verified(1))])
         .await
         .unwrap();
     store.put_report(report(3, 3)).await.unwrap();
     store
-        .record_outcomes(TASK, 1, &[([3; 16], Outcome::Rejected { reason: 6 })])
+        .record_outcomes(KEY, &[([3; 16], Outcome::Rejected { reason: 6 })])
         .await
         .unwrap();
     let batch = |ids: Vec<[u8; 16]>| ClosedBatch {
@@ -139,35 +143,69 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
         report_ids: ids,
     };
     let missing = store
-        .close_batch(TASK, 1, batch(vec![[1; 16], [2; 16]]))
+        .close_batch(KEY, batch(vec![[1; 16], [2; 16]]))
         .await;
     assert!(matches!(missing, Err(StoreError::MissingShare)));
     assert!(
-        store.batch(TASK, 1).await.unwrap().is_none(),
+        store.batch(KEY).await.unwrap().is_none(),
         "nothing half closed"
     );
     store
-        .close_batch(TASK, 1, batch(vec![[1; 16]]))
+        .close_batch(KEY, batch(vec![[1; 16]]))
         .await
         .unwrap();
-    assert_eq!(
-        store.current_round(TASK).await.unwrap().unwrap().state,
-        RoundState::Closed
-    );
     assert_eq!(store.outcome(TASK, [1; 16]).await.unwrap(), None);
     assert_eq!(
         store.report_status(TASK, [2; 16]).await.unwrap(),
         Some(ReportStatus::Dropped)
     );
-    let counts = store.report_counts(TASK, 1).await.unwrap();
+    let counts = store.report_counts(KEY).await.unwrap();
     assert_eq!(
         (counts.verified, counts.rejected_by_reason),
         (1, vec![(6, 1)])
     );
-    let waiting = store.undelivered_batches().await.unwrap();
-    assert_eq!(waiting[0].aggregate_share, b"share");
-    store.mark_delivered(TASK, 1).await.unwrap();
-    assert!(store.undelivered_batches().await.unwrap().is_empty());
+    let held = store.batch(KEY).await.unwrap().unwrap();
+    assert_eq!(held.aggregate_share, b"share");
+    // Another committee's reports go on.
+    let other = BatchKey {
+        committee: 1,
+        ..KEY
+    };
+    let theirs = NewReport {
+        committee: 1,
+        ..report(4, 4)
+    };
+    store.put_report(theirs).await.unwrap();
+    assert_eq!(store.pending_reports(other, 9, 99).await.unwrap().len(), 1);
+    assert!(store.batch(other).await.unwrap().is_none());
+    store.end_round(TASK, 1).await.unwrap();
+    assert_eq!(
+        store.current_round(TASK).await.unwrap().unwrap().state,
+        RoundState::Closed
+    );
+    let held = store.batch(KEY).await.unwrap().unwrap();
+    assert_eq!(
+        (held.summary.as_slice(), held.aggregate_share.as_slice()),
+        (b"summary".as_slice(), b"".as_slice())
+    );
+    assert!(store.pending_reports(other, 9, 99).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_opened_in_a_round_is_never_replaced() {
+    let store = store().await;
+    assert_eq!(store.answered(TASK, 1).await.unwrap(), None);
+    store.put_answered(TASK, 1, b"this set").await.unwrap();
+    store.put_answered(TASK, 1, b"this set").await.unwrap();
+    assert!(matches!(
+        store.put_answered(TASK, 1, b"another").await,
+        Err(StoreError::AnsweredOtherwise)
+    ));
+    store.end_round(TASK, 1).await.unwrap();
+    assert_eq!(
+        store.answered(TASK, 1).await.unwrap().unwrap(),
+        b"this set"
+    );
 }
 
 #[tokio::test]
@@ -214,12 +252,29 @@ async fn a_broken_upload_goes_on_where_it_stopped_and_never_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_round_completes_with_its_model_and_forgets_the_shares() {
+async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
     let store = store().await;
-    let put = |bytes: &'static [u8]| store.put_aggregate_share(TASK, 1, [3; 32], bytes);
-    assert_eq!(put(b"share").await.unwrap(), SharePut::Stored);
-    assert_eq!(put(b"share").await.unwrap(), SharePut::Stored);
-    assert_eq!(put(b"other").await.unwrap(), SharePut::Conflict);
+    store
+        .put_encrypted_sum(TASK, 1, [3; 32], b"of an earlier selection")
+        .await
+        .unwrap();
+    store.put_selection(TASK, 1, b"selected").await.unwrap();
+    assert!(store.encrypted_sums(TASK, 1).await.unwrap().is_empty());
+    store
+        .put_encrypted_sum(TASK, 1, [3; 32], b"encrypted")
+        .await
+        .unwrap();
+    store
+        .put_statement(TASK, 1, "opening", b"opened")
+        .await
+        .unwrap();
+    assert_eq!(
+        store.statements(TASK, 1).await.unwrap(),
+        [
+            ("opening".to_owned(), b"opened".to_vec()),
+            ("selection".to_owned(), b"selected".to_vec())
+        ]
+    );
     let completed = CompletedRound {
         task: TASK,
         round: 1,
@@ -236,7 +291,8 @@ async fn a_round_completes_with_its_model_and_forgets_the_shares() {
         store.complete_round(completed).await.is_err(),
         "a round completes once"
     );
-    assert!(store.aggregate_shares(TASK, 1).await.unwrap().is_empty());
+    assert!(store.encrypted_sums(TASK, 1).await.unwrap().is_empty());
+    assert!(store.statements(TASK, 1).await.unwrap().is_empty());
     assert_eq!(
         store.latest_model(TASK).await.unwrap().unwrap(),
         (b"model".to_vec(), b"state".to_vec())
@@ -287,7 +343,7 @@ async fn what_is_dropped_is_gone_from_the_disk_and_what_is_there_is_for_its_owne
     }
     store.tidy().await.unwrap();
     let full = std::fs::metadata(folder.join("work.db")).unwrap().len();
-    store.void_round(TASK, 1, "short").await.unwrap();
+    store.end_round(TASK, 1).await.unwrap();
     store.tidy().await.unwrap();
     assert!(!holds(&folder, planted));
     let left = std::fs::metadata(folder.join("work.db")).unwrap().len();
@@ -319,7 +375,7 @@ async fn a_store_of_an_earlier_build_is_tidied_too() {
         ..report(1, 1)
     };
     store.put_report(big).await.unwrap();
-    store.void_round(TASK, 1, "short").await.unwrap();
+    store.end_round(TASK, 1).await.unwrap();
     store.tidy().await.unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() < 200_000);
 }
@@ -376,7 +432,7 @@ async fn pending_reports_are_read_up_to_a_number_of_bytes() {
             .await
             .unwrap();
     }
-    let read = async |limit, bytes| store.pending_reports(TASK, 1, limit, bytes).await.unwrap();
+    let read = async |limit, bytes| store.pending_reports(KEY, limit, bytes).await.unwrap();
     assert_eq!(read(9, 250).await.len(), 2);
     assert_eq!(read(9, 10).await.len(), 1, "at least one");
     assert_eq!(read(3, 10_000).await.len(), 3);

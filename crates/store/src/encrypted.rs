@@ -1,0 +1,173 @@
+//! Encrypted sums: what the aggregation node has of the open round, and what a full node has opened.
+
+use crate::{
+    NodeKey, StoreError, TaskKey, WorkStore,
+    row::{array, bytes, signed, text},
+};
+
+/// The name of the statement that selects what is encrypted.
+const SELECTION: &str = "selection";
+
+impl WorkStore {
+    /// Store a statement of an open round under a name; one that is there is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_statement(
+        &self,
+        task: TaskKey,
+        round: u64,
+        name: &str,
+        statement: &[u8],
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR REPLACE INTO statement VALUES (?, ?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(name)
+            .bind(statement)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Store which batches are added; what was encrypted for an earlier selection is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn put_selection(
+        &self,
+        task: TaskKey,
+        round: u64,
+        selection: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("DELETE FROM encrypted_sum WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT OR REPLACE INTO statement VALUES (?, ?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(SELECTION)
+            .bind(selection)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The statements of an open round by name. The selection's name is `selection`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn statements(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name, bytes FROM statement WHERE task = ? AND round = ? ORDER BY name",
+        )
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((text(row, "name")?, bytes(row, "bytes")?)))
+            .collect()
+    }
+
+    /// Store a full node's encrypted sum; one that is there is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_encrypted_sum(
+        &self,
+        task: TaskKey,
+        round: u64,
+        node: NodeKey,
+        sum: &[u8],
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR REPLACE INTO encrypted_sum VALUES (?, ?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(node.as_slice())
+            .bind(sum)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The encrypted sums of an open round, by node.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn encrypted_sums(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Vec<(NodeKey, Vec<u8>)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT node, bytes FROM encrypted_sum WHERE task = ? AND round = ? ORDER BY node",
+        )
+        .bind(task.as_slice())
+        .bind(signed(round)?)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((array(row, "node")?, bytes(row, "bytes")?)))
+            .collect()
+    }
+
+    /// What this node has opened in a round, as a holder of key shares.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn answered(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT record FROM answered WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| bytes(&row, "record")).transpose()
+    }
+
+    /// Store what this node opens in a round, before it answers. It is never replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::AnsweredOtherwise`] if something else is stored.
+    pub async fn put_answered(
+        &self,
+        task: TaskKey,
+        round: u64,
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("INSERT INTO answered VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(record)
+            .execute(&mut *tx)
+            .await?;
+        let row = sqlx::query("SELECT record FROM answered WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .fetch_one(&mut *tx)
+            .await?;
+        if bytes(&row, "record")? != record {
+            return Err(StoreError::AnsweredOtherwise);
+        }
+        Ok(tx.commit().await?)
+    }
+}
