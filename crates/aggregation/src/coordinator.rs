@@ -3,15 +3,18 @@
 //! Feed it one [`Input`], then drain [`Coordinator::poll`]. Outputs are carried out in order, each to
 //! its end. After a crash a new machine starts from what the store holds ([`Restored`]).
 
-use std::{collections::VecDeque, sync::Arc};
-
-pub use crate::{
-    message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored},
-    round::{GRACE_MS, PATIENCE_MS, RestoredRound},
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
 };
+
 use crate::{
     OpenedTotal,
     round::{End, OpenRound},
+};
+pub use crate::{
+    message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored},
+    round::{GRACE_MS, PATIENCE_MS, RestoredRound},
 };
 use defim_he::Threshold;
 use defim_learn::{
@@ -19,7 +22,6 @@ use defim_learn::{
 };
 use defim_protocol::{
     Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, VerifiedManifest, VerifiedRound,
-    sum::VerifiedSelection,
     wire::{Progress, Request, Response},
 };
 
@@ -228,7 +230,7 @@ impl Coordinator {
         match end {
             End::Open => {}
             End::Void(reason) => self.void(reason),
-            End::Opened(selection, total) => self.complete(now, number, &selection, &total),
+            End::Opened(total, rejected) => self.complete(now, number, &total, rejected),
         }
     }
 
@@ -284,14 +286,12 @@ impl Coordinator {
         &mut self,
         now: Millis,
         round: RoundNumber,
-        selection: &VerifiedSelection,
         total: &OpenedTotal,
+        rejected: BTreeMap<String, u64>,
     ) {
         let mut optimiser = self.optimiser.clone();
-        let stepped =
-            MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.reports()).and_then(
-                |mean| self.spec.server.step(&mut optimiser, &self.model, &mean),
-            );
+        let stepped = MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.reports())
+            .and_then(|mean| self.spec.server.step(&mut optimiser, &self.model, &mean));
         let model = match stepped {
             Ok(model) => model,
             Err(error) => return self.void(error.to_string()),
@@ -313,7 +313,7 @@ impl Coordinator {
             optimiser: self.optimiser.to_bytes(),
             metrics,
             reports: total.reports(),
-            rejected: selection.rejected(),
+            rejected,
             finished_ms: now,
         })));
         self.out.push_back(Output::Changed);

@@ -45,8 +45,8 @@ pub struct RestoredRound {
 pub(crate) enum End {
     /// The round goes on.
     Open,
-    /// The total is open.
-    Opened(VerifiedSelection, OpenedTotal),
+    /// The total is open; and what was refused, by reason.
+    Opened(OpenedTotal, BTreeMap<String, u64>),
     /// The round is given up.
     Void(String),
 }
@@ -73,6 +73,8 @@ pub(crate) struct OpenRound {
     threshold: Threshold,
     progress: BTreeMap<CommitteeIndex, Progress>,
     closed: BTreeMap<CommitteeIndex, Option<AgreedBatch>>,
+    /// What was refused in committees that closed without a batch, by reason.
+    rejected: BTreeMap<String, u64>,
     enough_at: Option<Millis>,
     closed_at: Option<Millis>,
     /// When this step began; none right after a restart.
@@ -89,6 +91,7 @@ impl OpenRound {
             threshold,
             progress: BTreeMap::new(),
             closed: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             enough_at: None,
             closed_at: None,
             since: None,
@@ -106,9 +109,7 @@ impl OpenRound {
             opening,
         } = restored;
         for batch in closed {
-            if let Ok(agreed) = self.read(&batch) {
-                self.closed.insert(batch.committee, agreed);
-            }
+            self.close(&batch);
         }
         if self.closed.is_empty() {
             return self;
@@ -184,9 +185,7 @@ impl OpenRound {
                     if self.closed.contains_key(&batch.committee) || !self.leads(&node, &batch) {
                         continue;
                     }
-                    // One that breaks a rule is none: the round can do without it, and not with it.
-                    let agreed = self.read(&batch).unwrap_or_default();
-                    self.closed.insert(batch.committee, agreed);
+                    self.close(&batch);
                     out(Output::StoreClosed(batch));
                 }
             }
@@ -307,7 +306,7 @@ impl OpenRound {
                     let opened =
                         OpenedTotal::open(&self.task, selection, sums, self.threshold, &answers);
                     return match opened {
-                        Ok(total) => End::Opened(selection.clone(), total),
+                        Ok(total) => End::Opened(total, self.all_rejected(selection)),
                         Err(error) => End::Void(error.to_string()),
                     };
                 }
@@ -331,12 +330,9 @@ impl OpenRound {
 
     /// Where the round stands, for people.
     pub fn view(&self) -> OpenRoundView {
-        let mut rejected = BTreeMap::<String, u64>::new();
-        for (code, count) in self.progress.values().flat_map(|p| &p.rejected) {
-            let slug = defim_protocol::Reason::from_code(*code)
-                .map_or_else(|| code.to_string(), |reason| reason.slug().to_owned());
-            let total = rejected.entry(slug).or_default();
-            *total = total.saturating_add(*count);
+        let mut rejected = BTreeMap::new();
+        for progress in self.progress.values() {
+            count(&mut rejected, &progress.rejected);
         }
         let pending = self.progress.values().map(|p| p.pending);
         OpenRoundView {
@@ -381,7 +377,8 @@ impl OpenRound {
         match &self.step {
             Step::Collecting => "nobody has closed it since its deadline".into(),
             Step::Closing => {
-                let leaders: BTreeSet<_> = self.unclosed().map(|c| c.leader().name.clone()).collect();
+                let leaders: BTreeSet<_> =
+                    self.unclosed().map(|c| c.leader().name.clone()).collect();
                 let names: Vec<_> = leaders.into_iter().collect();
                 format!(
                     "{} has not closed its committees, and the others have too few contributions",
@@ -424,6 +421,25 @@ impl OpenRound {
     fn leads(&self, node: &NodeId, batch: &ClosedBatch) -> bool {
         let committee = self.task.committee(batch.committee);
         committee.is_some_and(|committee| committee.leader().node == *node)
+    }
+
+    fn close(&mut self, batch: &ClosedBatch) {
+        // One that breaks a rule is none: the round can do without it, and not with it.
+        let agreed = self.read(batch).unwrap_or_default();
+        if agreed.is_none() {
+            count(&mut self.rejected, &batch.rejected);
+        }
+        self.closed.insert(batch.committee, agreed);
+    }
+
+    /// What was refused, in all committees, by reason.
+    fn all_rejected(&self, selection: &VerifiedSelection) -> BTreeMap<String, u64> {
+        let mut all = selection.rejected();
+        for (reason, more) in &self.rejected {
+            let total = all.entry(reason.clone()).or_default();
+            *total = total.saturating_add(*more);
+        }
+        all
     }
 
     /// A committee's batch, or that it has none.
@@ -521,8 +537,7 @@ impl OpenRound {
         key: &NodeKey,
         out: &mut impl FnMut(Output),
     ) -> Result<(), OpenError> {
-        let Step::Encrypting { selection, sums } =
-            std::mem::replace(&mut self.step, Step::Closing)
+        let Step::Encrypting { selection, sums } = std::mem::replace(&mut self.step, Step::Closing)
         else {
             return Ok(());
         };
@@ -541,5 +556,15 @@ impl OpenRound {
             },
         );
         Ok(())
+    }
+}
+
+/// Add counts by code to counts by word.
+fn count(all: &mut BTreeMap<String, u64>, rejected: &[(u16, u64)]) {
+    for (code, more) in rejected {
+        let slug = defim_protocol::Reason::from_code(*code)
+            .map_or_else(|| code.to_string(), |reason| reason.slug().to_owned());
+        let total = all.entry(slug).or_default();
+        *total = total.saturating_add(*more);
     }
 }

@@ -123,8 +123,7 @@ pub fn answer(
         min_committees: 1,
         min_reports: u64::from(task.schedule.min_batch),
     };
-    let mut holder =
-        Holder::restore(before).map_err(|e| HolderError::Damaged(e.to_string()))?;
+    let mut holder = Holder::restore(before).map_err(|e| HolderError::Damaged(e.to_string()))?;
     if before.is_none() {
         for ((member, statement), sealed) in
             opening.members().iter().zip(statements).zip(key_shares)
@@ -145,8 +144,7 @@ pub fn answer(
                 .sealing
                 .open_key_share(&about, &sealed)
                 .map_err(broken)?;
-            let share =
-                KeyShare::from_bytes(&share).map_err(|_| broken(Reason::InvalidShare))?;
+            let share = KeyShare::from_bytes(&share).map_err(|_| broken(Reason::InvalidShare))?;
             // Its record is not kept: shares come again with every question.
             holder
                 .keep(&rules, opening.round(), member.node, share)?

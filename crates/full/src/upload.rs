@@ -2,8 +2,7 @@
 
 use defim_protocol::{
     CommitteeIndex, Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
-    report::Report,
-    seal::Seat,
+    report::Report, seal::Seat,
 };
 use prio::codec::Decode as _;
 

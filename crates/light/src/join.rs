@@ -73,7 +73,11 @@ impl JoinedTask {
         let there = |committee: &Committee| committee.members().iter().all(|m| reachable(&m.node));
         let mut id = ReportId(draw());
         // Each draw finds one of k good committees out of n(n-1) with the same chance.
-        if self.manifest.committees().any(|committee| there(&committee)) {
+        if self
+            .manifest
+            .committees()
+            .any(|committee| there(&committee))
+        {
             for _ in 0..10_000 {
                 if there(&self.committee_of(round, &id)) {
                     break;

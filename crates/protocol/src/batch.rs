@@ -176,7 +176,10 @@ impl AgreedBatch {
 
     /// Digest of the signed text.
     pub fn digest(&self) -> Digest {
-        let text = self.signatures.first().map(|signed| signed.payload.as_bytes());
+        let text = self
+            .signatures
+            .first()
+            .map(|signed| signed.payload.as_bytes());
         Digest::of(text.unwrap_or_default())
     }
 

@@ -228,7 +228,9 @@ impl RoundPhase {
                 format!("Adding the encrypted sums ({have} of {need} are here{waiting})")
             }
             Self::Decrypting { have, need } => {
-                format!("Opening the total, and nothing but the total ({have} of {need} full nodes have answered)")
+                format!(
+                    "Opening the total, and nothing but the total ({have} of {need} full nodes have answered)"
+                )
             }
             Self::Finished => "Finished; the new model is published".into(),
             Self::Voided { reason } => format!("Ended without a result: {reason}"),

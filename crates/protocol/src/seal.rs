@@ -127,12 +127,7 @@ impl SealingKey {
         Ok(Zeroizing::new(plain))
     }
 
-    fn open_bytes(
-        &self,
-        info: &[u8],
-        sealed: &Ciphertext,
-        aad: &[u8],
-    ) -> Result<Vec<u8>, Reason> {
+    fn open_bytes(&self, info: &[u8], sealed: &Ciphertext, aad: &[u8]) -> Result<Vec<u8>, Reason> {
         let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
             .map_err(|_| Reason::Malformed)?;
         hpke::single_shot_open::<AesGcm128, HkdfSha256, Kem>(

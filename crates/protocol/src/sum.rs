@@ -361,8 +361,7 @@ mod tests {
         let world = world();
         let (first, second) = (world.batch(0, 1), world.batch(1, 1));
         let signed = world.selection(&[(0, &first), (1, &second)]);
-        let verify =
-            |signed, batches| VerifiedSelection::verify(&world.task, 1, signed, batches);
+        let verify = |signed, batches| VerifiedSelection::verify(&world.task, 1, signed, batches);
         let both = verify(signed.clone(), vec![first.clone(), second.clone()]).unwrap();
         assert_eq!((both.accepted(), both.nodes().len()), (2, 3));
         // Another batch than the one that is named, and batches in part.

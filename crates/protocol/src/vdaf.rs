@@ -169,7 +169,12 @@ impl VdafSpec {
         // Both fields are encoded little-endian, every element in as many bytes.
         Ok(share
             .chunks_exact(self.scheme.element_bytes())
-            .map(|bytes| bytes.iter().rev().fold(0, |n, byte| (n << 8) | u64::from(*byte)))
+            .map(|bytes| {
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |n, byte| (n << 8) | u64::from(*byte))
+            })
             .collect())
     }
 
@@ -251,7 +256,10 @@ mod tests {
                     a.iter().zip(&b).map(|pair| add(pair) as u64).collect()
                 })
                 .unwrap();
-            assert_eq!(spec.total(&added).unwrap(), [-3.0, 0.0, 200.0].map(|n| n / 256.0));
+            assert_eq!(
+                spec.total(&added).unwrap(),
+                [-3.0, 0.0, 200.0].map(|n| n / 256.0)
+            );
             assert!(spec.total(&added[1..]).is_err());
             assert!(spec.integers(&[0; 5]).is_err());
         }

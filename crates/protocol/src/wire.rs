@@ -89,7 +89,7 @@ pub enum Response {
     Later(String),
     /// To [`Request::Hello`]: the node's multiaddresses.
     Here(Vec<String>),
-    /// To [`Request::CloseRound`]: every committee that this node leads.
+    /// To [`Request::CloseRound`]: the committees that this node leads and has closed so far.
     Closed(Vec<ClosedBatch>),
     /// To [`Request::Encrypt`].
     Encrypted(Submission),
@@ -173,6 +173,8 @@ pub struct ClosedBatch {
     /// Both members' signatures over one [`crate::batch::BatchSummary`], leader first; none if the committee
     /// has no batch in this round.
     pub signatures: Vec<SignedText>,
+    /// Reports that were refused, by [`Reason::code`]; with a batch, its summary counts.
+    pub rejected: Vec<(u16, u64)>,
 }
 
 /// The batches that are added, with the proof that their committees agreed on them.

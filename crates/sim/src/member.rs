@@ -292,19 +292,15 @@ impl Node {
                 self.closing = true;
                 let own = self.secrets.node.id();
                 let led = self.task.committees().filter(|c| c.leader().node == own);
-                let closed: Option<Vec<_>> = led
-                    .map(|committee| {
-                        let shelf = self.shelves.get(&committee.index())?;
-                        Some(ClosedBatch {
-                            committee: committee.index(),
-                            signatures: shelf.closed.clone()?,
-                        })
+                let closed = led.filter_map(|committee| {
+                    let shelf = self.shelves.get(&committee.index())?;
+                    Some(ClosedBatch {
+                        committee: committee.index(),
+                        signatures: shelf.closed.clone()?,
+                        rejected: shelf.rejected.clone().into_iter().collect(),
                     })
-                    .collect();
-                match closed {
-                    Some(closed) => Response::Closed(closed),
-                    None => Response::Later("a committee is still closing".into()),
-                }
+                });
+                Response::Closed(closed.collect())
             }
             Request::Encrypt(selected) => self.encrypt(round, selected),
             Request::OpenSum(question) => {
@@ -329,8 +325,7 @@ impl Node {
             signatures,
             ..
         } = selected;
-        let selection =
-            VerifiedSelection::verify(&self.task, round.round, selection, signatures);
+        let selection = VerifiedSelection::verify(&self.task, round.round, selection, signatures);
         let sums = self.shelves.iter();
         let sums = sums
             .filter_map(|(index, shelf)| Some((*index, shelf.sum.clone()?)))
@@ -400,7 +395,8 @@ impl Node {
         ids: &[ReportId],
         refused: &[ReportId],
     ) -> Result<Response, SimError> {
-        let index = defim_protocol::batch::BatchSummary::read(&summary.payload).map(|s| s.committee);
+        let index =
+            defim_protocol::batch::BatchSummary::read(&summary.payload).map(|s| s.committee);
         let Some(committee) = index.ok().and_then(|index| self.task.committee(index)) else {
             return Ok(Response::Refused("there is no such committee".into()));
         };

@@ -322,8 +322,7 @@ impl Mesh {
                 timed(clock, &mut steps.verify_ms, || {
                     node.handle(index, self.now, input);
                 });
-                while let Some(output) =
-                    self.nodes.get_mut(place).and_then(|node| node.poll(index))
+                while let Some(output) = self.nodes.get_mut(place).and_then(|node| node.poll(index))
                 {
                     if let Some(next) = self.perform(place, index, &round, output, clock, steps)?
                         && let Some(node) = self.nodes.get_mut(place)

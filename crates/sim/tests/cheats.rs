@@ -12,13 +12,14 @@ use std::time::Duration;
 use defim_learn::{Features, builtin, builtin_csv};
 use defim_light::{JoinedTask, SealedReport};
 use defim_protocol::{
-    Reason, ReportId, RoundPhase, Schedule, VerifiedRound,
+    Committee, Digest, NodeKey, Reason, ReportId, RoundPhase, Schedule, SignedText, VerifiedRound,
     batch::{AgreedBatch, BatchError, BatchSummary},
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
+    sum::{Selection, SumError, VerifiedSelection},
     vdaf::{self, Either, Scheme},
 };
-use defim_sim::{Mesh, RoundResult, Setup, Steps, contribute, run, run_plain};
+use defim_sim::{Mesh, MeshSetup, RoundResult, Setup, Steps, contribute, run, run_plain};
 use prio::{
     codec::{Decode as _, Encode as _, ParameterizedDecode as _},
     field::Field64,
@@ -56,7 +57,14 @@ impl World {
             round_ms: 60_000,
             rounds: 5,
         };
-        let mut mesh = Mesh::new(&spec, None, schedule, Scheme::Pine64).unwrap();
+        let mut mesh = Mesh::new(MeshSetup {
+            spec: &spec,
+            holdout: None,
+            schedule,
+            scheme: Scheme::Pine64,
+            full: 3,
+        })
+        .unwrap();
         let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
         let round = mesh.open_round().unwrap();
         Self {
@@ -86,6 +94,16 @@ impl World {
         .0
     }
 
+    /// An honest report that goes to a committee of one's choice.
+    fn honest_where(&self, party: usize, wanted: impl Fn(&Committee) -> bool) -> SealedReport {
+        loop {
+            let report = self.honest(party);
+            if wanted(&report.committee) {
+                return report;
+            }
+        }
+    }
+
     fn upload_honest(&mut self, parties: std::ops::Range<usize>) {
         for party in parties {
             let report = self.honest(party);
@@ -100,12 +118,13 @@ impl World {
             time_s: self.mesh.now() / 1000,
         };
         let manifest = self.mesh.manifest();
+        let committee = self.mesh.committee_of(&id).unwrap();
         let sealed = |at: usize, seat| {
             let plain = PlaintextShare {
                 extensions: vec![Extension::round(round)],
                 payload: shares[at].clone(),
             };
-            let member = &manifest.members[at];
+            let member = committee.members()[at];
             seal(
                 &member.hpke,
                 seat,
@@ -290,7 +309,52 @@ fn a_report_counts_once_however_often_it_comes() {
     assert_eq!(rejected, [], "what was never stored is nothing to sign");
     // And not in the next round either.
     world.round = world.mesh.open_round().unwrap();
-    assert_eq!(world.mesh.upload(report.bytes), Err(Reason::WrongRound));
+    let leader = report.committee.leader().node;
+    assert_eq!(
+        world.mesh.upload_to(&leader, report.bytes),
+        Err(Reason::WrongRound)
+    );
+}
+
+#[test]
+fn a_report_goes_to_its_own_committee_only() {
+    let mut world = World::new(2);
+    let report = world.honest(0);
+    let (id, leader) = (report.id, report.committee.leader().node);
+    let elsewhere = report.committee.helper().node;
+    assert!(world.mesh.upload_to(&elsewhere, report.bytes).is_err());
+    // Sealed for a committee of its sender's choice: the nodes know which one it has to be.
+    let task = world.mesh.manifest().clone();
+    let chosen = task.committees().find(|c| c.leader().node == elsewhere);
+    let chosen = chosen.unwrap();
+    let (public, shares) = world.shares(id);
+    let metadata = Metadata {
+        id,
+        time_s: world.mesh.now() / 1000,
+    };
+    let sealed = |at: usize, seat| {
+        let plain = PlaintextShare {
+            extensions: vec![Extension::round(1)],
+            payload: shares[at].clone(),
+        };
+        let hpke = &chosen.members()[at].hpke;
+        let mut random = rand::rng();
+        let task = task.task();
+        seal(hpke, seat, &task, &metadata, &public, &plain, &mut random).unwrap()
+    };
+    let report = Report {
+        metadata,
+        leader: sealed(0, Seat::Leader),
+        helper: sealed(1, Seat::Helper),
+        public_share: public.clone(),
+    };
+    assert_ne!(leader, elsewhere);
+    assert_eq!(
+        world
+            .mesh
+            .upload_to(&elsewhere, report.get_encoded().unwrap()),
+        Err(Reason::WrongCommittee)
+    );
 }
 
 #[test]
@@ -300,7 +364,11 @@ fn a_report_counts_only_in_its_round_and_in_time() {
     let late = world.honest(2);
     world.finish_counting();
     world.round = world.mesh.open_round().unwrap();
-    assert_eq!(world.mesh.upload(late.bytes), Err(Reason::WrongRound));
+    let leader = late.committee.leader().node;
+    assert_eq!(
+        world.mesh.upload_to(&leader, late.bytes),
+        Err(Reason::WrongRound)
+    );
 
     // A client that seals one round to the leader and another to the helper is caught by the helper.
     world.upload_honest(0..2);
@@ -378,43 +446,63 @@ fn a_seal_for_the_helper_that_was_changed_on_the_way_is_refused_by_the_helper() 
 }
 
 #[test]
-fn a_batch_below_min_batch_is_never_released() {
+fn a_total_below_min_batch_is_never_opened() {
     // By the machines: the round ends without a result, and the model stays.
     let mut world = World::new(3);
     let before = world.mesh.coordinator().model().0;
     world.upload_honest(0..2);
-    assert!(matches!(world.finish(), RoundResult::Voided(_)));
+    let RoundResult::Voided(why) = world.finish() else {
+        panic!("two contributions are not enough")
+    };
+    assert_eq!(why, "2 contributions by the deadline, 3 are needed");
     assert_eq!(world.mesh.coordinator().model().0, before);
 
-    // By any code: what lets a sum go is an `AgreedBatch`, and with every signature there is still
-    // none below the bound. `AgreedBatch::verify` is its only constructor.
-    let mut world = World::new(3);
+    // By any code: what lets a sum be encrypted is a `VerifiedSelection`, which is made of `AgreedBatch`es only.
+    let world = World::new(3);
     let task = world.mesh.manifest().clone();
+    let committee = task.committee(0).unwrap();
     let ids: Vec<_> = (0..3).map(|n| ReportId([n; 16])).collect();
-    let keys = [2, 3].map(|seed| defim_full::Secrets::from_seed([seed; 32]).node);
     let signed = |ids: &[ReportId]| -> Vec<_> {
-        let summary = BatchSummary::new(task.task(), 1, ids, Default::default()).unwrap();
-        keys.iter().map(|key| summary.sign(key).unwrap()).collect()
+        let summary = BatchSummary::new(task.task(), 1, 0, ids, Default::default()).unwrap();
+        let members = committee.members();
+        let key = |node| &world.mesh.secrets(node).unwrap().node;
+        members
+            .map(|m| summary.sign(key(&m.node)).unwrap())
+            .to_vec()
+    };
+    let aggregation = NodeKey::from_seed([1; 32]);
+    let selected = |signatures: &[SignedText]| {
+        let digest = Digest::of(signatures[0].payload.as_bytes());
+        let selection = Selection {
+            task: task.task(),
+            round: 1,
+            attempt: 1,
+            batches: [(0, digest)].into(),
+        };
+        let signed = selection.sign(&aggregation).unwrap();
+        VerifiedSelection::verify(&task, 1, signed, vec![signatures.to_vec()])
     };
     let enough = signed(&ids);
-    assert!(AgreedBatch::verify(&task, 1, enough.clone()).is_ok());
+    assert!(selected(&enough).is_ok());
     assert_eq!(
-        AgreedBatch::verify(&task, 1, signed(&ids[..2])).unwrap_err(),
-        BatchError::BelowMinBatch { have: 2, need: 3 }
+        selected(&signed(&ids[..2])).unwrap_err(),
+        SumError::BelowMinBatch { have: 2, need: 3 }
     );
-    assert_eq!(
-        AgreedBatch::verify(&task, 1, enough[..1].to_vec()).unwrap_err(),
-        BatchError::Incomplete
-    );
+    assert!(matches!(
+        selected(&enough[..1]).unwrap_err(),
+        SumError::Batch {
+            why: BatchError::Incomplete,
+            ..
+        }
+    ));
     // A report twice does not fill a batch.
     let twice = [ids[0], ids[1], ids[1]];
     assert_eq!(
-        BatchSummary::new(task.task(), 1, &twice, Default::default()).unwrap_err(),
+        BatchSummary::new(task.task(), 1, 0, &twice, Default::default()).unwrap_err(),
         BatchError::WrongIds
     );
     // And a summary that lies about its size does not let fewer shares go.
-    world.upload_honest(0..2);
-    let lying = AgreedBatch::verify(&task, 1, enough).unwrap();
+    let lying = AgreedBatch::verify(&committee, 1, enough).unwrap();
     let mut builder = defim_full::AggregateBuilder::new(&task).unwrap();
     let vdaf = task.vdaf.instance().unwrap();
     let share = vec![0; 8 * task.vdaf.dimension];
@@ -427,8 +515,11 @@ fn a_batch_below_min_batch_is_never_released() {
 #[test]
 fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
     let mut world = World::new(2);
-    world.mesh.set_helper_up(false);
-    world.upload_honest(0..2);
+    world.mesh.set_up(1, false);
+    for party in 0..2 {
+        let report = world.honest_where(party, |committee| committee.helper().name == "full-2");
+        world.mesh.upload(report.bytes).unwrap();
+    }
     for _ in 0..5 {
         assert!(
             world
@@ -447,7 +538,7 @@ fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
         }
     );
     assert_eq!(view.pending, 2, "nothing is lost");
-    world.mesh.set_helper_up(true);
+    world.mesh.set_up(1, true);
     assert_eq!(world.finish_counting().0, 2);
 }
 
@@ -490,6 +581,8 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         rounds,
         seed: 1,
         scheme: Scheme::Pine64,
+        full: 3,
+        vanishing: 0,
     }
 }
 

@@ -2,10 +2,7 @@
 
 use sqlx::Row as _;
 
-use crate::{
-    BatchKey, ReportKey, StoreError, TaskKey, WorkStore,
-    row::signed,
-};
+use crate::{BatchKey, ReportKey, StoreError, TaskKey, WorkStore, row::signed};
 
 /// A batch to store.
 #[derive(Clone)]
@@ -93,11 +90,7 @@ impl WorkStore {
     /// # Errors
     ///
     /// [`StoreError`]; nothing is changed then.
-    pub async fn close_without_batch(
-        &self,
-        key: BatchKey,
-        reason: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn close_without_batch(&self, key: BatchKey, reason: &str) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         sqlx::query("INSERT INTO batch (task, round, committee, reason) VALUES (?, ?, ?, ?)")
             .bind(key.task.as_slice())
@@ -156,13 +149,12 @@ impl WorkStore {
     ///
     /// [`StoreError`].
     pub async fn batch(&self, key: BatchKey) -> Result<Option<StoredBatch>, StoreError> {
-        let row =
-            sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ? AND committee = ?")
-                .bind(key.task.as_slice())
-                .bind(signed(key.round)?)
-                .bind(key.committee)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row = sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ? AND committee = ?")
+            .bind(key.task.as_slice())
+            .bind(signed(key.round)?)
+            .bind(key.committee)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref().map(stored).transpose()
     }
 
@@ -171,11 +163,7 @@ impl WorkStore {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn batches(
-        &self,
-        task: TaskKey,
-        round: u64,
-    ) -> Result<Vec<StoredBatch>, StoreError> {
+    pub async fn batches(&self, task: TaskKey, round: u64) -> Result<Vec<StoredBatch>, StoreError> {
         let rows =
             sqlx::query("SELECT * FROM batch WHERE task = ? AND round = ? ORDER BY committee")
                 .bind(task.as_slice())

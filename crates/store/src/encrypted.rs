@@ -129,11 +129,7 @@ impl WorkStore {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn answered(
-        &self,
-        task: TaskKey,
-        round: u64,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn answered(&self, task: TaskKey, round: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let row = sqlx::query("SELECT record FROM answered WHERE task = ? AND round = ?")
             .bind(task.as_slice())
             .bind(signed(round)?)

@@ -279,10 +279,7 @@ impl WorkStore {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn report_counts(
-        &self,
-        key: BatchKey,
-    ) -> Result<ReportCounts, StoreError> {
+    pub async fn report_counts(&self, key: BatchKey) -> Result<ReportCounts, StoreError> {
         let rows = sqlx::query(
             "SELECT state, coalesce(reason, 0) AS reason, count(*) AS count FROM report WHERE task = ?1 AND round = ?2 AND committee = ?3 GROUP BY 1, 2",
         )
@@ -422,10 +419,7 @@ impl WorkStore {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn verified_ids(
-        &self,
-        key: BatchKey,
-    ) -> Result<Vec<ReportKey>, StoreError> {
+    pub async fn verified_ids(&self, key: BatchKey) -> Result<Vec<ReportKey>, StoreError> {
         let rows = sqlx::query(
             "SELECT id FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 1 ORDER BY id",
         )

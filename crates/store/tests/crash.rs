@@ -55,10 +55,7 @@ async fn child() {
                 out_share: vec![1; 100],
                 response: vec![2],
             };
-            store
-                .record_outcomes(KEY, &[(id, outcome)])
-                .await
-                .unwrap();
+            store.record_outcomes(KEY, &[(id, outcome)]).await.unwrap();
             println!("verified {n}");
         }
     }

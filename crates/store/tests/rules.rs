@@ -7,8 +7,8 @@
 )]
 
 use defim_store::{
-    BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport, ReportStatus,
-    RoundState, StoreError, WorkStore,
+    BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
+    ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
@@ -83,7 +83,8 @@ async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
     assert_eq!(claim(1, 1).await.unwrap(), ClaimReport::New);
     assert_eq!(claim(2, 2).await.unwrap(), ClaimReport::New);
     store
-        .record_outcomes(KEY,
+        .record_outcomes(
+            KEY,
             &[
                 ([1; 16], verified(1)),
                 ([2; 16], Outcome::Rejected { reason: 10 }),
@@ -142,18 +143,13 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
         aggregate_share: b"share".to_vec(),
         report_ids: ids,
     };
-    let missing = store
-        .close_batch(KEY, batch(vec![[1; 16], [2; 16]]))
-        .await;
+    let missing = store.close_batch(KEY, batch(vec![[1; 16], [2; 16]])).await;
     assert!(matches!(missing, Err(StoreError::MissingShare)));
     assert!(
         store.batch(KEY).await.unwrap().is_none(),
         "nothing half closed"
     );
-    store
-        .close_batch(KEY, batch(vec![[1; 16]]))
-        .await
-        .unwrap();
+    store.close_batch(KEY, batch(vec![[1; 16]])).await.unwrap();
     assert_eq!(store.outcome(TASK, [1; 16]).await.unwrap(), None);
     assert_eq!(
         store.report_status(TASK, [2; 16]).await.unwrap(),
@@ -188,7 +184,13 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
         (held.summary.as_slice(), held.aggregate_share.as_slice()),
         (b"summary".as_slice(), b"".as_slice())
     );
-    assert!(store.pending_reports(other, 9, 99).await.unwrap().is_empty());
+    assert!(
+        store
+            .pending_reports(other, 9, 99)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -202,10 +204,7 @@ async fn what_was_opened_in_a_round_is_never_replaced() {
         Err(StoreError::AnsweredOtherwise)
     ));
     store.end_round(TASK, 1).await.unwrap();
-    assert_eq!(
-        store.answered(TASK, 1).await.unwrap().unwrap(),
-        b"this set"
-    );
+    assert_eq!(store.answered(TASK, 1).await.unwrap().unwrap(), b"this set");
 }
 
 #[tokio::test]

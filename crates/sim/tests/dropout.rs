@@ -1,0 +1,205 @@
+//! Full nodes go away at every moment of a round: what can be opened is, what cannot is voided, nothing else
+//! is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::time::Duration;
+
+use defim_learn::{Features, builtin, builtin_csv};
+use defim_light::JoinedTask;
+use defim_protocol::{Committee, RoundPhase, Schedule, VerifiedRound, vdaf::Scheme};
+use defim_sim::{Mesh, MeshSetup, RoundResult, Steps, contribute};
+
+const fn still() -> Duration {
+    Duration::ZERO
+}
+
+struct World {
+    mesh: Mesh,
+    task: JoinedTask,
+    round: VerifiedRound,
+    rows: Vec<Features>,
+}
+
+impl World {
+    fn new(full: u8, scheme: Scheme) -> Self {
+        let mut spec = builtin("diabetes", None).unwrap().spec;
+        if scheme == Scheme::Pine32Hmac {
+            spec.frac_bits = 8;
+        }
+        let samples = spec
+            .schema
+            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
+            .unwrap();
+        let rows = samples
+            .partition(12, 1)
+            .iter()
+            .map(|rows| rows.features(&spec.schema))
+            .collect();
+        let schedule = Schedule {
+            min_batch: 2,
+            max_batch: 100,
+            settle_ms: 1000,
+            round_ms: 60_000,
+            rounds: 5,
+        };
+        let mut mesh = Mesh::new(MeshSetup {
+            spec: &spec,
+            holdout: None,
+            schedule,
+            scheme,
+            full,
+        })
+        .unwrap();
+        let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
+        let round = mesh.open_round().unwrap();
+        Self {
+            mesh,
+            task,
+            round,
+            rows,
+        }
+    }
+
+    fn upload_where(&mut self, party: usize, wanted: impl Fn(&Committee) -> bool) {
+        loop {
+            let now = self.mesh.now();
+            let open = self.task.open_round(self.round.signed().clone(), now);
+            let (open, (_, model)) = (open.unwrap(), self.mesh.coordinator().model());
+            let rows = &self.rows[party];
+            let (report, _) = contribute(&self.task, &open, model, rows, 7, now, &still).unwrap();
+            if wanted(&report.committee) {
+                return self.mesh.upload(report.bytes).unwrap();
+            }
+        }
+    }
+
+    /// Run until the round is in this phase.
+    fn until(&mut self, wanted: impl Fn(&RoundPhase) -> bool) {
+        for _ in 0..1_000 {
+            let ended = self.mesh.settle(&still, &mut Steps::default()).unwrap();
+            assert!(ended.is_none(), "{ended:?}");
+            if wanted(&self.mesh.coordinator().view().unwrap().phase) {
+                return;
+            }
+            self.mesh.wait(200);
+        }
+        panic!("{:?}", self.mesh.coordinator().view());
+    }
+
+    fn finish(&mut self) -> Result<u64, String> {
+        match self
+            .mesh
+            .finish_round(&still, &mut Steps::default())
+            .unwrap()
+        {
+            RoundResult::Completed(done) => Ok(done.reports),
+            RoundResult::Voided(why) => Err(why),
+        }
+    }
+}
+
+fn has(committee: &Committee, name: &str) -> bool {
+    committee.members().iter().any(|m| m.name == name)
+}
+
+#[test]
+fn every_number_of_full_nodes_gives_the_same_model() {
+    for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+        let mut models = Vec::new();
+        for full in [2, 3, 5] {
+            let mut world = World::new(full, scheme);
+            for party in 0..6 {
+                world.upload_where(party, |_| true);
+            }
+            assert_eq!(world.finish(), Ok(6));
+            models.push(world.mesh.coordinator().model().0);
+        }
+        models.dedup();
+        assert_eq!(models.len(), 1, "sums are exact, whoever adds them");
+    }
+}
+
+#[test]
+fn once_sums_are_encrypted_all_but_the_threshold_may_go() {
+    for (full, gone) in [(3_u8, 1), (4, 1), (6, 2)] {
+        let mut world = World::new(full, Scheme::Pine64);
+        for party in 0..6 {
+            world.upload_where(party, |_| true);
+        }
+        world.mesh.vanish_after_encrypting(gone);
+        assert_eq!(world.finish(), Ok(6), "{gone} of {full} gone");
+        // They come back for the next round.
+        world.round = world.mesh.open_round().unwrap();
+        for party in 0..4 {
+            world.upload_where(party, |_| true);
+        }
+        assert_eq!(world.finish(), Ok(4));
+    }
+}
+
+#[test]
+fn with_too_few_left_the_round_is_voided_and_the_next_one_runs() {
+    let mut world = World::new(3, Scheme::Pine64);
+    let before = world.mesh.coordinator().model().0;
+    for party in 0..6 {
+        world.upload_where(party, |_| true);
+    }
+    world.mesh.vanish_after_encrypting(2);
+    assert_eq!(
+        world.finish().unwrap_err(),
+        "1 of 3 full nodes have opened the total, 2 are needed"
+    );
+    assert_eq!(world.mesh.coordinator().model().0, before);
+    world.round = world.mesh.open_round().unwrap();
+    world.mesh.vanish_after_encrypting(0);
+    for party in 0..4 {
+        world.upload_where(party, |_| true);
+    }
+    assert_eq!(world.finish(), Ok(4));
+}
+
+#[test]
+fn a_node_that_goes_before_it_has_encrypted_costs_its_committees_only() {
+    let mut world = World::new(3, Scheme::Pine64);
+    for party in 0..3 {
+        world.upload_where(party, |committee| !has(committee, "full-3"));
+    }
+    world.upload_where(3, |committee| has(committee, "full-3"));
+    // All four are verified, and then the third node is gone.
+    world.until(|phase| matches!(phase, RoundPhase::Settling { have: 4 }));
+    world.mesh.set_up(2, false);
+    assert_eq!(world.finish(), Ok(3), "the three of the others");
+}
+
+#[test]
+fn a_node_that_goes_while_sums_are_encrypted_is_left_out() {
+    let mut world = World::new(4, Scheme::Pine64);
+    for party in 0..4 {
+        world.upload_where(party, |committee| !has(committee, "full-4"));
+    }
+    world.upload_where(4, |committee| committee.leader().name == "full-4");
+    world.until(|phase| matches!(phase, RoundPhase::Settling { .. }));
+    world.mesh.wait(2_000);
+    // It closes its committees and goes.
+    world.until(|phase| matches!(phase, RoundPhase::Closing | RoundPhase::Encrypting { .. }));
+    world.mesh.set_up(3, false);
+    let counted = world.finish().unwrap();
+    assert!(counted == 4 || counted == 5, "{counted}");
+}
+
+#[test]
+fn reports_that_only_a_lost_node_has_are_voided_by_name() {
+    let mut world = World::new(3, Scheme::Pine64);
+    for party in 0..3 {
+        world.upload_where(party, |committee| committee.leader().name == "full-3");
+    }
+    world.until(|phase| matches!(phase, RoundPhase::Settling { have: 3 }));
+    world.mesh.set_up(2, false);
+    let why = world.finish().unwrap_err();
+    assert!(why.contains("full-3"), "{why}");
+}
