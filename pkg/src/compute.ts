@@ -20,6 +20,8 @@ export interface PrepareJob {
   model: Uint8Array;
   rows: Rows;
   seed: bigint;
+  /** Ids of the nodes that answer, as far as the mesh knows. */
+  reachable: string[];
 }
 
 /** A sealed report and who takes it. */
@@ -30,6 +32,15 @@ export interface Prepared {
   bytes: Uint8Array<ArrayBuffer>;
   leader: string;
   leaderName: string;
+}
+
+/** Shares under an id, which decides who checks them. */
+interface Split {
+  bytes: number;
+  report: string;
+  leader: string;
+  leaderName: string;
+  helperName: string;
 }
 
 export type Job = CheckJob | PrepareJob;
@@ -57,7 +68,6 @@ export async function check(light: Light, job: CheckJob): Promise<Checked> {
 export async function prepare(light: Light, job: PrepareJob, emit: (event: LightEvent) => void): Promise<Prepared> {
   const task = new light.Task(JSON.stringify(job.manifest), job.task);
   try {
-    const { leader, leaderName } = task.committee() as { leader: string; leaderName: string };
     const work = task.contribute(JSON.stringify(job.round), job.model, Date.now());
     try {
       let since = performance.now();
@@ -74,10 +84,10 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
         emit({ kind: "training", epoch, epochs, loss });
       }) as { bytes: number; lossBefore: number; lossAfter: number; norm: number; clipped: boolean };
       emit({ kind: "step", step: "trained", ms: lap(), ...trained });
-      const split = work.split(Date.now()) as { bytes: number; report: string };
+      const split = work.split(Date.now(), job.reachable) as Split;
       emit({ kind: "step", step: "split", ms: lap(), bytes: split.bytes });
       const bytes = work.seal() as Uint8Array<ArrayBuffer>;
-      const { report } = split;
+      const { report, leader, leaderName } = split;
       const { round, deadlineMs } = work;
       emit({ kind: "step", step: "sealed", ms: lap(), bytes: bytes.length, report, round });
       return { report, round, deadlineMs, bytes, leader, leaderName };

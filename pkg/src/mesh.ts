@@ -53,8 +53,10 @@ export class HttpMesh implements Mesh {
     const model = await this.#api.model(round.baseModel, signal);
     const task = expected(options.task, view);
     const { rows } = options;
+    await this.#refresh();
+    const reachable = this.#view.nodes.filter((node) => node.reachable).map((node) => node.id);
     const sealed = await compute(
-      { kind: "prepare", manifest: view.signed, task, round: round.signed, model, rows, seed },
+      { kind: "prepare", manifest: view.signed, task, round: round.signed, model, rows, seed, reachable },
       { onEvent, signal },
     );
     const kept: KeptReport = {
@@ -148,7 +150,7 @@ export class HttpMesh implements Mesh {
   #leader(id: string, name: string): NodeView {
     const found = this.#view.nodes.find((node) => node.id === id);
     if (found === undefined) {
-      throw new LightError("unknown-node", `The mesh does not list ${name}, the leader its task names; the report is kept.`);
+      throw new LightError("unknown-node", `The mesh does not list ${name}, the leader of its committee; the report is kept.`);
     }
     return found;
   }

@@ -17,9 +17,11 @@ const task = {
     maxBatch: 50,
   },
 };
-const nodes = [
-  { id: fixture.leader, name: "full-1", role: "full", http: "/nodes/full-1", addresses: ["/ip4/127.0.0.1/udp/1/quic-v1"], reachable: true },
-];
+const nodes = fixture.members.map((id, at) => ({
+  id, name: `full-${at + 1}`, role: "full", http: `/nodes/full-${at + 1}`, addresses: ["/ip4/127.0.0.1/udp/1/quic-v1"],
+  reachable: true,
+}));
+const reports = new RegExp(`^/nodes/full-[123]/tasks/${fixture.task}/reports`);
 
 /** A mesh on loopback. `upload` answers what is sent to the leader: a status and a problem. */
 async function mesh(t, { upload = () => [201], view = task } = {}) {
@@ -36,13 +38,13 @@ async function mesh(t, { upload = () => [201], view = task } = {}) {
     else if (url === "/api/v1/tasks/digits" || url === `/api/v1/tasks/${fixture.task}`) json(view);
     else if (url.startsWith("/api/v1/tasks/")) json({ code: "unknown-task", message: "There is no such task here." }, 404);
     else if (url === `/api/v1/models/${fixture.baseModel}`) response.end(model);
-    else if (method === "PUT" && url === `/nodes/full-1/tasks/${fixture.task}/reports`) {
+    else if (method === "PUT" && reports.test(url)) {
       uploads.push({ type: headers["content-type"], bytes: Buffer.concat(chunks) });
       const [status, code] = upload(uploads.length);
       if (status === 0) request.socket.destroy();
       else if (code === undefined) response.writeHead(status).end();
       else json({ code, detail: "as the reason says" }, status);
-    } else if (url.startsWith(`/nodes/full-1/tasks/${fixture.task}/reports/`)) {
+    } else if (reports.test(url)) {
       json({ state: "pending", reason: null, text: null });
     } else json({ code: "not-found", message: "not found" }, 404);
   });
@@ -64,8 +66,8 @@ test("rows become one stored report, and every step is told", async (t) => {
   assert.equal(uploads.length, 1);
   assert.equal(uploads[0].type, "application/dap-report");
   assert.deepEqual(done, {
-    task: fixture.task, taskName: "digits", round: 1, report: done.report, node: "full-1", path: "https",
-    because: "full-1 has no peer-to-peer address", bytes: uploads[0].bytes.length,
+    task: fixture.task, taskName: "digits", round: 1, report: done.report, node: done.node, path: "https",
+    because: `${done.node} has no peer-to-peer address`, bytes: uploads[0].bytes.length,
   });
   assert.equal(uploads[0].bytes.subarray(0, 16).toString("base64url"), done.report);
   assert.ok(!uploads[0].bytes.includes(Buffer.from(csv().slice(-60))), "no row travels");
@@ -87,7 +89,7 @@ test("a node that is down: the report is kept, and the same bytes are sent when 
   const [kept] = await during;
   assert.deepEqual([kept.report, kept.task, kept.round, kept.bytes], [done.report, fixture.task, 1, done.bytes]);
   assert.equal(kept.deadlineMs, fixture.deadlineMs);
-  assert.match(events.find((event) => event.kind === "kept").because, /full-1 cannot be reached/);
+  assert.match(events.find((event) => event.kind === "kept").because, /full-[123] cannot be reached/);
   assert.equal(uploads.length, 2);
   assert.ok(uploads[0].bytes.length === 0 || uploads[0].bytes.equals(uploads[1].bytes));
   assert.deepEqual(await client.kept(), []);

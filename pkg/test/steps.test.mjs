@@ -4,11 +4,11 @@ import { NOW, bytes, csv, fixture, light, manifest, model, round } from "./light
 
 const join = () => new light.Task(manifest, fixture.task);
 
-function sealed(seed = 7n) {
+function sealed(seed = 7n, reachable = []) {
   const work = join().contribute(round, model, NOW);
   const steps = { read: work.read(bytes(csv())), epochs: [] };
   steps.trained = work.train(seed, (epoch, epochs, loss) => steps.epochs.push({ epoch, epochs, loss }));
-  steps.split = work.split(NOW);
+  steps.split = work.split(NOW, reachable);
   steps.bytes = work.seal();
   return { work, ...steps };
 }
@@ -45,10 +45,24 @@ test("the same rows and seed give the same training, and never the same report",
   assert.ok(same < one.bytes.length / 50, `${same} of ${one.bytes.length} bytes are the same`);
 });
 
-test("the committee is the manifest's", () => {
-  const task = join();
-  assert.equal(task.id, fixture.task);
-  assert.deepEqual(task.committee(), { leader: fixture.leader, leaderName: "full-1" });
+test("the report's id decides its committee; one that answers is looked for", () => {
+  const [first, second, third] = fixture.members;
+  const committee = (reachable) => {
+    const { leader, leaderName, helperName } = sealed(7n, reachable).split;
+    const names = [leaderName, helperName];
+    assert.equal(leader, fixture.members[Number(leaderName.at(-1)) - 1]);
+    assert.notEqual(...names);
+    return names.join();
+  };
+  const seen = new Set();
+  for (let turn = 0; turn < 40; turn += 1) seen.add(committee([first, second, third]));
+  assert.ok(seen.size >= 4, `${[...seen]}`);
+  for (let turn = 0; turn < 5; turn += 1) assert.match(committee([second, third]), /^full-[23],full-[23]$/);
+  committee([first]);
+});
+
+test("the task is the manifest's", () => {
+  assert.equal(join().id, fixture.task);
 });
 
 test("another task's manifest is refused", () => {

@@ -262,6 +262,12 @@ pub struct Simulate {
     /// What updates are shared and proven with: `pine64` or `pine32-hmac`.
     #[arg(long, default_value = "pine64")]
     pub scheme: Scheme,
+    /// Full nodes.
+    #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
+    pub full: u8,
+    /// Full nodes that go away in each round, once all sums are encrypted.
+    #[arg(long, default_value_t = 0)]
+    pub dropouts: u8,
     /// Run this instead, on the same rows and seed, to compare with.
     #[arg(long)]
     pub baseline: Option<Baseline>,

@@ -2,8 +2,7 @@
 
 use defim_learn::LearningSpec;
 use defim_protocol::{
-    Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest,
-    VerifiedRound,
+    Committee, Millis, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest, VerifiedRound,
 };
 
 use crate::LightError;
@@ -60,32 +59,6 @@ impl JoinedTask {
     /// The committee that checks the report with this id in this round.
     pub fn committee_of(&self, round: &OpenRound, report: &ReportId) -> Committee {
         self.manifest.committee_of(round.verified(), report)
-    }
-
-    /// A report id whose committee has both of its members there, as far as `reachable` knows; drawn by `draw`.
-    /// If no committee has, any will do: the report is kept until its members are back.
-    pub fn draw_report_id(
-        &self,
-        round: &OpenRound,
-        reachable: impl Fn(&NodeId) -> bool,
-        mut draw: impl FnMut() -> [u8; 16],
-    ) -> ReportId {
-        let there = |committee: &Committee| committee.members().iter().all(|m| reachable(&m.node));
-        let mut id = ReportId(draw());
-        // Each draw finds one of k good committees out of n(n-1) with the same chance.
-        if self
-            .manifest
-            .committees()
-            .any(|committee| there(&committee))
-        {
-            for _ in 0..10_000 {
-                if there(&self.committee_of(round, &id)) {
-                    break;
-                }
-                id = ReportId(draw());
-            }
-        }
-        id
     }
 
     /// Verify that a round of this task is open.

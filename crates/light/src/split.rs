@@ -77,6 +77,11 @@ impl Split {
         })
     }
 
+    /// The committee that checks it.
+    pub fn committee(&self) -> &Committee {
+        &self.committee
+    }
+
     /// Length of all shares, in bytes.
     pub fn bytes(&self) -> usize {
         self.public_share.len() + self.leader.len() + self.helper.len()

@@ -4,7 +4,7 @@ use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
 };
-use defim_protocol::{Digest, ReportId, RoundNumber};
+use defim_protocol::{Committee, Digest, NodeId, ReportId, RoundNumber};
 
 use crate::{JoinedTask, LightError, OpenRound, Split};
 
@@ -115,6 +115,32 @@ impl Training {
             norm,
             clipped: was_clipped,
         })
+    }
+
+    /// A report id whose committee has both of its members there, as far as `reachable` knows; drawn by `draw`.
+    /// If no committee has, any will do: the report is kept until its members are back.
+    pub fn draw_report_id(
+        &self,
+        reachable: impl Fn(&NodeId) -> bool,
+        mut draw: impl FnMut() -> [u8; 16],
+    ) -> ReportId {
+        let there = |committee: &Committee| committee.members().iter().all(|m| reachable(&m.node));
+        let mut id = ReportId(draw());
+        // Each draw finds one of k good committees out of n(n-1) with the same chance.
+        if self
+            .task
+            .manifest()
+            .committees()
+            .any(|committee| there(&committee))
+        {
+            for _ in 0..10_000 {
+                if there(&self.task.committee_of(&self.round, &id)) {
+                    break;
+                }
+                id = ReportId(draw());
+            }
+        }
+        id
     }
 
     /// Split an encoded update into one share for each member, with a proof of its norm.

@@ -11,7 +11,7 @@ use defim_net::{
     native::{Endpoint, EndpointConfig},
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, Reason, ReportId, wire::protocol};
+use defim_protocol::{Digest, NodeId, Reason, ReportId, wire::protocol};
 use rand::RngCore as _;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::{
     cli::{Contribute, Via},
     clock,
     failure::{Failure, Outcome},
-    http::{RoundRecordView, TaskView},
+    http::{MeshView, RoundRecordView, TaskView},
 };
 
 const POLL: Duration = Duration::from_millis(300);
@@ -205,6 +205,7 @@ fn prepare(
     model: &[u8],
     csv: &[u8],
     file: &FilePath,
+    mesh: &MeshView,
 ) -> Outcome<Prepared> {
     let round = view
         .round
@@ -223,10 +224,17 @@ fn prepare(
     let quantised = training.clip_and_quantise(update)?;
     let train_ms = ms(started);
     let started = clock::start();
-    let mut id = [0; 16];
-    rand::rng().fill_bytes(&mut id);
+    let there = |node: &NodeId| {
+        let id = node.to_string();
+        mesh.nodes.iter().any(|n| n.id == id && n.reachable)
+    };
+    let id = training.draw_report_id(there, || {
+        let mut id = [0; 16];
+        rand::rng().fill_bytes(&mut id);
+        id
+    });
     let report = training
-        .split(&quantised.fixed, ReportId(id), clock::now_s())?
+        .split(&quantised.fixed, id, clock::now_s())?
         .seal(&mut rand::rng())?;
     Ok(Prepared {
         report,
@@ -355,17 +363,17 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             .as_ref()
             .map_or(view.current_model, |round| round.base_model);
         let model = client.model(&base_model).await?;
-        let prepared =
-            tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data))?;
-        let leader = task.manifest().leader();
         let mesh = client.mesh().await?;
+        let prepared =
+            tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data, &mesh))?;
+        let leader = prepared.report.committee.leader();
         let node = mesh
             .nodes
             .into_iter()
             .find(|node| node.id == leader.node.to_string())
             .ok_or_else(|| {
                 Failure::Integrity(format!(
-                    "the mesh does not list {}, the leader its task names",
+                    "the mesh does not list {}, the leader of a committee of its task",
                     leader.name
                 ))
             })?;

@@ -123,12 +123,14 @@ fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: 
 fn print_steps(steps: &Steps, rounds: u64) {
     let each = |total: f64| total / rounds.max(1) as f64;
     println!(
-        "  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms",
+        "  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms, encrypt {:.0} ms, open {:.0} ms",
         each(steps.train_ms),
         each(steps.split_ms),
         each(steps.seal_ms),
         each(steps.verify_ms),
-        each(steps.add_ms)
+        each(steps.add_ms),
+        each(steps.encrypt_ms),
+        each(steps.open_ms)
     );
 }
 
@@ -220,6 +222,8 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         rounds: args.rounds,
         seed: args.seed,
         scheme: args.scheme,
+        full: args.full,
+        vanishing: args.dropouts.into(),
     };
     tokio::task::spawn_blocking(move || simulate(&args, &setup, json))
         .await

@@ -21,7 +21,7 @@ use crate::{
     node::start::{Listening, directory, make_folder},
 };
 
-const FULL_NODES: [&str; 2] = ["full-1", "full-2"];
+const FULL_NODES: [&str; 3] = ["full-1", "full-2", "full-3"];
 
 /// A node's ports. Kept: addresses are in people's pages and in peers' memories.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -143,7 +143,10 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             );
             return;
         }
-        println!("The mesh is up: 2 full nodes and 1 aggregation node.");
+        println!(
+            "The mesh is up: {} full nodes and 1 aggregation node.",
+            FULL_NODES.len()
+        );
         if pages {
             println!("  page         http://{bound}/");
         }

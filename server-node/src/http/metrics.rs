@@ -1,6 +1,9 @@
 //! `/metrics` in the text format of Prometheus, made from the stores at each scrape.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use axum::{
     Router,
@@ -9,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use defim_store::BatchKey;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{family::Family, gauge::Gauge},
@@ -53,10 +57,22 @@ impl Page {
             let Some(round) = served.round() else {
                 continue;
             };
-            let counts = node
-                .store()
-                .report_counts(served.manifest.task().0, round.round)
-                .await?;
+            let (mut pending, mut verified) = (0, 0);
+            let mut rejected = BTreeMap::<u16, u64>::new();
+            // Of the committees that this node leads: a helper would count each report again.
+            for index in served.led.keys() {
+                let key = BatchKey {
+                    task: served.manifest.task().0,
+                    round: round.round,
+                    committee: *index,
+                };
+                let counts = node.store().report_counts(key).await?;
+                pending += counts.pending;
+                verified += counts.verified;
+                for (code, number) in counts.rejected_by_reason {
+                    *rejected.entry(code).or_default() += number;
+                }
+            }
             let labels = |key, value: &str| {
                 vec![
                     ("node", node.name().to_owned()),
@@ -64,9 +80,9 @@ impl Page {
                     (key, value.to_owned()),
                 ]
             };
-            count(&self.reports, labels("state", "pending"), counts.pending);
-            count(&self.reports, labels("state", "verified"), counts.verified);
-            for (code, number) in counts.rejected_by_reason {
+            count(&self.reports, labels("state", "pending"), pending);
+            count(&self.reports, labels("state", "verified"), verified);
+            for (code, number) in rejected {
                 count(&self.rejected, labels("reason", slug(code)), number);
             }
             for (code, number) in served.refusals(round.round) {

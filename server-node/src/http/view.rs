@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_aggregation::coordinator::Coordinator;
 use defim_learn::ModelSpec;
-use defim_protocol::{Digest, Reason, RoundPhase, SignedText};
+use defim_protocol::{Committee, Digest, NodeId, Reason, RoundPhase, SignedText};
 use defim_store::RoundRecord;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -289,31 +289,35 @@ impl Mesh {
     fn round_view(&self, run: &Run, machine: &Coordinator) -> Option<RoundView> {
         let manifest = machine.task();
         let open = machine.open_round()?;
-        let told = run.view(machine);
-        let mut phase = told.map_or(
+        let told = machine.view();
+        let mut phase = told.as_ref().map_or(
             RoundPhase::WaitingForReports {
                 have: 0,
                 need: u64::from(manifest.schedule.min_batch),
             },
             |view| view.phase.clone(),
         );
-        // The leader tells of its helper; nobody but this node can tell of the leader.
-        if phase.accepts_reports()
-            && let Some(gone) = manifest
-                .members
-                .iter()
-                .find(|member| !self.node.health(&member.node).reachable)
-        {
+        // A leader tells of its helper; nobody but this node can tell of a leader. One committee that works
+        // is enough to take part.
+        let there = |node: &NodeId| self.node.health(node).reachable;
+        let works = |committee: &Committee| committee.members().iter().all(|m| there(&m.node));
+        let knows = |committee: &Committee| {
+            let mut members = committee.members().into_iter();
+            members.all(|member| run.has_taken_up(&member.node, open.round))
+        };
+        let waiting = matches!(phase, RoundPhase::WaitingForReports { .. });
+        if waiting && !manifest.committees().any(|committee| works(&committee)) {
+            let gone = manifest.members.iter().find(|member| !there(&member.node));
             phase = RoundPhase::WaitingForMember {
-                member: gone.name.clone(),
+                member: gone.map(|member| member.name.clone()).unwrap_or_default(),
             };
         } else if phase.accepts_reports()
             && !manifest
-                .members
-                .iter()
-                .all(|member| run.has_taken_up(&member.node, open.round))
+                .committees()
+                .filter(|committee| works(committee))
+                .all(|committee| knows(&committee))
         {
-            // A report sent now would meet a member that does not know the round.
+            // A report sent now could meet a member that does not know the round.
             phase = RoundPhase::Opening;
         }
         if machine.paused() {
@@ -328,9 +332,9 @@ impl Mesh {
             text: phase.text(),
             accepts_reports: phase.accepts_reports() && clock::now() <= open.deadline_ms,
             phase,
-            pending: told.map_or(0, |view| view.pending),
-            verified: told.map_or(0, |view| view.verified),
-            rejected: told.map(|view| view.rejected.clone()).unwrap_or_default(),
+            pending: told.as_ref().map_or(0, |view| view.pending),
+            verified: told.as_ref().map_or(0, |view| view.verified),
+            rejected: told.map(|view| view.rejected).unwrap_or_default(),
             min_batch: manifest.schedule.min_batch,
             max_batch: manifest.schedule.max_batch,
         })

@@ -36,6 +36,8 @@ const ANNOUNCE: Duration = Duration::from_millis(300);
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 const HELLO: Duration = Duration::from_secs(2);
 const HELLO_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a full node may take to encrypt or to answer for keys.
+const ASK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running aggregation node.
 #[derive(Clone)]
@@ -215,7 +217,7 @@ impl AggregationNode {
         None
     }
 
-    /// Create a task; its committee are the first two full nodes of the configuration.
+    /// Create a task; all full nodes of the configuration serve it.
     ///
     /// # Errors
     ///
@@ -246,7 +248,6 @@ impl AggregationNode {
         // By name: the directory's order is that of the keys.
         let mut members = members;
         members.sort_by(|a, b| a.name.cmp(&b.name));
-        members.truncate(2);
         let learning = serde_json::to_string(&new.spec)
             .and_then(RawValue::from_string)
             .map_err(|e| Failure::Other(e.to_string()))?;
@@ -370,6 +371,10 @@ impl AggregationNode {
                 run.set_told(member.node, now);
                 let _ = self.inner.changes.send(run.manifest().task());
             }
+            // One answer may be what another question waits for.
+            if run.told(&member.node) == Some(now) && self.ask(&run, &member).await {
+                continue;
+            }
             // Nothing new, or it is tried again.
             let _ = tokio::time::timeout(ANNOUNCE, news).await;
         }
@@ -418,10 +423,44 @@ impl AggregationNode {
         done
     }
 
+    /// Ask a full node what the task's machine wants of it; true if it did its part.
+    async fn ask(&self, run: &Run, member: &Member) -> bool {
+        let question = match run.machine().await {
+            Ok(machine) => machine.question(&member.node),
+            Err(_) => None,
+        };
+        let Some(question) = question else {
+            return false;
+        };
+        let answer = self
+            .inner
+            .link
+            .ask_within(&member.node, &question, ASK_DEADLINE);
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(why) => {
+                tracing::debug!(member = member.name, why, "a full node does not answer");
+                return false;
+            }
+        };
+        let done = !matches!(answer, Response::Later(_) | Response::Refused(_))
+            && !matches!(question, Request::CloseRound { .. });
+        if let Response::Refused(why) = &answer {
+            tracing::warn!(member = member.name, why, "a full node refuses its part");
+        }
+        let input = Input::Answered(member.node, answer);
+        match self.handle(run, input).await {
+            Ok(_) => done,
+            Err(failure) => {
+                tracing::error!(%failure, "an answer is asked for again");
+                false
+            }
+        }
+    }
+
     /// Answer another server.
     pub async fn answer(&self, from: NodeId, request: Request) -> Response {
         let (task, input) = match request {
-            Request::Submit(submission) => (submission.task, Input::Submitted(from, submission)),
             Request::Progress(progress) => (progress.task, Input::Progress(from, progress)),
             _ => return Response::Refused("an aggregation node does not answer that".into()),
         };

@@ -1,11 +1,11 @@
-//! The full node's driver: tasks it serves, uploads it takes, batches it delivers.
+//! The full node's driver: tasks it serves, uploads it takes, sums it encrypts and opens with others.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,10 +13,11 @@ use std::{
 use defim_full::Secrets;
 use defim_net::native::WebRtcCounts;
 use defim_protocol::{
-    NodeId, Reason, RoundNumber, SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
-    wire::{self, Progress, Request, Response, Submission},
+    Committee, CommitteeIndex, NodeId, Reason, RoundNumber, SignedText, TaskId, VerifiedManifest,
+    VerifiedRound, limits,
+    wire::{self, ClosedBatch, Progress, Request, Response},
 };
-use defim_store::WorkStore;
+use defim_store::{BatchKey, WorkStore};
 use tokio::sync::{Notify, watch};
 
 use super::Link;
@@ -29,18 +30,13 @@ use crate::{
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 /// How long an unfinished upload of which nothing comes is kept, in milliseconds.
 const PARTIAL_MS: u64 = 3 * 60 * 1000;
-/// How long a refused aggregate share waits at first, and at most, in milliseconds.
-const REFUSED_MS: u64 = 5_000;
-const MOST_REFUSED_MS: u64 = 10 * 60 * 1000;
-
-/// Aggregate shares that the aggregation node has refused.
-type Refused = BTreeMap<(TaskId, RoundNumber), HeldBack>;
-
-#[derive(Default)]
-struct HeldBack {
-    why: String,
-    wait_ms: u64,
-    again_ms: u64,
+/// What a committee's reports and batch are stored under.
+pub(super) fn key(task: TaskId, round: RoundNumber, committee: CommitteeIndex) -> BatchKey {
+    BatchKey {
+        task: task.0,
+        round,
+        committee,
+    }
 }
 
 /// What a leader's machine last said of its round.
@@ -60,19 +56,53 @@ pub struct Served {
     pub paused: AtomicBool,
     /// The open round.
     round: RwLock<Option<VerifiedRound>>,
-    /// For tasks this node leads.
-    status: RwLock<Option<LeaderStatus>>,
-    /// Where the led round stands, for the aggregation node.
-    pub(super) progress: watch::Sender<Option<Progress>>,
+    /// The committees that this node leads.
+    pub led: BTreeMap<CommitteeIndex, Led>,
+    /// The round that the aggregation node has closed, if it is the open one; zero before.
+    closing: AtomicU64,
     /// Reports of a round that were refused before they were stored: strangers write this number, so
     /// it is kept in memory, shown as a metric, and signed by nobody.
     refusals: Mutex<(RoundNumber, BTreeMap<u16, u64>)>,
     /// Most bytes of a report of this task.
     pub report_bytes: usize,
-    /// Something happened: a report, a round. Only the task that leads waits for it.
-    pub wake: Notify,
     /// One preparation at a time: a repeated request must find the first one's answers.
     pub preparing: tokio::sync::Mutex<()>,
+    /// One opening at a time: what is answered first is on disk before another is looked at.
+    pub(super) opening: tokio::sync::Mutex<()>,
+}
+
+/// A committee that this node leads.
+pub struct Led {
+    /// The committee.
+    pub committee: Committee,
+    status: RwLock<Option<LeaderStatus>>,
+    /// Where its round stands, for the aggregation node.
+    pub(super) progress: watch::Sender<Option<Progress>>,
+    /// Something happened: a report, a round. Only the task that leads waits for it.
+    pub wake: Notify,
+}
+
+impl Led {
+    fn new(committee: Committee) -> Self {
+        Self {
+            committee,
+            status: RwLock::new(None),
+            progress: watch::channel(None).0,
+            wake: Notify::new(),
+        }
+    }
+
+    /// What the leader last said.
+    pub fn status(&self) -> Option<LeaderStatus> {
+        self.status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_status(&self, status: LeaderStatus) {
+        *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
 }
 
 impl Served {
@@ -84,12 +114,16 @@ impl Served {
             .clone()
     }
 
-    /// What the leader last said.
-    pub fn status(&self) -> Option<LeaderStatus> {
-        self.status
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Whether the aggregation node has closed this round.
+    pub(super) fn is_closing(&self, round: RoundNumber) -> bool {
+        self.closing.load(Ordering::Relaxed) == round
+    }
+
+    /// Wake all machines of this task.
+    fn wake_all(&self) {
+        for led in self.led.values() {
+            led.wake.notify_one();
+        }
     }
 
     /// Count a report that was refused before it was stored.
@@ -109,10 +143,6 @@ impl Served {
             false => BTreeMap::new(),
         }
     }
-
-    pub(super) fn set_status(&self, status: LeaderStatus) {
-        *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    }
 }
 
 /// A running full node.
@@ -127,7 +157,6 @@ pub(super) struct Inner {
     pub store: WorkStore,
     pub link: Link,
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
-    pub deliver: Notify,
 }
 
 impl FullNode {
@@ -145,7 +174,6 @@ impl FullNode {
                 store,
                 link,
                 tasks: Mutex::default(),
-                deliver: Notify::new(),
             }),
         };
         for (task, text) in node.inner.store.tasks().await? {
@@ -161,7 +189,6 @@ impl FullNode {
                 }
             }
         }
-        tokio::spawn(node.clone().deliver_batches());
         tokio::spawn(node.clone().keep_house());
         Ok(node)
     }
@@ -207,11 +234,6 @@ impl FullNode {
             .collect()
     }
 
-    /// Whether this node leads the task.
-    pub fn leads(&self, served: &Served) -> bool {
-        served.manifest.leader().node == self.inner.secrets.node.id()
-    }
-
     async fn serve(&self, manifest: VerifiedManifest) -> Outcome {
         let task = manifest.task();
         let round = match self.inner.store.current_round(task.0).await? {
@@ -226,16 +248,22 @@ impl FullNode {
             .most_report_bytes()
             .map_err(|e| Failure::Input(e.to_string()))?
             .min(limits::REPORT_BYTES);
+        let own = self.inner.secrets.node.id();
+        let led = manifest
+            .committees()
+            .filter(|committee| committee.leader().node == own)
+            .map(|committee| (committee.index(), Led::new(committee)))
+            .collect();
         let served = Arc::new(Served {
             manifest,
-            progress: watch::channel(None).0,
+            led,
+            closing: AtomicU64::new(0),
             refusals: Mutex::default(),
             report_bytes,
             paused: AtomicBool::new(paused),
             round: RwLock::new(round),
-            status: RwLock::new(None),
-            wake: Notify::new(),
             preparing: tokio::sync::Mutex::new(()),
+            opening: tokio::sync::Mutex::new(()),
         });
         let new = {
             let mut tasks = self
@@ -251,9 +279,11 @@ impl FullNode {
                 }
             }
         };
-        if new && self.leads(&served) {
-            tokio::spawn(self.clone().tell_progress(served.clone()));
-            tokio::spawn(self.clone().lead(served));
+        if new {
+            for index in served.led.keys().copied() {
+                tokio::spawn(self.clone().tell_progress(served.clone(), index));
+                tokio::spawn(self.clone().lead(served.clone(), index));
+            }
         }
         Ok(())
     }
@@ -296,6 +326,11 @@ impl FullNode {
                 ids,
                 refused,
             } => self.close(from, summary, ids, refused).await,
+            Request::CloseRound { task, round } if from_aggregation => {
+                self.close_round(task, round).await
+            }
+            Request::Encrypt(selected) if from_aggregation => self.encrypt(selected).await,
+            Request::OpenSum(question) if from_aggregation => self.open_sum(question).await,
             Request::Hello if from_aggregation => Ok(Response::Here(
                 self.inner.link.endpoint().addresses().to_vec(),
             )),
@@ -311,7 +346,7 @@ impl FullNode {
         let own = self.inner.secrets.node.id();
         let Some(seat) = manifest.members.iter().find(|m| m.node == own) else {
             return Ok(Response::Refused(
-                "this node is not on the task's committee".into(),
+                "this node is not one of the task's full nodes".into(),
             ));
         };
         if manifest.aggregation != from || seat.hpke != self.hpke() {
@@ -346,19 +381,8 @@ impl FullNode {
                     current.round
                 )));
             }
-            // The aggregation node has ended the earlier round; what was not released never will be.
-            if self
-                .inner
-                .store
-                .batch(task.0, current.round)
-                .await?
-                .is_none()
-            {
-                self.inner
-                    .store
-                    .void_round(task.0, current.round, "a later round was opened")
-                    .await?;
-            }
+            // The aggregation node has ended the earlier round; what was not opened never will be.
+            self.inner.store.end_round(task.0, current.round).await?;
         }
         let text = serde_json::to_vec(round.signed()).unwrap_or_default();
         self.inner
@@ -373,8 +397,48 @@ impl FullNode {
             "round open"
         );
         *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
-        served.wake.notify_one();
+        served.wake_all();
         Ok(Response::Done)
+    }
+
+    /// Close the committees that this node leads; those that are closed so far are told.
+    async fn close_round(&self, task: TaskId, round: RoundNumber) -> Outcome<Response> {
+        let Some(served) = self.served(&task) else {
+            return Ok(Response::Refused("unknown task".into()));
+        };
+        if served.round().is_none_or(|open| open.round != round) {
+            return Ok(Response::Later(format!("round {round} is not open here")));
+        }
+        if served.closing.swap(round, Ordering::Relaxed) != round {
+            served.wake_all();
+        }
+        let store = &self.inner.store;
+        let mut closed = Vec::new();
+        for batch in store.batches(task.0, round).await? {
+            if !served.led.contains_key(&batch.committee) {
+                continue;
+            }
+            let key = key(task, round, batch.committee);
+            let (signatures, rejected) = match batch.signatures.is_empty() {
+                true => {
+                    let counts = store.report_counts(key).await?;
+                    (Vec::new(), counts.rejected_by_reason)
+                }
+                false => {
+                    let read = wire::decode(&batch.signatures);
+                    (
+                        read.map_err(|e| Failure::Integrity(e.to_string()))?,
+                        Vec::new(),
+                    )
+                }
+            };
+            closed.push(ClosedBatch {
+                committee: batch.committee,
+                signatures,
+                rejected,
+            });
+        }
+        Ok(Response::Closed(closed))
     }
 
     /// Drop what is over, and give its room back.
@@ -391,64 +455,5 @@ impl FullNode {
                 tracing::warn!(node = self.name(), %error, "the store is tidied later");
             }
         }
-    }
-
-    async fn deliver_batches(self) {
-        let mut refused = BTreeMap::new();
-        loop {
-            if let Err(failure) = self.deliver_once(&mut refused).await {
-                tracing::warn!(node = self.name(), %failure, "aggregate shares wait to be delivered");
-            }
-            let _ =
-                tokio::time::timeout(Duration::from_secs(1), self.inner.deliver.notified()).await;
-        }
-    }
-
-    async fn deliver_once(&self, refused: &mut Refused) -> Outcome {
-        for batch in self.inner.store.undelivered_batches().await? {
-            let task = TaskId(batch.task);
-            let key = (task, batch.round);
-            if refused
-                .get(&key)
-                .is_some_and(|held| clock::now() < held.again_ms)
-            {
-                continue;
-            }
-            let Some(served) = self.served(&task) else {
-                continue;
-            };
-            let Ok(signatures) = wire::decode::<Vec<SignedText>>(&batch.signatures) else {
-                continue;
-            };
-            let submission = Submission {
-                task,
-                round: batch.round,
-                signatures,
-                share: batch.aggregate_share,
-            };
-            match self
-                .inner
-                .link
-                .ask(&served.manifest.aggregation, &Request::Submit(submission))
-                .await
-            {
-                Ok(Response::Done) => {
-                    self.inner.store.mark_delivered(task.0, batch.round).await?;
-                    refused.remove(&key);
-                }
-                // Kept: the aggregation node may have been set back to an earlier state by mistake.
-                Ok(Response::Refused(why)) => {
-                    let held = refused.entry(key).or_default();
-                    if held.why != why {
-                        tracing::error!(node = self.name(), %task, round = batch.round, why, "aggregate share refused; it is kept and offered again, less and less often");
-                    }
-                    held.wait_ms = (held.wait_ms * 2).clamp(REFUSED_MS, MOST_REFUSED_MS);
-                    held.again_ms = clock::now().saturating_add(held.wait_ms);
-                    held.why = why;
-                }
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(())
     }
 }

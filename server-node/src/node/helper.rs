@@ -1,39 +1,48 @@
 //! Driving the helper's side: its own replay cache, and answers that stay the same.
 
+use std::sync::Arc;
+
 use defim_full::helper::{self, Agreement, Prepared, Proposed};
 use defim_protocol::{
-    Digest, NodeId, Reason, ReportId, SignedText,
+    Committee, CommitteeIndex, Digest, NodeId, Reason, ReportId, SignedText, TaskId,
+    batch::BatchSummary,
     wire::{PrepareAnswer, PrepareInit, PrepareRequest, Response},
 };
 use defim_store::{ClaimReport, Outcome as Stored};
 
-use super::full::{FullNode, Served};
+use super::full::{FullNode, Served, key};
 use crate::failure::Outcome;
 
 impl FullNode {
     fn served_by_leader(
         &self,
         from: NodeId,
-        task: &defim_protocol::TaskId,
-    ) -> Result<std::sync::Arc<Served>, Response> {
+        task: &TaskId,
+        index: CommitteeIndex,
+    ) -> Result<(Arc<Served>, Committee), Response> {
         let refused = |why: &str| Response::Refused(why.to_owned());
         let served = self
             .served(task)
             .ok_or_else(|| Response::Later("this node does not serve that task yet".into()))?;
-        if served.manifest.leader().node != from {
+        let committee = served
+            .manifest
+            .committee(index)
+            .ok_or_else(|| refused("the task has no such committee"))?;
+        if committee.leader().node != from {
             return Err(refused("only the committee's leader may ask this"));
         }
-        if served.manifest.helper().node != self.inner.secrets.node.id() {
+        if committee.helper().node != self.inner.secrets.node.id() {
             return Err(refused("this node is not the committee's helper"));
         }
-        Ok(served)
+        Ok((served, committee))
     }
 
     pub(super) async fn prepare(&self, from: NodeId, request: PrepareRequest) -> Outcome<Response> {
-        let served = match self.served_by_leader(from, &request.task) {
-            Ok(served) => served,
-            Err(response) => return Ok(response),
-        };
+        let (served, committee) =
+            match self.served_by_leader(from, &request.task, request.committee) {
+                Ok(served) => served,
+                Err(response) => return Ok(response),
+            };
         let Some(round) = served.round().filter(|round| round.round == request.round) else {
             return Ok(Response::Later(format!(
                 "round {} is not open here",
@@ -42,19 +51,20 @@ impl FullNode {
         };
         let store = &self.inner.store;
         let task = request.task;
+        let key = key(task, round.round, request.committee);
         let _one_at_a_time = served.preparing.lock().await;
-        if store.batch(task.0, round.round).await?.is_some() {
+        if store.batch(key).await?.is_some() {
             return Ok(Response::Refused(format!(
                 "round {} is closed",
                 round.round
             )));
         }
         // A leader that could change the key after it saw the reports could choose the challenges.
-        let pin = format!("verify-key/{task}");
+        let pin = format!("verify-key/{task}/{}", request.committee);
         match store.setting(&pin).await? {
             Some(pinned) if pinned != request.verify_key => {
                 return Ok(Response::Refused(
-                    "the task's verification key was changed".into(),
+                    "the committee's verification key was changed".into(),
                 ));
             }
             Some(_) => {}
@@ -65,10 +75,7 @@ impl FullNode {
         for init in &request.reports {
             let digest = digest_of(init);
             answers.push(
-                match store
-                    .claim_helper_report(task.0, round.round, init.id.0, digest)
-                    .await?
-                {
+                match store.claim_helper_report(key, init.id.0, digest).await? {
                     ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
                     ClaimReport::New => {
                         fresh.push(init);
@@ -93,9 +100,7 @@ impl FullNode {
         let prepared: Vec<Prepared> = tokio::task::block_in_place(|| {
             fresh
                 .iter()
-                .map(|init| {
-                    helper::prepare(&served.manifest, &round, secrets, &request.verify_key, init)
-                })
+                .map(|init| helper::prepare(&committee, &round, secrets, &request.verify_key, init))
                 .collect()
         });
         let mut outcomes = Vec::with_capacity(prepared.len());
@@ -106,9 +111,7 @@ impl FullNode {
             new_answers.push(answer);
         }
         // Stored before it is said: the leader may count what it is told.
-        store
-            .record_outcomes(task.0, round.round, &outcomes)
-            .await?;
+        store.record_outcomes(key, &outcomes).await?;
         let mut new_answers = new_answers.into_iter();
         let answers = answers
             .into_iter()
@@ -128,11 +131,11 @@ impl FullNode {
         ids: Vec<ReportId>,
         refused: Vec<ReportId>,
     ) -> Outcome<Response> {
-        let task = match defim_protocol::batch::BatchSummary::read(&summary.payload) {
-            Ok(read) => read.task,
+        let (task, index) = match BatchSummary::read(&summary.payload) {
+            Ok(read) => (read.task, read.committee),
             Err(error) => return Ok(Response::Refused(error.to_string())),
         };
-        let served = match self.served_by_leader(from, &task) {
+        let (served, committee) = match self.served_by_leader(from, &task, index) {
             Ok(served) => served,
             Err(response) => return Ok(response),
         };
@@ -141,7 +144,8 @@ impl FullNode {
         };
         let _one_at_a_time = served.preparing.lock().await;
         let store = &self.inner.store;
-        let verified: Vec<_> = match store.batch(task.0, round.round).await? {
+        let key = key(task, round.round, index);
+        let verified: Vec<_> = match store.batch(key).await? {
             // Asked again after a lost answer: the same text gets the same signature, another gets none.
             Some(batch) if batch.summary == summary.payload.as_bytes() => {
                 let key = &self.inner.secrets.node;
@@ -154,7 +158,7 @@ impl FullNode {
                 ));
             }
             None => store
-                .verified_ids(task.0, round.round)
+                .verified_ids(key)
                 .await?
                 .into_iter()
                 .map(ReportId)
@@ -166,18 +170,13 @@ impl FullNode {
             refused: &refused,
         };
         let secrets = &self.inner.secrets;
-        match helper::agree(&served.manifest, &round, secrets, proposed, &verified) {
+        match helper::agree(&committee, &round, secrets, proposed, &verified) {
             Ok(Agreement::Agreed(batch, signature)) => {
                 let refused: Vec<_> = refused.into_iter().map(|id| id.0).collect();
                 store
-                    .disown_reports(
-                        task.0,
-                        round.round,
-                        &refused,
-                        Reason::MemberDisagrees.code(),
-                    )
+                    .disown_reports(key, &refused, Reason::MemberDisagrees.code())
                     .await?;
-                self.release(&served, round.round, *batch, ids).await?;
+                self.release(&served, key, *batch, ids).await?;
                 Ok(Response::Agreed(signature))
             }
             Ok(Agreement::Differs { missing, unknown }) => {

@@ -7,12 +7,12 @@ use defim_full::{
     leader::{Counts, Input, Leader, Outcome as ReportOutcome, Output, Proposal},
 };
 use defim_protocol::{
-    Reason, ReportId, RoundNumber, TaskId,
+    CommitteeIndex, Reason, ReportId, RoundNumber,
     wire::{self, Progress, Request, Response},
 };
-use defim_store::{ClosedBatch, Outcome as Stored, RoundState};
+use defim_store::{BatchKey, ClosedBatch, Outcome as Stored, RoundState};
 
-use super::full::{FullNode, LeaderStatus, Served};
+use super::full::{FullNode, LeaderStatus, Led, Served, key};
 use crate::{
     clock,
     failure::{Failure, Outcome},
@@ -22,22 +22,26 @@ const TICK: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_secs(2);
 const TELL_DEADLINE: Duration = Duration::from_secs(5);
 
-fn proposal_key(task: &TaskId, round: RoundNumber) -> String {
-    format!("proposal/{task}/{round}")
+fn proposal_key(led: &Led, round: RoundNumber) -> String {
+    let (task, committee) = (led.committee.task(), led.committee.index());
+    format!("proposal/{task}/{round}/{committee}")
 }
 
 impl FullNode {
-    /// Lead a task's rounds, one after another, for as long as the node runs.
-    pub(super) async fn lead(self, served: Arc<Served>) {
+    /// Lead a committee's rounds, one after another, for as long as the node runs.
+    pub(super) async fn lead(self, served: Arc<Served>, index: CommitteeIndex) {
+        let Some(led) = served.led.get(&index) else {
+            return;
+        };
         loop {
-            if let Err(failure) = self.lead_round(&served).await {
+            if let Err(failure) = self.lead_round(&served, led).await {
                 tracing::error!(node = self.name(), task = served.manifest.name, %failure, "the round halts and is tried again");
             }
-            let _ = tokio::time::timeout(TICK, served.wake.notified()).await;
+            let _ = tokio::time::timeout(TICK, led.wake.notified()).await;
         }
     }
 
-    async fn lead_round(&self, served: &Arc<Served>) -> Outcome {
+    async fn lead_round(&self, served: &Served, led: &Led) -> Outcome {
         let Some(round) = served.round() else {
             return Ok(());
         };
@@ -51,44 +55,57 @@ impl FullNode {
             return Ok(());
         }
         let number = round.round;
-        let mut machine = Leader::new(served.manifest.clone(), round, self.inner.secrets.clone())
+        if store
+            .batch(key(task, number, led.committee.index()))
+            .await?
+            .is_some()
+        {
+            return Ok(());
+        }
+        let mut machine = Leader::new(led.committee.clone(), round, self.inner.secrets.clone())
             .map_err(|reason| Failure::Other(reason.to_string()))?;
         let mut trouble = None;
         let mut input = Input::Tick;
         loop {
             tokio::task::block_in_place(|| machine.handle(clock::now(), input));
             while let Some(output) = machine.poll() {
-                if let Some(next) = self.perform(served, number, output, &mut trouble).await? {
+                if let Some(next) = self
+                    .perform(served, led, number, output, &mut trouble)
+                    .await?
+                {
                     tokio::task::block_in_place(|| machine.handle(clock::now(), next));
                 }
             }
-            served.set_status(LeaderStatus {
+            led.set_status(LeaderStatus {
                 round: number,
                 accepts: machine.accepts_reports(clock::now()),
             });
             if machine.is_done() || served.round().is_none_or(|open| open.round != number) {
                 return Ok(());
             }
-            let woken = tokio::time::timeout(TICK, served.wake.notified())
+            let woken = tokio::time::timeout(TICK, led.wake.notified())
                 .await
                 .is_ok();
+            if served.is_closing(number) {
+                tokio::task::block_in_place(|| machine.handle(clock::now(), Input::Close));
+            }
             // A stored report changes the counts, which only the store knows.
             input = if woken {
-                self.state(task, number).await?
+                self.state(led, number).await?
             } else {
                 Input::Tick
             };
         }
     }
 
-    async fn state(&self, task: TaskId, round: RoundNumber) -> Outcome<Input> {
-        let stored = self.inner.store.report_counts(task.0, round).await?;
-        let proposal = match self
+    async fn state(&self, led: &Led, round: RoundNumber) -> Outcome<Input> {
+        let (task, index) = (led.committee.task(), led.committee.index());
+        let stored = self
             .inner
             .store
-            .setting(&proposal_key(&task, round))
-            .await?
-        {
+            .report_counts(key(task, round, index))
+            .await?;
+        let proposal = match self.inner.store.setting(&proposal_key(led, round)).await? {
             None => None,
             Some(bytes) => wire::decode(&bytes)
                 .map(|(summary, ids, refused)| Proposal {
@@ -108,18 +125,20 @@ impl FullNode {
 
     async fn perform(
         &self,
-        served: &Arc<Served>,
+        served: &Served,
+        led: &Led,
         round: RoundNumber,
         output: Output,
         trouble: &mut Option<String>,
     ) -> Outcome<Option<Input>> {
         let task = served.manifest.task();
+        let key = key(task, round, led.committee.index());
         let store = &self.inner.store;
         Ok(match output {
-            Output::LoadState => Some(self.state(task, round).await?),
+            Output::LoadState => Some(self.state(led, round).await?),
             Output::LoadPending { reports, bytes } => {
                 let pending = store
-                    .pending_reports(task.0, round, reports as u64, bytes as u64)
+                    .pending_reports(key, reports as u64, bytes as u64)
                     .await?
                     .into_iter()
                     .map(|report| (ReportId(report.id), report.bytes))
@@ -130,7 +149,7 @@ impl FullNode {
                 let answer = self
                     .inner
                     .link
-                    .ask(&served.manifest.helper().node, &request)
+                    .ask(&led.committee.helper().node, &request)
                     .await;
                 let now = trouble_of(&answer);
                 if let Some(why) = now.as_ref().filter(|_| now != *trouble) {
@@ -138,7 +157,7 @@ impl FullNode {
                         node = self.name(),
                         task = served.manifest.name,
                         round,
-                        helper = served.manifest.helper().name,
+                        helper = led.committee.helper().name,
                         why,
                         "the helper does not do its part"
                     );
@@ -151,47 +170,47 @@ impl FullNode {
                     .into_iter()
                     .map(|(id, outcome)| (id.0, stored_outcome(outcome)))
                     .collect();
-                store.record_outcomes(task.0, round, &outcomes).await?;
-                Some(self.state(task, round).await?)
+                store.record_outcomes(key, &outcomes).await?;
+                Some(self.state(led, round).await?)
             }
             Output::Disown(ids) => {
                 let ids: Vec<_> = ids.into_iter().map(|id| id.0).collect();
                 store
-                    .disown_reports(task.0, round, &ids, Reason::MemberDisagrees.code())
+                    .disown_reports(key, &ids, Reason::MemberDisagrees.code())
                     .await?;
-                Some(self.state(task, round).await?)
+                Some(self.state(led, round).await?)
             }
             Output::LoadVerified => {
-                let ids = store.verified_ids(task.0, round).await?;
+                let ids = store.verified_ids(key).await?;
                 Some(Input::Verified(ids.into_iter().map(ReportId).collect()))
             }
             Output::Propose(proposal) => {
                 let bytes = wire::encode(&(proposal.summary, proposal.ids, proposal.refused))
                     .map_err(|e| Failure::Other(e.to_string()))?;
-                store
-                    .put_setting(&proposal_key(&task, round), &bytes)
-                    .await?;
+                store.put_setting(&proposal_key(led, round), &bytes).await?;
                 None
             }
             Output::Release { batch, ids } => {
-                self.release(served, round, batch, ids).await?;
+                self.release(served, key, batch, ids).await?;
                 Some(Input::Released)
             }
-            Output::Void(reason) => {
-                tracing::info!(
+            Output::Without(reason) => {
+                tracing::debug!(
                     node = self.name(),
                     task = served.manifest.name,
                     round,
+                    committee = key.committee,
                     reason,
-                    "round voided"
+                    "a committee closes without a batch"
                 );
-                store.void_round(task.0, round, &reason).await?;
+                store.close_without_batch(key, &reason).await?;
                 None
             }
             Output::Phase(phase, counts) => {
-                served.progress.send_replace(Some(Progress {
+                led.progress.send_replace(Some(Progress {
                     task,
                     round,
+                    committee: key.committee,
                     phase,
                     pending: counts.pending,
                     verified: counts.verified,
@@ -205,8 +224,11 @@ impl FullNode {
 
     /// Tell the aggregation node where the led round stands: at each change, and again and again,
     /// because it may have missed it or begun anew. Apart from leading, which must not wait for it.
-    pub(super) async fn tell_progress(self, served: Arc<Served>) {
-        let mut progress = served.progress.subscribe();
+    pub(super) async fn tell_progress(self, served: Arc<Served>, index: CommitteeIndex) {
+        let Some(led) = served.led.get(&index) else {
+            return;
+        };
+        let mut progress = led.progress.subscribe();
         loop {
             // Its sender lives as long as the task.
             let _ = tokio::time::timeout(TELL, progress.changed()).await;
@@ -228,57 +250,47 @@ impl FullNode {
         }
     }
 
-    /// Add the shares of an agreed batch, store the sum, drop what it was made of, deliver it.
+    /// Add the shares of an agreed batch, store the sum, drop what it was made of.
     pub(super) async fn release(
         &self,
         served: &Served,
-        round: RoundNumber,
+        key: BatchKey,
         batch: defim_protocol::batch::AgreedBatch,
         ids: Vec<ReportId>,
     ) -> Outcome {
-        let task = served.manifest.task();
         let failed = |e: &dyn std::fmt::Display| Failure::Integrity(e.to_string());
         let mut builder = AggregateBuilder::new(&served.manifest).map_err(|e| failed(&e))?;
-        let keys: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let report_ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         self.inner
             .store
-            .fold_out_shares(task.0, round, &keys, |id, share| {
+            .fold_out_shares(key, &report_ids, |id, share| {
                 builder.add(ReportId(*id), share)
             })
             .await
             .map_err(|e| failed(&e))?;
-        let reports = ids.len();
-        let summary = batch
-            .signatures()
-            .first()
-            .map(|s| s.payload.clone())
-            .unwrap_or_default();
-        let submission = builder
-            .release(batch)
-            .and_then(defim_full::ReleasableAggregate::into_submission)
-            .map_err(|e| failed(&e))?;
-        let signatures = wire::encode(&submission.signatures).map_err(|e| failed(&e))?;
+        let released = builder.release(batch).map_err(|e| failed(&e))?;
+        let signatures = released.batch().signatures();
+        let summary = signatures.first().map(|s| s.payload.clone());
         self.inner
             .store
             .close_batch(
-                task.0,
-                round,
+                key,
                 ClosedBatch {
-                    summary: summary.into_bytes(),
-                    signatures,
-                    aggregate_share: submission.share,
-                    report_ids: keys,
+                    summary: summary.unwrap_or_default().into_bytes(),
+                    signatures: wire::encode(&signatures).map_err(|e| failed(&e))?,
+                    aggregate_share: released.to_bytes().map_err(|e| failed(&e))?,
+                    report_ids,
                 },
             )
             .await?;
         tracing::info!(
             node = self.name(),
             task = served.manifest.name,
-            round,
-            reports,
-            "batch released"
+            round = key.round,
+            committee = key.committee,
+            reports = ids.len(),
+            "batch closed"
         );
-        self.inner.deliver.notify_one();
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub mod receive;
 pub mod run;
 pub mod serve;
 pub mod start;
+mod sum;
 pub mod task;
 
 pub use link::Link;

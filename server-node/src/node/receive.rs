@@ -46,12 +46,9 @@ pub enum Received {
 }
 
 impl FullNode {
-    /// The task, if this node takes uploads for it.
+    /// The task, if this node takes uploads for it: every full node of a task leads committees.
     pub fn led(&self, task: &TaskId) -> Result<Arc<Served>, Reason> {
-        let served = self
-            .served(task)
-            .filter(|served| self.leads(served))
-            .ok_or(Reason::UnknownTask)?;
+        let served = self.served(task).ok_or(Reason::UnknownTask)?;
         if served.paused.load(Ordering::Relaxed) {
             return Err(Reason::Paused);
         }
@@ -85,15 +82,13 @@ impl FullNode {
         let round = served.round().ok_or(Reason::RoundClosed)?;
         let now = clock::now();
         let report = tokio::task::block_in_place(|| {
-            accept_upload(
-                &served.manifest,
-                &round,
-                &self.inner.secrets.sealing,
-                now,
-                bytes,
-            )
+            accept_upload(&served.manifest, &round, &self.inner.secrets, now, bytes)
         })?;
-        let status = served
+        let led = served
+            .led
+            .get(&report.committee)
+            .ok_or(Reason::WrongCommittee)?;
+        let status = led
             .status()
             .filter(|status| status.round == round.round)
             // The round was just opened, or this node just started: the sender keeps its report.
@@ -112,6 +107,7 @@ impl FullNode {
             .put_report(NewReport {
                 task: task.0,
                 round: round.round,
+                committee: report.committee,
                 id: report.id.0,
                 digest: report.digest.0,
                 bytes: report.bytes,
@@ -121,7 +117,7 @@ impl FullNode {
             .await?;
         match put {
             PutReport::Stored => {
-                served.wake.notify_one();
+                led.wake.notify_one();
                 Ok(Received::Stored)
             }
             PutReport::Same => Ok(Received::Again),

@@ -5,19 +5,24 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use defim_aggregation::coordinator::{Coordinator, Input, OpenRoundView, Output, Restored};
+use defim_aggregation::coordinator::{Coordinator, Input, Output, Restored, RestoredRound};
 use defim_learn::Features;
 use defim_protocol::{
-    NodeId, NodeKey, RoundNumber, VerifiedManifest,
+    NodeId, NodeKey, RoundNumber, TaskId, VerifiedManifest,
     wire::{self, Response, Submission},
 };
-use defim_store::{CompletedRound, RoundState, SharePut, WorkStore};
+use defim_store::{CompletedRound, RoundState, WorkStore};
 use tokio::sync::{MappedMutexGuard, MutexGuard, Notify};
 
 use crate::{
     clock,
     failure::{Failure, Outcome},
 };
+
+/// Names of an open round's statements in the store; a committee's has its number behind.
+const SELECTION: &str = "selection";
+const OPENING: &str = "opening";
+const CLOSED: &str = "closed/";
 
 /// One task.
 pub struct Run {
@@ -131,6 +136,12 @@ impl Run {
         Ok(handled)
     }
 
+    /// The open round's number: what is stored of a round is stored while it is open.
+    fn round(&self, machine: &Coordinator) -> Outcome<RoundNumber> {
+        let open = machine.open_round().map(|open| open.round);
+        open.ok_or_else(|| Failure::Integrity("a statement of no open round".into()))
+    }
+
     async fn carry_out(&self, machine: &Coordinator, output: Output) -> Outcome {
         let (store, task) = (&self.store, self.manifest.task());
         let name = &self.manifest.name;
@@ -144,17 +155,30 @@ impl Run {
                     .await?;
                 tracing::info!(task = name, round = opened.round, "round opened");
             }
-            Output::StoreShare(member, submission) => {
-                let bytes = wire::encode(&submission).map_err(other)?;
-                let put = store
-                    .put_aggregate_share(task.0, submission.round, member.0, &bytes)
+            Output::StoreClosed(batch) => {
+                let bytes = wire::encode(&batch).map_err(other)?;
+                let name = format!("{CLOSED}{}", batch.committee);
+                store
+                    .put_statement(task.0, self.round(machine)?, &name, &bytes)
                     .await?;
-                if put == SharePut::Conflict {
-                    return Err(Failure::Integrity(format!(
-                        "another aggregate share of {member} is stored for round {}",
-                        submission.round
-                    )));
-                }
+            }
+            Output::StoreSelection(signed) => {
+                let bytes = wire::encode(&signed).map_err(other)?;
+                store
+                    .put_selection(task.0, self.round(machine)?, &bytes)
+                    .await?;
+            }
+            Output::StoreSum(node, submission) => {
+                let bytes = wire::encode(&submission).map_err(other)?;
+                store
+                    .put_encrypted_sum(task.0, self.round(machine)?, node.0, &bytes)
+                    .await?;
+            }
+            Output::StoreOpening(signed) => {
+                let bytes = wire::encode(&signed).map_err(other)?;
+                store
+                    .put_statement(task.0, self.round(machine)?, OPENING, &bytes)
+                    .await?;
             }
             Output::Complete(done) => {
                 store
@@ -206,14 +230,6 @@ impl Run {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(member, what);
     }
-
-    /// Where the open round stands.
-    pub fn view<'a>(&self, machine: &'a Coordinator) -> Option<&'a OpenRoundView> {
-        let open = machine.open_round()?;
-        machine
-            .view()
-            .filter(|view| view.opened.round == open.round)
-    }
 }
 
 async fn restored(
@@ -232,14 +248,31 @@ async fn restored(
     if let Some(round) = store.current_round(task.0).await? {
         let signed = serde_json::from_slice(&round.signed).map_err(other)?;
         restored.round = Some((signed, round.state != RoundState::Open));
-        for share in store.aggregate_shares(task.0, round.round).await? {
-            if let Ok(submission) = wire::decode::<Submission>(&share.submission) {
-                restored
-                    .submissions
-                    .push((NodeId(share.member), submission));
-            }
-        }
+        restored.open = restored_round(store, task, round.round).await?;
     }
     Coordinator::new(manifest.clone(), key.clone(), holdout.clone(), restored)
         .map_err(|e| Failure::Integrity(e.to_string()))
+}
+
+/// What the store holds of an open round; what cannot be read is asked for again.
+async fn restored_round(
+    store: &WorkStore,
+    task: TaskId,
+    round: RoundNumber,
+) -> Outcome<RestoredRound> {
+    let mut restored = RestoredRound::default();
+    for (name, bytes) in store.statements(task.0, round).await? {
+        match name.as_str() {
+            SELECTION => restored.selection = wire::decode(&bytes).ok(),
+            OPENING => restored.opening = wire::decode(&bytes).ok(),
+            name if name.starts_with(CLOSED) => restored.closed.extend(wire::decode(&bytes).ok()),
+            _ => {}
+        }
+    }
+    for (node, bytes) in store.encrypted_sums(task.0, round).await? {
+        if let Ok(submission) = wire::decode::<Submission>(&bytes) {
+            restored.sums.push((NodeId(node), submission));
+        }
+    }
+    Ok(restored)
 }

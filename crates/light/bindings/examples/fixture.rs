@@ -33,7 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         title: digits.title.to_owned(),
         summary: digits.summary.to_owned(),
         aggregation: key.id(),
-        members: vec![member(42, "full-1"), member(43, "full-2")],
+        members: vec![
+            member(42, "full-1"),
+            member(43, "full-2"),
+            member(44, "full-3"),
+        ],
         vdaf: VdafSpec {
             scheme: Scheme::Pine64,
             dimension: spec.dimension(),
@@ -70,8 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,
         "aggregation": key.id(),
-        "leader": manifest.members.first().map(|member| member.node),
-        "helper": manifest.members.last().map(|member| member.node),
+        "members": manifest.members.iter().map(|member| member.node).collect::<Vec<_>>(),
         "baseModel": base_model,
         "openedMs": OPENED_MS,
         "deadlineMs": DEADLINE_MS,

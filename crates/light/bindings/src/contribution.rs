@@ -4,7 +4,6 @@ use defim_learn::{
     ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate,
 };
 use defim_light::{LightError, Split, Training};
-use defim_protocol::ReportId;
 use js_sys::{Function, Uint8Array};
 use rand::RngCore as _;
 use serde::Serialize;
@@ -51,9 +50,13 @@ struct Trained {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct SplitInTwo {
     bytes: usize,
     report: String,
+    leader: String,
+    leader_name: String,
+    helper_name: String,
 }
 
 impl Contribution {
@@ -158,18 +161,25 @@ impl Contribution {
         to_js(&result)
     }
 
-    /// Split into shares with a proof, under a fresh random id: `{ bytes, report }`.
+    /// Split into shares with a proof, under a fresh random id: `{ bytes, report, leader, leaderName,
+    /// helperName }`. The id decides which committee checks the report; one whose members are all among the
+    /// `reachable` node ids is looked for.
     ///
     /// # Errors
     ///
     /// `split-failed`.
-    pub fn split(&mut self, now_ms: f64) -> Result<JsValue, JsValue> {
+    pub fn split(&mut self, now_ms: f64, reachable: Vec<String>) -> Result<JsValue, JsValue> {
         let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("split").into());
         };
-        let mut id = [0; 16];
-        rand::rng().fill_bytes(&mut id);
-        let id = ReportId(id);
+        let id = self.training.draw_report_id(
+            |node| reachable.contains(&node.to_string()),
+            || {
+                let mut id = [0; 16];
+                rand::rng().fill_bytes(&mut id);
+                id
+            },
+        );
         let split = self
             .training
             .split(&update, id, millis(now_ms) / 1000)
@@ -177,6 +187,9 @@ impl Contribution {
         let result = SplitInTwo {
             bytes: split.bytes(),
             report: id.to_string(),
+            leader: split.committee().leader().node.to_string(),
+            leader_name: split.committee().leader().name.clone(),
+            helper_name: split.committee().helper().name.clone(),
         };
         self.step = Step::Split(Box::new(split));
         to_js(&result)

@@ -23,13 +23,6 @@ pub fn max_data_bytes() -> f64 {
 pub struct Task(JoinedTask);
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Committee<'a> {
-    leader: String,
-    leader_name: &'a str,
-}
-
-#[derive(Serialize)]
 struct Checked {
     rows: usize,
     errors: Vec<defim_learn::DataError>,
@@ -74,19 +67,6 @@ impl Task {
     #[wasm_bindgen(getter)]
     pub fn id(&self) -> String {
         self.0.task().to_string()
-    }
-
-    /// Who takes the reports: `{ leader, leaderName }`.
-    ///
-    /// # Errors
-    ///
-    /// None in practice.
-    pub fn committee(&self) -> Result<JsValue, JsValue> {
-        let leader = self.0.manifest().leader();
-        to_js(&Committee {
-            leader: leader.node.to_string(),
-            leader_name: &leader.name,
-        })
     }
 
     /// Only read rows: `{ rows, errors: [{ row, line, column, message }] }`.

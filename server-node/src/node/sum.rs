@@ -1,0 +1,118 @@
+//! Encrypting this node's sums, and answering for the keys of others.
+
+use std::collections::BTreeMap;
+
+use defim_full::{
+    holder,
+    sum::{StoredSum, encrypt},
+};
+use defim_protocol::{
+    Digest, VerifiedRound,
+    sum::VerifiedSelection,
+    wire::{OpenSum, Response, SelectedBatches},
+};
+
+use super::full::{FullNode, Served};
+use crate::failure::Outcome;
+
+impl FullNode {
+    /// The task and its open round, if the question is about that round.
+    fn open_at(
+        &self,
+        selected: &SelectedBatches,
+    ) -> Result<(std::sync::Arc<Served>, VerifiedRound), Response> {
+        let served = self
+            .served(&selected.task)
+            .ok_or_else(|| Response::Refused("unknown task".into()))?;
+        match served.round() {
+            Some(round) if round.round == selected.round => Ok((served, round)),
+            Some(round) if round.round > selected.round => Err(Response::Refused(format!(
+                "round {} is over",
+                selected.round
+            ))),
+            _ => Err(Response::Later(format!(
+                "round {} is not open here",
+                selected.round
+            ))),
+        }
+    }
+
+    /// Encrypt this node's sum over the selected batches.
+    pub(super) async fn encrypt(&self, selected: SelectedBatches) -> Outcome<Response> {
+        let (served, round) = match self.open_at(&selected) {
+            Ok(open) => open,
+            Err(response) => return Ok(response),
+        };
+        let task = &served.manifest;
+        let SelectedBatches {
+            selection,
+            signatures,
+            ..
+        } = selected;
+        let selection = match VerifiedSelection::verify(task, round.round, selection, signatures) {
+            Ok(selection) => selection,
+            Err(error) => return Ok(Response::Refused(error.to_string())),
+        };
+        let mut sums = BTreeMap::new();
+        for batch in self.inner.store.batches(task.task().0, round.round).await? {
+            let sum = StoredSum {
+                batch: Digest::of(&batch.summary),
+                share: batch.aggregate_share,
+            };
+            sums.insert(batch.committee, sum);
+        }
+        let secrets = &self.inner.secrets;
+        let encrypted = tokio::task::block_in_place(|| {
+            encrypt(task, &selection, secrets, &sums, &mut rand::rng())
+        });
+        Ok(match encrypted {
+            Ok(submission) => {
+                tracing::info!(
+                    node = self.name(),
+                    task = task.name,
+                    round = round.round,
+                    batches = selection.batches().len(),
+                    reports = selection.accepted(),
+                    bytes = submission.ciphertext.len(),
+                    "sum encrypted"
+                );
+                Response::Encrypted(submission)
+            }
+            Err(error) => Response::Refused(error.to_string()),
+        })
+    }
+
+    /// Answer an opening, once a round.
+    pub(super) async fn open_sum(&self, question: OpenSum) -> Outcome<Response> {
+        let (served, round) = match self.open_at(&question.selected) {
+            Ok(open) => open,
+            Err(response) => return Ok(response),
+        };
+        let task = &served.manifest;
+        let (id, number) = (task.task().0, round.round);
+        let store = &self.inner.store;
+        let _one_at_a_time = served.opening.lock().await;
+        let before = store.answered(id, number).await?;
+        let secrets = &self.inner.secrets;
+        let answer = tokio::task::block_in_place(|| {
+            holder::answer(task, number, secrets, before.as_deref(), &question)
+        });
+        Ok(match answer {
+            Ok(answer) => {
+                // Before it leaves the node: a second set would show a part of the first.
+                store.put_answered(id, number, &answer.record).await?;
+                tracing::info!(
+                    node = self.name(),
+                    task = task.name,
+                    round = number,
+                    "key shares answered for"
+                );
+                Response::SumShare(answer.share)
+            }
+            Err(error) => {
+                tracing::warn!(node = self.name(), task = task.name, round = number, %error, "an opening is refused");
+                Response::Refused(error.to_string())
+            }
+        })
+    }
+}
