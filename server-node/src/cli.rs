@@ -200,6 +200,9 @@ pub enum NodeCommand {
 /// `defim node init`.
 #[derive(Debug, Args)]
 pub struct Init {
+    /// Full nodes.
+    #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
+    pub full: u8,
     /// Folder for configurations, keys and stores.
     #[arg(long)]
     pub dir: PathBuf,

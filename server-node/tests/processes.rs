@@ -89,7 +89,7 @@ fn the_https_path_is_as_good() {
 #[test]
 fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
     let mut mesh = Mesh::start(&["--min-batch", "6", "--max-batch", "6"]);
-    for (sent, node) in ["full-1", "full-2", "aggregation", "full-1", "full-2"]
+    for (sent, node) in ["full-1", "full-2", "aggregation", "full-3", "full-1"]
         .into_iter()
         .enumerate()
     {
@@ -114,7 +114,7 @@ fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
     let last = mesh.contribute(&[]);
     assert!(last.status.success(), "{}", text(&last.stderr));
     // In the middle of closing and adding.
-    for node in ["full-1", "aggregation", "full-2"] {
+    for node in ["full-1", "aggregation", "full-2", "full-3"] {
         mesh.kill(node);
         mesh.run(node);
     }
@@ -128,31 +128,73 @@ fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
 #[test]
 fn a_node_that_is_down_is_named_and_nothing_is_lost() {
     let mut mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
-    // The helper: contributions are stored, and wait for it.
+    // One of three: the others do without it.
     mesh.kill("full-2");
-    assert!(mesh.contribute(&[]).status.success());
-    mesh.wait("the task says who is missing", |mesh| {
-        mesh.task()["round"]["text"]
-            .as_str()
+    mesh.wait("the others are known to be there", |mesh| {
+        let nodes = mesh.json(&["node", "list"]).unwrap();
+        nodes["nodes"]
+            .as_array()
             .unwrap()
-            .contains("full-2 does not answer")
+            .iter()
+            .any(|n| n["name"] == "full-2" && n["reachable"] == false)
     });
-    mesh.run("full-2");
+    assert!(mesh.contribute(&[]).status.success());
     mesh.wait("the report is verified", |mesh| {
         mesh.task()["round"]["verified"] == 1
     });
-    // The leader: the contribution is refused here and now, and says who is down.
+    // Two of three: contributions are stored, and wait for a helper.
+    mesh.kill("full-3");
+    mesh.wait("a contribution is stored", |mesh| {
+        mesh.contribute(&["--timeout", "1"]).status.success()
+    });
+    mesh.wait("the task says who is missing", |mesh| {
+        let text = mesh.task()["round"]["text"].clone();
+        let text = text.as_str().unwrap();
+        text.contains("full-2 does not answer") || text.contains("full-3 does not answer")
+    });
+    // All of them: a contribution is refused here and now, and says who is down.
     mesh.kill("full-1");
     let done = mesh.contribute(&["--timeout", "3"]);
     assert_eq!(done.status.code(), Some(4), "{}", text(&done.stderr));
     assert!(
-        text(&done.stderr).contains("full-1"),
+        text(&done.stderr).contains("full-"),
         "{}",
         text(&done.stderr)
     );
-    mesh.run("full-1");
-    assert!(mesh.contribute(&["--wait"]).status.success());
-    assert_eq!(finished(&mesh.task()), [(1, 2)]);
+    for node in ["full-1", "full-2", "full-3"] {
+        mesh.run(node);
+    }
+    mesh.wait("the round is finished", |mesh| {
+        finished(&mesh.task()) == [(1, 2)]
+    });
+}
+
+#[test]
+fn a_full_node_that_is_killed_once_sums_are_encrypted_is_not_missed() {
+    let mut mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3"]);
+    // Stopped where all sums are stored, and nobody has been asked to open them.
+    let disk = FullDisk::at_when(&mesh, "aggregation", "statement", "NEW.name = 'opening'");
+    for _ in 0..3 {
+        assert!(mesh.contribute(&[]).status.success());
+    }
+    mesh.wait("all sums are encrypted", |mesh| {
+        let log = std::fs::read_to_string(mesh.log("aggregation")).unwrap();
+        log.contains("the disk is full")
+    });
+    mesh.kill("full-3");
+    drop(disk);
+    mesh.wait("the round is finished without it", |mesh| {
+        finished(&mesh.task()) == [(1, 3)]
+    });
+    // And the next one, by those that are left.
+    for _ in 0..3 {
+        mesh.wait("a contribution is taken", |mesh| {
+            mesh.contribute(&["--timeout", "1"]).status.success()
+        });
+    }
+    mesh.wait("the next round is finished", |mesh| {
+        finished(&mesh.task()) == [(1, 3), (2, 3)]
+    });
 }
 
 #[test]
@@ -247,9 +289,13 @@ struct FullDisk(std::path::PathBuf);
 
 impl FullDisk {
     fn at(mesh: &Mesh, node: &str, table: &str) -> Self {
+        Self::at_when(mesh, node, table, "1")
+    }
+
+    fn at_when(mesh: &Mesh, node: &str, table: &str, when: &str) -> Self {
         let disk = Self(mesh.folder().join(node).join("work.db"));
         disk.run(&format!(
-            "CREATE TRIGGER full_disk BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
         ));
         disk
     }
@@ -284,7 +330,7 @@ impl Drop for FullDisk {
 fn a_store_that_fails_at_any_step_of_a_round_costs_time_and_nothing_else() {
     let mut mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
     let mut rounds = 0;
-    for table in ["aggregate_share", "result", "round", "model"] {
+    for table in ["statement", "encrypted_sum", "result", "round", "model"] {
         for restart in [false, true] {
             let disk = FullDisk::at(&mesh, "aggregation", table);
             let before = std::fs::read_to_string(mesh.log("aggregation"))

@@ -162,8 +162,12 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
             .await
             .unwrap();
         let training = Training::start(&task, &open, &model).unwrap();
+        let id = (0..=255)
+            .map(|n| ReportId([n; 16]))
+            .find(|id| task.committee_of(&open, id).leader().name == "full-1")
+            .unwrap();
         let report = training
-            .split(&update, ReportId([7; 16]), now / 1000)
+            .split(&update, id, now / 1000)
             .unwrap()
             .seal(&mut rand::rng())
             .unwrap();

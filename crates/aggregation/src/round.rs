@@ -402,9 +402,11 @@ impl OpenRound {
     }
 
     fn names<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> Vec<String> {
-        nodes
+        let mut names: Vec<_> = nodes
             .filter_map(|node| Some(self.task.member(node)?.name.clone()))
-            .collect()
+            .collect();
+        names.sort();
+        names
     }
 
     fn verified(&self) -> u64 {

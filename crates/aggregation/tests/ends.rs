@@ -8,7 +8,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use defim_aggregation::coordinator::{Coordinator, GRACE_MS, Input, Output, Restored};
+use defim_aggregation::coordinator::{
+    Coordinator, GRACE_MS, Input, Output, PATIENCE_MS, Restored, RestoredRound,
+};
 use defim_learn::builtin;
 use defim_protocol::{
     Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule, SignedText,
@@ -16,7 +18,7 @@ use defim_protocol::{
     batch::BatchSummary,
     seal::SealingKey,
     vdaf::{Scheme, VdafSpec},
-    wire::{Progress, Response, Submission},
+    wire::{ClosedBatch, Progress, Request, Response},
 };
 
 const ROUND_MS: u64 = 60_000;
@@ -68,18 +70,18 @@ impl World {
         Coordinator::new(self.task.clone(), self.key.clone(), None, restored).unwrap()
     }
 
-    fn submission(&self) -> Submission {
+    /// The first committee's batch of two.
+    fn closed(&self) -> ClosedBatch {
         let ids = [ReportId([1; 16]), ReportId([2; 16])];
-        let summary = BatchSummary::new(self.task.task(), 1, &ids, BTreeMap::new()).unwrap();
-        Submission {
-            task: self.task.task(),
-            round: 1,
+        let summary = BatchSummary::new(self.task.task(), 1, 0, &ids, BTreeMap::new()).unwrap();
+        ClosedBatch {
+            committee: 0,
             signatures: self
                 .members
                 .iter()
                 .map(|key| summary.sign(key).unwrap())
                 .collect(),
-            share: vec![7; 32],
+            rejected: Vec::new(),
         }
     }
 
@@ -87,6 +89,7 @@ impl World {
         let progress = Progress {
             task: self.task.task(),
             round: 1,
+            committee: 0,
             phase: RoundPhase::WaitingForReports { have: 0, need: 2 },
             pending: 0,
             verified,
@@ -110,40 +113,66 @@ fn voided(outputs: &[Output]) -> Option<&str> {
 }
 
 #[test]
-fn a_round_with_one_share_names_who_is_missing_and_ends() {
+fn a_round_that_cannot_go_on_names_who_is_missing_and_ends() {
     let world = World::new();
+    let [first, second] = [0, 1].map(|at| world.members[at].id());
     let mut machine = world.machine(Restored::default());
-    told(&mut machine, 0, Input::Tick);
-    let submitted = Input::Submitted(world.members[1].id(), world.submission());
-    let outputs = told(&mut machine, 10, submitted);
-    assert!(matches!(outputs[0], Output::StoreShare(..)));
-    assert!(matches!(outputs[1], Output::Answer(Response::Done)));
+    let outputs = told(&mut machine, 0, Input::Tick);
+    let Output::Open { signed, .. } = &outputs[0] else {
+        panic!("no round")
+    };
+    assert!(machine.question(&first).is_none());
+    // Two are verified, and two are enough: each leader is asked to close.
+    told(&mut machine, 10, world.progress(2));
+    told(&mut machine, 10, Input::Tick);
+    for node in [first, second] {
+        let question = machine.question(&node);
+        assert!(matches!(question, Some(Request::CloseRound { .. })));
+    }
+    let answer = |node| Input::Answered(node, Response::Closed(vec![world.closed()]));
+    // Not by somebody who does not lead the committee.
+    let outputs = told(&mut machine, 20, answer(second));
+    assert!(!outputs.iter().any(|o| matches!(o, Output::StoreClosed(_))));
+    let outputs = told(&mut machine, 20, answer(first));
+    assert!(matches!(outputs[0], Output::StoreClosed(_)));
+    assert!(machine.question(&first).is_none());
+    // The other committee does not close: the round goes on without it.
+    told(&mut machine, 10 + PATIENCE_MS - 1, Input::Tick);
+    assert!(machine.question(&first).is_none());
+    let outputs = told(&mut machine, 10 + PATIENCE_MS, Input::Tick);
+    let Output::StoreSelection(selection) = &outputs[0] else {
+        panic!("{outputs:?}")
+    };
+    for node in [first, second] {
+        assert!(matches!(machine.question(&node), Some(Request::Encrypt(_))));
+    }
     let said = |machine: &Coordinator| machine.view().unwrap().phase.text();
     assert!(said(&machine).contains("full-1"), "{}", said(&machine));
-    // What the leader says meanwhile does not hide it.
+    // What a leader says meanwhile does not hide it.
     told(&mut machine, 20, world.progress(3));
     assert!(said(&machine).contains("full-1"), "{}", said(&machine));
-    let last = ROUND_MS + GRACE_MS;
+    let last = 10 + GRACE_MS;
     assert_eq!(voided(&told(&mut machine, last, Input::Tick)), None);
     let outputs = told(&mut machine, last + 1, Input::Tick);
-    assert!(voided(&outputs).unwrap().contains("full-1"));
+    assert!(voided(&outputs).unwrap().contains("full-1 and full-2"));
     assert_eq!(machine.open_round().unwrap().round, 2, "the task goes on");
 
-    // After a restart too.
-    let opened = {
-        let mut first = world.machine(Restored::default());
-        let outputs = told(&mut first, 0, Input::Tick);
-        let Output::Open { signed, .. } = &outputs[0] else {
-            panic!("no round")
-        };
-        signed.clone()
-    };
+    // After a restart too: from the very same selection.
     let mut machine = world.machine(Restored {
-        round: Some((opened, false)),
-        submissions: vec![(world.members[1].id(), world.submission())],
+        round: Some((signed.clone(), false)),
+        open: RestoredRound {
+            closed: vec![world.closed()],
+            selection: Some(selection.clone()),
+            ..RestoredRound::default()
+        },
         ..Restored::default()
     });
-    assert!(said(&machine).contains("full-1"), "{}", said(&machine));
+    let Some(Request::Encrypt(asked)) = machine.question(&second) else {
+        panic!("{:?}", machine.question(&second))
+    };
+    assert_eq!(asked.selection, *selection);
+    let last = ROUND_MS + GRACE_MS;
+    assert!(voided(&told(&mut machine, last, Input::Tick)).is_none());
     assert!(voided(&told(&mut machine, last + 1, Input::Tick)).is_some());
 }
 
@@ -158,7 +187,8 @@ fn nothing_that_is_told_puts_the_end_of_a_round_off() {
         assert_eq!(voided(&told(&mut machine, now, Input::Tick)), None);
     }
     let outputs = told(&mut machine, ROUND_MS + GRACE_MS + 1, Input::Tick);
-    assert!(voided(&outputs).unwrap().contains("full-1"));
+    let why = voided(&outputs).unwrap();
+    assert!(why.contains("full-1") && why.contains("full-2"), "{why}");
 }
 
 #[test]
@@ -200,7 +230,10 @@ fn a_round_that_was_opened_for_another_model_is_given_up() {
         let signed: SignedText = opened.sign(&world.key).unwrap();
         world.machine(Restored {
             round: Some((signed, false)),
-            submissions: vec![(world.members[1].id(), world.submission())],
+            open: RestoredRound {
+                closed: vec![world.closed()],
+                ..RestoredRound::default()
+            },
             ..Restored::default()
         })
     };

@@ -14,7 +14,7 @@ use defim_full::{
     leader::{Counts, Input, Leader, Output, Proposal},
 };
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule,
+    Committee, Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule,
     VerifiedManifest, VerifiedRound,
     batch::{BatchError, BatchSummary},
     vdaf::{Scheme, VdafSpec},
@@ -22,7 +22,7 @@ use defim_protocol::{
 };
 
 struct World {
-    task: VerifiedManifest,
+    task: Committee,
     round: VerifiedRound,
     leader: Arc<Secrets>,
     helper: Secrets,
@@ -67,7 +67,7 @@ fn world() -> World {
     };
     let round = VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap();
     World {
-        task,
+        task: task.committee(0).unwrap(),
         round,
         leader: Arc::new(leader),
         helper,
@@ -86,7 +86,7 @@ fn asked(
     verified: &[ReportId],
 ) -> Result<Agreement, BatchError> {
     let rejected = BTreeMap::from([("invalid-proof".to_owned(), rejected)]);
-    let summary = BatchSummary::new(world.task.task(), 1, listed, rejected)
+    let summary = BatchSummary::new(world.task.task(), 1, 0, listed, rejected)
         .unwrap()
         .sign(&world.leader.node)
         .unwrap();
@@ -188,6 +188,8 @@ fn leading(world: &World) -> Leading {
         leading.handle(Input::Tick)[..],
         [Output::LoadState]
     ));
+    // The aggregation node closes the round: it alone knows how many reports all committees have.
+    assert!(leading.handle(Input::Close).is_empty());
     leading
 }
 
@@ -253,7 +255,7 @@ fn a_helper_that_always_differs_does_not_hold_the_round_for_ever() {
         missing: ids([8]),
         unknown: vec![],
     })));
-    assert!(matches!(&outputs[..], [Output::Void(why)] if why.contains("full-2")));
+    assert!(matches!(&outputs[..], [Output::Without(why)] if why.contains("full-2")));
 }
 
 #[test]
@@ -285,10 +287,11 @@ fn a_helper_that_refuses_is_quoted_and_not_called_absent() {
             seal::{Seat, seal},
         };
         use prio::{codec::Encode as _, vdaf::Client as _};
-        let metadata = Metadata {
-            id: ReportId([3; 16]),
-            time_s: 0,
-        };
+        let id = (0..=255)
+            .map(|n| ReportId([n; 16]))
+            .find(|id| world.task.committee_of(&world.round, id).index() == 0)
+            .unwrap();
+        let metadata = Metadata { id, time_s: 0 };
         let vdaf = world.task.vdaf.instance().unwrap();
         let values = world.task.vdaf.measurement(&[0; 4]);
         let (public, shares) = vdaf.shard(&values, metadata.id.as_bytes()).unwrap();

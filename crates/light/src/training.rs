@@ -117,28 +117,30 @@ impl Training {
         })
     }
 
-    /// A report id whose committee has both of its members there, as far as `reachable` knows; drawn by `draw`.
-    /// If no committee has, any will do: the report is kept until its members are back.
+    /// A report id, drawn by `draw`, whose committee can work now as far as `reachable` knows. If none can, one
+    /// whose leader takes the report and keeps it until the helper is back; and if there is none, any.
     pub fn draw_report_id(
         &self,
         reachable: impl Fn(&NodeId) -> bool,
         mut draw: impl FnMut() -> [u8; 16],
     ) -> ReportId {
-        let there = |committee: &Committee| committee.members().iter().all(|m| reachable(&m.node));
+        let works = |c: &Committee| c.members().iter().all(|m| reachable(&m.node));
+        let takes = |c: &Committee| reachable(&c.leader().node);
+        let any = |wanted: &dyn Fn(&Committee) -> bool| {
+            self.task.manifest().committees().any(|c| wanted(&c))
+        };
+        let wanted: &dyn Fn(&Committee) -> bool = match (any(&works), any(&takes)) {
+            (true, _) => &works,
+            (false, true) => &takes,
+            (false, false) => &|_| true,
+        };
+        // Of at most 992 committees at least one is wanted: so many draws never miss it.
         let mut id = ReportId(draw());
-        // Each draw finds one of k good committees out of n(n-1) with the same chance.
-        if self
-            .task
-            .manifest()
-            .committees()
-            .any(|committee| there(&committee))
-        {
-            for _ in 0..10_000 {
-                if there(&self.task.committee_of(&self.round, &id)) {
-                    break;
-                }
-                id = ReportId(draw());
+        for _ in 0..100_000 {
+            if wanted(&self.task.committee_of(&self.round, &id)) {
+                break;
             }
+            id = ReportId(draw());
         }
         id
     }

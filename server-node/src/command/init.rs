@@ -15,7 +15,6 @@ use crate::{
     },
 };
 
-const FULL_NODES: u16 = 2;
 const STEP: u16 = 10;
 
 /// `digits` or `digits:mlp` as a request.
@@ -72,10 +71,11 @@ pub fn run(args: &Init, json: bool) -> Outcome {
             "--host is the address the nodes are reached at; it cannot be 0.0.0.0 or ::".into(),
         ));
     }
-    if args.base_port.checked_add(STEP * FULL_NODES + 2).is_none() || args.base_port == 0 {
+    let full = u16::from(args.full);
+    if args.base_port.checked_add(STEP * full + 2).is_none() || args.base_port == 0 {
         return Err(Failure::Usage(format!(
             "--base-port leaves no room: the nodes take ports up to {} above it",
-            STEP * FULL_NODES + 2
+            STEP * full + 2
         )));
     }
     let schedule = args.schedule.schedule()?;
@@ -93,7 +93,7 @@ pub fn run(args: &Init, json: bool) -> Outcome {
         .map(|task| task_request(task, schedule))
         .collect::<Outcome<_>>()?;
     let mut nodes = vec![aggregation];
-    for number in 1..=FULL_NODES {
+    for number in 1..=full {
         nodes.push(config(
             args,
             &format!("full-{number}"),

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-pub const NODES: [&str; 3] = ["aggregation", "full-1", "full-2"];
+pub const NODES: [&str; 4] = ["aggregation", "full-1", "full-2", "full-3"];
 
 pub struct Mesh {
     pub dir: tempfile::TempDir,
@@ -27,7 +27,7 @@ fn free_base() -> u16 {
     (0..300)
         .map(|step| 21_000 + ((start + step) % 300) * 40)
         .find(|base| {
-            (0..3).all(|node| {
+            (0..4).all(|node| {
                 (0..3).all(|port| {
                     let port = base + node * 10 + port;
                     TcpListener::bind(("127.0.0.1", port)).is_ok()
@@ -76,7 +76,7 @@ impl Mesh {
         let csv = text(defim_learn::builtin_csv("digits").expect("a built-in task"));
         let rows: Vec<_> = csv.lines().take(601).collect();
         fs::write(mesh.sample(), rows.join("\n")).expect("the sample is written");
-        for node in NODES {
+        for node in mesh.nodes() {
             mesh.run(node);
         }
         mesh.wait("all nodes are up", |mesh| {
@@ -90,6 +90,12 @@ impl Mesh {
             })
         });
         mesh
+    }
+
+    /// The nodes that were set up.
+    pub fn nodes(&self) -> Vec<&'static str> {
+        let there = |node: &&str| self.folder().join(format!("{node}.toml")).exists();
+        NODES.into_iter().filter(there).collect()
     }
 
     pub fn url(&self) -> String {
