@@ -1,4 +1,4 @@
-// A mesh of separate processes: one aggregation node and two full nodes.
+// A mesh of separate processes: one aggregation node and three full nodes.
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url";
 
 import { program, run, start, until } from "./process.mjs";
 
-const NODES = ["aggregation", "full-1", "full-2"];
+const FULL_NODES = ["full-1", "full-2", "full-3"];
+const NODES = ["aggregation", ...FULL_NODES];
 
 /** Whether a port can be had. */
 function free(port) {
@@ -18,11 +19,11 @@ function free(port) {
   });
 }
 
-/** The first of thirty ports, ten a node, below those the system hands out by itself. */
+/** The first of forty ports, ten a node, below those the system hands out by itself. */
 async function basePort() {
   for (;;) {
-    const base = 10_000 + 30 * Math.floor(Math.random() * 700);
-    const all = await Promise.all([0, 1, 10, 11, 20, 21].map((offset) => free(base + offset)));
+    const base = 10_000 + 40 * Math.floor(Math.random() * 500);
+    const all = await Promise.all([0, 1, 10, 11, 20, 21, 30, 31].map((offset) => free(base + offset)));
     if (all.every(Boolean)) return base;
   }
 }
@@ -55,6 +56,15 @@ export class Mesh {
     await this.#running.get(name).stop("SIGKILL");
   }
 
+  /** Ends all full nodes: whatever committee a report has, nobody takes it. */
+  async killFullNodes() {
+    await Promise.all(FULL_NODES.map((name) => this.killNode(name)));
+  }
+
+  startFullNodes() {
+    for (const name of FULL_NODES) this.startNode(name);
+  }
+
   /** Until every node is reached and the first task has an open round. */
   async ready() {
     await until("the mesh to be up", async () => {
@@ -72,13 +82,14 @@ export class Mesh {
     return response.json();
   }
 
-  /** A number that the leader tells its operator. */
+  /** A number that the full nodes tell their operators, added up. */
   async metric(name, label) {
     const { nodes } = await this.get("/mesh");
-    const leader = nodes.find((node) => node.name === "full-1");
-    const text = await (await fetch(`${leader.http}/metrics`)).text();
-    const line = text.split("\n").find((line) => line.startsWith(`defim_${name}{`) && line.includes(`"${label}"`));
-    return Number(line?.split(" ").at(-1));
+    const full = nodes.filter((node) => node.role === "full");
+    const texts = await Promise.all(full.map(async ({ http }) => (await fetch(`${http}/metrics`)).text()));
+    const lines = texts.flatMap((text) => text.split("\n"));
+    const ours = lines.filter((line) => line.startsWith(`defim_${name}{`) && line.includes(`"${label}"`));
+    return ours.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
   }
 
   /** A task like `digits` with a network so wide that its report takes a while to send. */

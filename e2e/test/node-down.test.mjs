@@ -6,8 +6,9 @@ import { test } from "node:test";
 
 import { ContributePage, browser } from "../lib/browser.mjs";
 import { Mesh, digits } from "../lib/mesh.mjs";
+import { until } from "../lib/process.mjs";
 
-test("a full node that is down is named, and the report waits in the browser for it", { timeout: 300_000 }, async (t) => {
+test("full nodes that are down are named, and the report waits in the browser for it", { timeout: 300_000 }, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const mesh = await Mesh.start();
@@ -16,10 +17,10 @@ test("a full node that is down is named, and the report waits in the browser for
   t.after(() => chromium.close());
   const page = await ContributePage.open(await chromium.newContext(), mesh.url);
   await page.useSample();
-  await mesh.killNode("full-1");
+  await mesh.killFullNodes();
   await page.contribute();
   await page.at("kept-note").waitFor();
-  assert.match(await page.text("kept-note"), /full-1 cannot be reached.*kept/s);
+  assert.match(await page.text("kept-note"), /full-[123] cannot be reached.*kept/s);
   assert.equal(await page.attribute("step-sent", "data-state"), "running");
   await page.page.getByText("full-1 does not answer").first().waitFor();
   await page.shoot("node-down");
@@ -28,9 +29,9 @@ test("a full node that is down is named, and the report waits in the browser for
   await page.page.reload();
   await page.at("resume-note").waitFor();
   await page.at("kept-note").waitFor();
-  assert.match(await page.text("kept-note"), /full-1/);
+  assert.match(await page.text("kept-note"), /full-[123]/);
 
-  mesh.startNode("full-1");
+  mesh.startFullNodes();
   await mesh.ready();
   // It may just have been sent by itself.
   await page.at("try-now").click({ timeout: 2_000 }).catch(() => {});
@@ -42,4 +43,23 @@ test("a full node that is down is named, and the report waits in the browser for
   const { history } = await mesh.get("/tasks/digits");
   assert.equal(history[0].reports, 3, "the kept report counts once");
   assert.deepEqual(page.errors, []);
+});
+
+test("with one full node down the others do without it, and the page says who is away", { timeout: 300_000 }, async (t) => {
+  const mesh = await Mesh.start({ minBatch: 2 });
+  t.after(() => mesh.stop());
+  await mesh.killNode("full-2");
+  await until("the mesh to notice", async () => (await mesh.get("/mesh")).nodes.some((node) => !node.reachable));
+  const chromium = await browser();
+  t.after(() => chromium.close());
+  const pages = await Promise.all([1, 2].map(async () => ContributePage.open(await chromium.newContext(), mesh.url)));
+  for (const page of pages) {
+    await page.useSample();
+    await page.contribute();
+  }
+  for (const page of pages) await page.reaches("counted");
+  await pages[0].shoot("one-node-away");
+  const { history } = await mesh.get("/tasks/digits");
+  assert.equal(history[0].reports, 2);
+  for (const page of pages) assert.deepEqual(page.errors, []);
 });

@@ -11,7 +11,7 @@ test("a contribution that the committee rejects is said to be, with the reason",
   t.after(() => chromium.close());
   const page = await ContributePage.open(await chromium.newContext(), mesh.url);
   await page.useSample();
-  await mesh.killNode("full-1");
+  await mesh.killFullNodes();
   await page.contribute();
   await page.at("kept-note").waitFor();
   await page.at("stop").click();
@@ -30,7 +30,7 @@ test("a contribution that the committee rejects is said to be, with the reason",
     await asked(store.put(kept));
     database.close();
   });
-  mesh.startNode("full-1");
+  mesh.startFullNodes();
   await mesh.ready();
   await page.at("try-now").click();
   const error = page.page.locator('[data-testid="error"][data-code="rejected"]');

@@ -25,7 +25,7 @@ test("two tabs of one browser: one sends, the other says so, and takes over when
   const context = await chromium.newContext();
   const one = await ContributePage.open(context, mesh.url);
   await one.useSample();
-  await mesh.killNode("full-1");
+  await mesh.killFullNodes();
   await one.contribute();
   await one.at("kept-note").waitFor();
 
@@ -49,7 +49,7 @@ test("two tabs of one browser: one sends, the other says so, and takes over when
   // The tab that sends is closed: the browser gives its report to the other one.
   await one.page.close();
   await two.at("resume-note").waitFor();
-  mesh.startNode("full-1");
+  mesh.startFullNodes();
   await mesh.ready();
   await two.at("try-now").click({ timeout: 2_000 }).catch(() => {});
   await two.reaches("sent");

@@ -2,25 +2,29 @@
 //!
 //! # Where in the flow
 //!
-//! Steps 5 to 8 of a round. A committee is a leader, which takes uploads and drives, and a helper,
-//! which answers. Each opens only the share that is sealed for it
+//! Steps 5 to 10 of a round. A committee is a leader, which takes uploads and drives, and a helper,
+//! which answers; a node sits on many. Each opens only the share that is sealed for it
 //! ([`OpenedShare`]); together they check the proof, exchanging one message each way
 //! ([`LeaderPending`], [`VerifiedShare`]); they agree on the batch and sign it; each then adds its
 //! own verified shares into a [`ReleasableAggregate`]. [`leader::Leader`] is the machine that
-//! decides what to do next; [`helper`] answers.
+//! decides what to do next; [`helper`] answers. When the aggregation node has said which batches are added, a node
+//! encrypts its sum over them ([`sum::encrypt`]) and answers for the keys ([`holder::answer`]).
 //!
 //! # Invariants
 //!
 //! - Neither member ever holds both shares of a report: the other's is sealed to another key.
-//! - A [`ReleasableAggregate`] can only be made from an [`AgreedBatch`], which needs every member's
-//!   signature and at least `min_batch` reports, and from exactly the reports it lists.
+//! - A [`ReleasableAggregate`] can only be made from an [`AgreedBatch`], which needs both members'
+//!   signatures, and from exactly the reports it lists. It stays in the node; only a
+//!   [`VerifiedSelection`](defim_protocol::sum::VerifiedSelection) of such batches, with at least `min_batch` reports in
+//!   all, is encrypted and opened.
+//! - A node opens one set of ciphertexts a round: the record of it is on disk before the answer leaves.
 //! - A report counts once: ids are sorted and distinct under the batch's root, and the store's
 //!   replay cache refuses an id for ever.
 //!
 //! # Deviations
 //!
-//! Preparation follows the ping-pong topology of the VDAF draft, section 5.8. Unlike DAP-09, the
-//! helper sends its aggregate share to the aggregation node itself instead of through the leader.
+//! Preparation follows the ping-pong topology of the VDAF draft, section 5.8. Unlike in DAP-09, aggregate shares are not
+//! handed to a collector: each leaves its node encrypted, see `docs/decisions/0009-one-ciphertext-a-node.md`.
 //!
 //! [`AgreedBatch`]: defim_protocol::batch::AgreedBatch
 //!
@@ -38,7 +42,7 @@
 //! # let opened = RoundOpened { task: task.task(), round: 1, base_model: Digest([0; 32]), opened_ms: 0, deadline_ms: 1000 };
 //! # let round = VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap();
 //! let secrets = defim_full::Secrets::from_seed([1; 32]).into();
-//! let mut leader = Leader::new(task, round, secrets).unwrap();
+//! let mut leader = Leader::new(task.committee(0).unwrap(), round, secrets).unwrap();
 //! leader.handle(0, Input::Tick);
 //! assert!(matches!(leader.poll(), Some(Output::LoadState)));
 //! ```
