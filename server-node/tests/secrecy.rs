@@ -25,10 +25,26 @@ use prio::{
 
 /// Bytes that are looked up; shorter ones would be met by chance.
 const WINDOW: usize = 8;
+/// The same for numbers in words: logs are full of short lists of small numbers.
+const TEXT: usize = 16;
 
-/// Every form in which an update could lie about, in pieces of [`WINDOW`] bytes.
-fn needles(values: &[i32], bound: f32) -> HashSet<[u8; WINDOW]> {
-    let mut forms: Vec<Vec<u8>> = vec![
+/// Pieces of an update in every form in which it could lie about.
+struct Needles {
+    binary: HashSet<[u8; WINDOW]>,
+    text: HashSet<[u8; TEXT]>,
+    bits: Vec<u8>,
+}
+
+/// All pieces of a form, but for runs of one byte, which are everywhere.
+fn pieces<const N: usize>(form: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    let varied = |piece: &&[u8]| piece.iter().collect::<HashSet<_>>().len() > 4;
+    form.windows(N)
+        .filter(varied)
+        .map(|piece| piece.try_into().unwrap())
+}
+
+fn needles(values: &[i32], bound: f32) -> Needles {
+    let forms: [Vec<u8>; 7] = [
         values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         values.iter().flat_map(|v| v.to_be_bytes()).collect(),
         values
@@ -52,20 +68,15 @@ fn needles(values: &[i32], bound: f32) -> HashSet<[u8; WINDOW]> {
             .flat_map(|v| (f64::from(*v) / 32768.0).to_le_bytes())
             .collect(),
     ];
-    for separator in [",", ", ", " "] {
+    let texts = [",", ", ", " "].map(|separator| {
         let texts = values.iter().map(ToString::to_string);
-        forms.push(texts.collect::<Vec<_>>().join(separator).into_bytes());
+        texts.collect::<Vec<_>>().join(separator).into_bytes()
+    });
+    Needles {
+        binary: forms.iter().flat_map(|form| pieces(form)).collect(),
+        text: texts.iter().flat_map(|form| pieces(form)).collect(),
+        bits: encoded_bits(values),
     }
-    let mut all = HashSet::new();
-    for form in forms {
-        for piece in form.windows(WINDOW) {
-            // Runs of one byte are everywhere.
-            if piece.iter().collect::<HashSet<_>>().len() > 4 {
-                all.insert(piece.try_into().unwrap());
-            }
-        }
-    }
-    all
 }
 
 /// The update as the proof system has it, bit by bit in its field.
@@ -85,10 +96,17 @@ fn encoded_bits(values: &[i32]) -> Vec<u8> {
     bytes
 }
 
-fn holds(file: &Path, needles: &HashSet<[u8; WINDOW]>, bits: &[u8]) -> bool {
+/// What of the update is in a file: the surroundings of the first piece that is.
+fn found(file: &Path, needles: &Needles) -> Option<String> {
     let bytes = std::fs::read(file).unwrap();
-    bytes.windows(WINDOW).any(|piece| needles.contains(piece))
-        || bytes.windows(bits.len()).any(|piece| piece == bits)
+    let Needles { binary, text, bits } = needles;
+    let at = (bytes
+        .windows(WINDOW)
+        .position(|piece| binary.contains(piece)))
+    .or_else(|| bytes.windows(TEXT).position(|piece| text.contains(piece)))
+    .or_else(|| bytes.windows(bits.len()).position(|piece| piece == bits))?;
+    let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
+    Some(around.escape_ascii().to_string())
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -129,11 +147,8 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
         })
         .collect();
     let update = quantise_vector(&planted, bound, task.spec().frac_bits).unwrap();
-    let (needles, bits) = (
-        needles(update.values(), bound.0),
-        encoded_bits(update.values()),
-    );
-    assert!(needles.len() > 5000);
+    let needles = needles(update.values(), bound.0);
+    assert!(needles.binary.len() > 5000 && needles.text.len() > 5000);
 
     // The search itself finds what is there, in any of the forms.
     let control = mesh.dir.path().join("control");
@@ -147,7 +162,7 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
         format!("{:?}", &update.values()[7..12]).into_bytes(),
     ] {
         std::fs::write(&control, form).unwrap();
-        assert!(holds(&control, &needles, &bits));
+        assert!(found(&control, &needles).is_some());
     }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -186,11 +201,9 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
             all.push(mesh.log(node));
             for file in all {
                 searched += std::fs::metadata(&file).unwrap().len();
-                assert!(
-                    !holds(&file, &needles, &bits),
-                    "{when}: the update is in {}",
-                    file.display()
-                );
+                if let Some(around) = found(&file, &needles) {
+                    panic!("{when}: the update is in {}: {around}", file.display());
+                }
             }
         }
         assert!(
