@@ -55,16 +55,49 @@ enum Step {
     Collecting,
     Closing,
     Encrypting {
-        selection: VerifiedSelection,
+        selection: Box<VerifiedSelection>,
         sums: BTreeMap<NodeId, Encrypted>,
     },
-    Decrypting {
-        selection: VerifiedSelection,
-        sums: EncryptedSums,
-        opening: SignedText,
-        answers: BTreeMap<usize, SumShare>,
-        refused: BTreeMap<usize, String>,
-    },
+    Decrypting(Box<Decrypting>),
+}
+
+/// All sums are here, and the holders are asked.
+struct Decrypting {
+    selection: VerifiedSelection,
+    sums: EncryptedSums,
+    opening: SignedText,
+    /// By the holders' places in the manifest.
+    answers: BTreeMap<usize, SumShare>,
+    refused: BTreeMap<usize, String>,
+}
+
+impl Decrypting {
+    fn step(selection: VerifiedSelection, sums: EncryptedSums, opening: SignedText) -> Step {
+        Step::Decrypting(Box::new(Self {
+            selection,
+            sums,
+            opening,
+            answers: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }))
+    }
+
+    /// A holder's answer.
+    fn answered(&mut self, place: usize, answer: Response) {
+        let read = match answer {
+            Response::SumShare(bytes) => self.sums.answer(place, &bytes),
+            Response::Refused(why) => Err(why),
+            _ => return,
+        };
+        match read {
+            Ok(share) => {
+                self.answers.insert(place, share);
+            }
+            Err(why) => {
+                self.refused.insert(place, why);
+            }
+        }
+    }
 }
 
 pub(crate) struct OpenRound {
@@ -132,14 +165,11 @@ impl OpenRound {
                 .then_some((sums, opening))
         });
         self.step = match complete {
-            Some((sums, opening)) => Step::Decrypting {
-                selection,
+            Some((sums, opening)) => Decrypting::step(selection, sums, opening),
+            None => Step::Encrypting {
+                selection: Box::new(selection),
                 sums,
-                opening,
-                answers: BTreeMap::new(),
-                refused: BTreeMap::new(),
             },
-            None => Step::Encrypting { selection, sums },
         };
         self
     }
@@ -164,15 +194,10 @@ impl OpenRound {
                 let missing = selection.nodes().contains(node) && !sums.contains_key(node);
                 missing.then(|| Request::Encrypt(selected(selection)))
             }
-            Step::Decrypting {
-                selection,
-                sums,
-                opening,
-                answers,
-                refused,
-            } => {
-                let asked = answers.contains_key(&place) || refused.contains_key(&place);
-                (!asked).then(|| Request::OpenSum(sums.question(selection, opening, place)))
+            Step::Decrypting(step) => {
+                let asked = step.answers.contains_key(&place) || step.refused.contains_key(&place);
+                let question = || step.sums.question(&step.selection, &step.opening, place);
+                (!asked).then(|| Request::OpenSum(question()))
             }
         }
     }
@@ -191,38 +216,17 @@ impl OpenRound {
             }
             (Response::Encrypted(submission), Step::Encrypting { selection, sums }) => {
                 let awaited = selection.nodes().contains(&node) && !sums.contains_key(&node);
-                if let Ok(sum) = Encrypted::verify(&self.task, selection, node, submission)
+                if let Ok(sum) = Encrypted::verify(&self.task, selection, node, *submission)
                     && awaited
                 {
                     out(Output::StoreSum(node, Box::new(sum.submission().clone())));
                     sums.insert(node, sum);
                 }
             }
-            (
-                answer,
-                Step::Decrypting {
-                    sums,
-                    answers,
-                    refused,
-                    ..
-                },
-            ) => {
-                let Some(place) = self.task.members.iter().position(|m| m.node == node) else {
-                    return;
-                };
-                match answer {
-                    Response::SumShare(bytes) => match sums.answer(place, &bytes) {
-                        Ok(share) => {
-                            answers.insert(place, share);
-                        }
-                        Err(why) => {
-                            refused.insert(place, why);
-                        }
-                    },
-                    Response::Refused(why) => {
-                        refused.insert(place, why);
-                    }
-                    _ => {}
+            (answer, Step::Decrypting(step)) => {
+                let members = &mut self.task.members.iter();
+                if let Some(place) = members.position(|m| m.node == node) {
+                    step.answered(place, answer);
                 }
             }
             _ => {}
@@ -293,25 +297,26 @@ impl OpenRound {
                     return self.select(now, key, &missing, out);
                 }
             }
-            Step::Decrypting {
-                selection,
-                sums,
-                answers,
-                refused,
-                ..
-            } => {
-                let holders = self.task.members.len();
-                if answers.len() >= usize::from(self.threshold.needed()) {
-                    let answers: Vec<_> = answers.values().cloned().collect();
-                    let opened =
-                        OpenedTotal::open(&self.task, selection, sums, self.threshold, &answers);
-                    return match opened {
+            Step::Decrypting(step) => {
+                let needed = usize::from(self.threshold.needed());
+                if step.answers.len() >= needed {
+                    let answers: Vec<_> = step.answers.values().cloned().collect();
+                    let Decrypting {
+                        selection, sums, ..
+                    } = &**step;
+                    return match OpenedTotal::open(
+                        &self.task,
+                        selection,
+                        sums,
+                        self.threshold,
+                        &answers,
+                    ) {
                         Ok(total) => End::Opened(total, self.all_rejected(selection)),
                         Err(error) => End::Void(error.to_string()),
                     };
                 }
-                if holders - refused.len() < usize::from(self.threshold.needed())
-                    && let Some((place, why)) = refused.iter().next()
+                if self.task.members.len() - step.refused.len() < needed
+                    && let Some((place, why)) = step.refused.iter().next()
                 {
                     let name = self.task.members.get(*place).map_or("", |m| &m.name);
                     return End::Void(format!("{name} does not open the total: {why}"));
@@ -365,8 +370,8 @@ impl OpenRound {
                 need: selection.nodes().len() as u64,
                 missing: self.names(selection.nodes().iter().filter(|n| !sums.contains_key(n))),
             },
-            Step::Decrypting { answers, .. } => RoundPhase::Decrypting {
-                have: answers.len() as u64,
+            Step::Decrypting(step) => RoundPhase::Decrypting {
+                have: step.answers.len() as u64,
                 need: u64::from(self.threshold.needed()),
             },
         }
@@ -392,9 +397,9 @@ impl OpenRound {
                     "{names} has not encrypted its sum, and without it there are too few contributions"
                 )
             }
-            Step::Decrypting { answers, .. } => format!(
+            Step::Decrypting(step) => format!(
                 "{} of {} full nodes have opened the total, {} are needed",
-                answers.len(),
+                step.answers.len(),
                 self.task.members.len(),
                 self.threshold.needed()
             ),
@@ -524,7 +529,7 @@ impl OpenRound {
         match verified {
             Ok(selection) => {
                 out(Output::StoreSelection(selection.signed().clone()));
-                let sums = BTreeMap::new();
+                let (selection, sums) = (Box::new(selection), BTreeMap::new());
                 self.begin(now, Step::Encrypting { selection, sums });
                 End::Open
             }
@@ -547,16 +552,7 @@ impl OpenRound {
         let opening = sums.sign(&selection, key)?;
         // Before a holder is asked: each answers one opening of a round only.
         out(Output::StoreOpening(opening.clone()));
-        self.begin(
-            now,
-            Step::Decrypting {
-                selection,
-                sums,
-                opening,
-                answers: BTreeMap::new(),
-                refused: BTreeMap::new(),
-            },
-        );
+        self.begin(now, Decrypting::step(*selection, sums, opening));
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ pub enum Response {
     /// To [`Request::CloseRound`]: the committees that this node leads and has closed so far.
     Closed(Vec<ClosedBatch>),
     /// To [`Request::Encrypt`].
-    Encrypted(Submission),
+    Encrypted(Box<Submission>),
     /// To [`Request::OpenSum`]: the encoded share of the sum of the keys.
     SumShare(#[serde(with = "serde_bytes")] Vec<u8>),
     /// To [`Request::Close`]: the batch is not that of all reports verified here. Nothing was signed.

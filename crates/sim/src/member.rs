@@ -112,7 +112,7 @@ pub struct Node {
 /// What a leader's machine wants of others.
 pub enum Errand {
     /// Ask the helper; its answer goes back into the machine.
-    Ask(Committee, Request),
+    Ask(Committee, Box<Request>),
     /// Tell the coordinator.
     Tell(Progress),
 }
@@ -226,7 +226,8 @@ impl Node {
                 ))
             }
             O::Ask(request) => {
-                let errand = self.task.committee(index).map(|c| Errand::Ask(c, request));
+                let committee = self.task.committee(index);
+                let errand = committee.map(|c| Errand::Ask(c, Box::new(request)));
                 return Ok((None, errand));
             }
             O::Record(outcomes) => {
@@ -336,7 +337,7 @@ impl Node {
                 .map_err(|e| e.to_string())
         });
         match encrypted {
-            Ok(submission) => Response::Encrypted(submission),
+            Ok(submission) => Response::Encrypted(Box::new(submission)),
             Err(why) => Response::Refused(why),
         }
     }

@@ -370,11 +370,11 @@ impl Mesh {
                 let answer = match helper {
                     None => None,
                     Some(node) => {
-                        let step = match &request {
+                        let step = match &*request {
                             Request::Prepare(_) => &mut steps.verify_ms,
                             _ => &mut steps.add_ms,
                         };
-                        Some(timed(clock, step, || node.answer(round, request))?)
+                        Some(timed(clock, step, || node.answer(round, *request))?)
                     }
                 };
                 Ok(Some(leader::Input::Answer(answer)))

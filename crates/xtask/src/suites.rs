@@ -93,29 +93,22 @@ fn native(places: &Places) -> Result<Tally> {
 fn wasm(places: &Places) -> Result<Tally> {
     web::build(places, None)?;
     let mut tally = npm_test(places, "pkg", |_| Ok(()))?;
-    // The same test vectors as natively, through the SIMD that browsers have.
-    let mut vectors = places.cargo();
-    vectors.env(
-        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
-        "wasm-bindgen-test-runner",
-    );
-    vectors.args([
-        "test",
-        "--release",
-        "--target",
-        WASM_TARGET,
-        "--no-fail-fast",
-    ]);
-    vectors.args([
-        "--package",
-        "defim-pine",
-        "--features",
-        "vectors",
-        "--test",
-        "vectors",
-    ]);
-    let watched = process::watch(&mut vectors)?;
-    tally += Tally::of_cargo_test(&watched.text).with_verdict(watched.success);
+    // The same bytes as natively: PINE's test vectors, through the SIMD that browsers have, and ciphertexts.
+    let tests: [&[&str]; 2] = [
+        &["defim-pine", "--features", "vectors", "--test", "vectors"],
+        &["defim-he", "--test", "conformance"],
+    ];
+    for test in tests {
+        let mut cargo = places.cargo();
+        cargo.env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+            "wasm-bindgen-test-runner",
+        );
+        cargo.args(["test", "--release", "--target", WASM_TARGET]);
+        cargo.args(["--no-fail-fast", "--package"]).args(test);
+        let watched = process::watch(&mut cargo)?;
+        tally += Tally::of_cargo_test(&watched.text).with_verdict(watched.success);
+    }
     Ok(tally)
 }
 

@@ -76,7 +76,7 @@ impl FullNode {
                     bytes = submission.ciphertext.len(),
                     "sum encrypted"
                 );
-                Response::Encrypted(submission)
+                Response::Encrypted(Box::new(submission))
             }
             Err(error) => Response::Refused(error.to_string()),
         })
