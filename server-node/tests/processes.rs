@@ -64,6 +64,24 @@ fn two_rounds_over_the_network_make_a_better_model() {
 }
 
 #[test]
+fn a_round_that_is_short_at_its_deadline_says_so_and_the_next_one_opens() {
+    let mesh = Mesh::start(&["--min-batch", "3", "--deadline", "6"]);
+    mesh.wait("a contribution is verified", |mesh| {
+        mesh.contribute(&["--timeout", "2"]).status.success()
+    });
+    mesh.wait("its round is voided", |mesh| {
+        let task = mesh.task();
+        let history = task["history"].as_array().unwrap();
+        history
+            .iter()
+            .any(|record| record["reason"] == "1 contributions by the deadline, 3 are needed")
+    });
+    mesh.wait("another one is open", |mesh| {
+        mesh.task()["round"]["acceptsReports"] == true
+    });
+}
+
+#[test]
 fn the_https_path_is_as_good() {
     let mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
     std::thread::scope(|scope| {

@@ -78,13 +78,13 @@ pub enum Output {
         opened: RoundOpened,
     },
     /// Store how a committee's round ended.
-    StoreClosed(ClosedBatch),
+    StoreClosed(RoundNumber, ClosedBatch),
     /// Store which batches are added; what was encrypted for an earlier selection goes.
-    StoreSelection(SignedText),
+    StoreSelection(RoundNumber, SignedText),
     /// Store an encrypted sum.
-    StoreSum(NodeId, Box<Submission>),
+    StoreSum(RoundNumber, NodeId, Box<Submission>),
     /// Store which ciphertexts are opened.
-    StoreOpening(SignedText),
+    StoreOpening(RoundNumber, SignedText),
     /// Answer the sender of the input.
     Answer(Response),
     /// Store the new model and end the round, in one step.

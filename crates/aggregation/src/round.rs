@@ -204,6 +204,7 @@ impl OpenRound {
 
     /// A full node's answer to what it was asked.
     pub fn answered(&mut self, node: NodeId, answer: Response, out: &mut impl FnMut(Output)) {
+        let round = self.opened.round;
         match (answer, &mut self.step) {
             (Response::Closed(batches), Step::Closing) => {
                 for batch in batches {
@@ -211,7 +212,7 @@ impl OpenRound {
                         continue;
                     }
                     self.close(&batch);
-                    out(Output::StoreClosed(batch));
+                    out(Output::StoreClosed(round, batch));
                 }
             }
             (Response::Encrypted(submission), Step::Encrypting { selection, sums }) => {
@@ -219,7 +220,11 @@ impl OpenRound {
                 if let Ok(sum) = Encrypted::verify(&self.task, selection, node, *submission)
                     && awaited
                 {
-                    out(Output::StoreSum(node, Box::new(sum.submission().clone())));
+                    out(Output::StoreSum(
+                        round,
+                        node,
+                        Box::new(sum.submission().clone()),
+                    ));
                     sums.insert(node, sum);
                 }
             }
@@ -528,7 +533,8 @@ impl OpenRound {
             .and_then(|signed| self.verified_selection(signed, selection.batches.into_keys()));
         match verified {
             Ok(selection) => {
-                out(Output::StoreSelection(selection.signed().clone()));
+                let signed = selection.signed().clone();
+                out(Output::StoreSelection(self.opened.round, signed));
                 let (selection, sums) = (Box::new(selection), BTreeMap::new());
                 self.begin(now, Step::Encrypting { selection, sums });
                 End::Open
@@ -551,7 +557,7 @@ impl OpenRound {
         let sums = EncryptedSums::new(&selection, sums)?;
         let opening = sums.sign(&selection, key)?;
         // Before a holder is asked: each answers one opening of a round only.
-        out(Output::StoreOpening(opening.clone()));
+        out(Output::StoreOpening(self.opened.round, opening.clone()));
         self.begin(now, Decrypting::step(*selection, sums, opening));
         Ok(())
     }

@@ -132,15 +132,19 @@ fn a_round_that_cannot_go_on_names_who_is_missing_and_ends() {
     let answer = |node| Input::Answered(node, Response::Closed(vec![world.closed()]));
     // Not by somebody who does not lead the committee.
     let outputs = told(&mut machine, 20, answer(second));
-    assert!(!outputs.iter().any(|o| matches!(o, Output::StoreClosed(_))));
+    assert!(
+        !outputs
+            .iter()
+            .any(|o| matches!(o, Output::StoreClosed(1, _)))
+    );
     let outputs = told(&mut machine, 20, answer(first));
-    assert!(matches!(outputs[0], Output::StoreClosed(_)));
+    assert!(matches!(outputs[0], Output::StoreClosed(1, _)));
     assert!(machine.question(&first).is_none());
     // The other committee does not close: the round goes on without it.
     told(&mut machine, 10 + PATIENCE_MS - 1, Input::Tick);
     assert!(machine.question(&first).is_none());
     let outputs = told(&mut machine, 10 + PATIENCE_MS, Input::Tick);
-    let Output::StoreSelection(selection) = &outputs[0] else {
+    let Output::StoreSelection(1, selection) = &outputs[0] else {
         panic!("{outputs:?}")
     };
     for node in [first, second] {

@@ -163,7 +163,20 @@ impl Parameters {
     /// `(2 m - 2) / (q - m)`. The point comes from the aggregators' key, so each try is a report that is
     /// sent. The main circuit besides reduces its checks by joint randomness, with polynomials of degree
     /// `bit_checked_len`, `num_wr_checks` and 3; that is hashed from the shares, so it can be tried at home.
-    /// Repeated proofs multiply.
+    /// Repeated proofs multiply. Each of the two figures is for a cheat of its kind alone: one that wins `k` of `P`
+    /// proofs at home has to win the others by sending.
+    ///
+    /// # Vectors that wrap
+    ///
+    /// A vector over the bound whose squares add up to an allowed norm modulo `q` has a true norm of at least
+    /// `sqrt(q - B^2)`. Its dot product with a random row has a variance of half its squared norm, so about `q / 2` or
+    /// more. The check is that the product is within `W`. The draft asks for `W^2 <= 4000 q`, under which such products
+    /// are almost always within: with `q` of 32 bits and 15 fractional bits, 64 equal coordinates of norm `8 B` pass all
+    /// 100 checks seven times out of ten, with an honest proof. Refused here is `8 W^2 > q`. A product then has a
+    /// standard deviation of `2 W` or more, and passes with probability at most a half; that much is reached by a
+    /// vector with one large coordinate, which half of all rows do not see, and by none with more of them, for which
+    /// the tail of a normal distribution was computed and not bounded. The checks are drawn by hashing, so the number
+    /// of successes that is asked for has to be out of reach at home.
     ///
     /// # Errors
     ///
@@ -174,6 +187,16 @@ impl Parameters {
         offline_bits: u32,
     ) -> Result<(), ParameterError> {
         let derived = self.derive::<F>()?;
+        let chance = at_least(self.num_wr_checks, self.num_wr_successes);
+        if -chance < f64::from(offline_bits) {
+            return Err(ParameterError::Soundness {
+                circuit: "wraparound checks",
+                field: F::NAME,
+                proofs: 1,
+                bits: -chance,
+                wanted: offline_bits,
+            });
+        }
         let q = modulus::<F>() as f64;
         let query = |calls: usize| {
             let m = (calls + 1).next_power_of_two() as f64;
@@ -207,6 +230,25 @@ impl Parameters {
     }
 }
 
+/// Base-2 logarithm of the probability that a fair coin shows heads at least `least` times in `tosses`.
+fn at_least(tosses: usize, least: usize) -> f64 {
+    // Terms relative to 2^-tosses, from all heads down: C(n, n - k) = C(n, n - k + 1) (n - k + 1) / k.
+    let (mut log_term, mut sum) = (0.0_f64, 0.0_f64);
+    let mut most = f64::NEG_INFINITY;
+    let mut terms = Vec::new();
+    for tails in 0..=tosses.saturating_sub(least) {
+        if tails > 0 {
+            log_term += ((tosses - tails + 1) as f64).log2() - (tails as f64).log2();
+        }
+        most = most.max(log_term);
+        terms.push(log_term);
+    }
+    for term in terms {
+        sum += (term - most).exp2();
+    }
+    most + sum.log2() - tosses as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +256,12 @@ mod tests {
     #[test]
     fn the_drafts_numbers_of_proofs_are_chosen_but_where_they_are_too_few() {
         for variant in Variant::ALL {
-            let needs = Requirements::new(100_000, 1.0, 15, 1000);
+            let frac_bits = match variant {
+                Variant::Pine32Hmac => 10,
+                Variant::Pine40Hmac => 14,
+                _ => 15,
+            };
+            let needs = Requirements::new(100_000, 1.0, frac_bits, 1000);
             let parameters = choose(&needs, &[variant]).unwrap().parameters;
             let proofs = (parameters.num_proofs, parameters.num_proofs_norm_equality);
             let expected = match variant {
@@ -243,11 +290,14 @@ mod tests {
                 ..
             })
         ));
-        // 2^15 times 2^20 clients is over half of 2^32, not of 2^40.
-        let many = Requirements::new(100_000, 1.0, 15, 1 << 20);
+        // 2^10 times 2^22 clients is over half of 2^32, not of 2^40.
+        let many = Requirements::new(100_000, 1.0, 10, 1 << 22);
         assert!(matches!(
             choose(&many, &[Variant::Pine32Hmac]),
-            Err(ParameterError::SumWraps { most: 65_520, .. })
+            Err(ParameterError::SumWraps {
+                most: 2_096_639,
+                ..
+            })
         ));
         assert_eq!(
             choose(&many, &Variant::ALL).unwrap().variant,
@@ -266,6 +316,58 @@ mod tests {
             Requirements::new(10, 1.0, 15, u64::MAX),
         ] {
             assert!(choose(&unsound, &[Variant::Pine64]).is_err(), "{unsound:?}");
+        }
+    }
+
+    /// The attacks themselves are in `tests/cheats.rs`.
+    #[test]
+    fn wraparound_checks_that_vectors_pass_are_refused() {
+        for (variant, most) in [
+            (Variant::Pine32Hmac, 10),
+            (Variant::Pine40Hmac, 14),
+            (Variant::Pine64, 26),
+            (Variant::Pine64Hmac, 26),
+        ] {
+            let with = |bits| choose(&Requirements::new(64, 1.0, bits, 100), &[variant]);
+            assert!(with(most).is_ok(), "{variant:?}");
+            assert!(
+                matches!(with(most + 1), Err(ParameterError::WraparoundCheck { .. })),
+                "{variant:?}: {:?}",
+                with(most + 1)
+            );
+        }
+        let sound = Pine64::default_parameters(1 << 15, 15, 64);
+        for (checks, successes) in [(1, 1), (99, 99), (100, 99), (100, 1)] {
+            let few = Parameters {
+                num_wr_checks: checks,
+                num_wr_successes: successes,
+                ..sound
+            };
+            let error = few.check_soundness::<Field64>(40, 100).unwrap_err();
+            assert!(error.to_string().contains("wraparound checks"), "{error}");
+        }
+        let many = Parameters {
+            num_wr_checks: 150,
+            num_wr_successes: 143,
+            ..sound
+        };
+        assert!(many.check_soundness::<Field64>(40, 100).is_ok());
+        assert!((at_least(4, 3) - (5.0_f64 / 16.0).log2()).abs() < 1e-12);
+        assert!(at_least(100, 0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn numbers_out_of_all_range_are_refused_without_a_panic() {
+        let huge = Requirements::new(usize::MAX, 1.0, 15, 10);
+        assert!(choose(&huge, &Variant::ALL).is_err());
+        for (alpha, checks) in [(f64::INFINITY, 100), (8.7, usize::MAX)] {
+            let mut parameters = Parameters {
+                alpha,
+                num_wr_checks: checks,
+                ..Pine64::default_parameters(1 << 15, 15, 64)
+            };
+            parameters.choose_chunks();
+            assert!(Pine64::new(parameters).is_err());
         }
     }
 

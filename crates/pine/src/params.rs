@@ -68,7 +68,7 @@ pub enum ParameterError {
         /// The encoded bound.
         bound: u64,
     },
-    /// A condition of lemma 3.3 of the paper does not hold.
+    /// The wraparound check would let vectors pass that wrap around the field: see [`Parameters::check_soundness`].
     #[error(
         "the norm bound {bound} with alpha {alpha} is too large for {field}: the wraparound check would not be sound; use fewer fractional bits or a larger field"
     )]
@@ -181,7 +181,7 @@ impl Parameters {
         let checks = self.num_wr_checks;
         self.chunk_length = best(&|chunk| 2 * chunk, &|calls| {
             // The two kinds of calls are rounded up each for itself.
-            let all = bits + checks;
+            let all = bits.saturating_add(checks);
             (all.div_ceil(calls)..=all)
                 .find(|&chunk| bits.div_ceil(chunk) + checks.div_ceil(chunk) <= calls)
                 .unwrap_or(all)
@@ -192,19 +192,23 @@ impl Parameters {
         let sq_norm_bound = u128::from(self.l2_norm_bound).pow(2);
         let bits = |value: u128| (u128::BITS - value.leading_zeros()) as usize;
         let least = (self.alpha * self.l2_norm_bound as f64).ceil() as u128;
-        let wr_check_bound = least.saturating_add(1).next_power_of_two();
+        let wr_check_bound = least
+            .saturating_add(1)
+            .checked_next_power_of_two()
+            .unwrap_or(u128::MAX);
         let num_bits_for_sq_norm = bits(sq_norm_bound);
         let num_bits_for_wr_check = bits(wr_check_bound.saturating_mul(2).saturating_sub(1));
-        let bit_checked_len =
-            2 * num_bits_for_sq_norm + (num_bits_for_wr_check + 1) * self.num_wr_checks;
+        let bit_checked_len = (num_bits_for_wr_check + 1)
+            .saturating_mul(self.num_wr_checks)
+            .saturating_add(2 * num_bits_for_sq_norm);
         Derived {
             sq_norm_bound,
             num_bits_for_sq_norm,
             wr_check_bound,
             num_bits_for_wr_check,
-            encoded_gradient_and_norm_len: self.dimension + 2 * num_bits_for_sq_norm,
+            encoded_gradient_and_norm_len: self.dimension.saturating_add(2 * num_bits_for_sq_norm),
             bit_checked_len,
-            meas_len: self.dimension + bit_checked_len,
+            meas_len: self.dimension.saturating_add(bit_checked_len),
         }
     }
 
@@ -254,18 +258,21 @@ impl Parameters {
         if (q - 2) / 3 <= derived.sq_norm_bound {
             return Err(ParameterError::RangeCheck { field, bound });
         }
-        let w = derived.wr_check_bound as f64;
-        let checks = self.num_wr_checks as f64;
-        let q = q as f64;
-        if q / checks < 2.0 || q / w < 2600.0 || w * w / q > 4000.0 {
+        // What `self::wraparound` says; the draft's other conditions, q / r >= 2 and q / W >= 2600, follow.
+        let w = derived.wr_check_bound;
+        if w.checked_mul(w).is_none_or(|square| square > q / 8) {
+            return Err(unsound);
+        }
+        if q / (self.num_wr_checks as u128) < 2 || q / w < 2600 {
             return Err(unsound);
         }
         let most = MAX_DIMENSION as u128;
         range("chunk_length", self.chunk_length as u128, 1, most)?;
         let equality = self.chunk_length_norm_equality;
         range("chunk_length_norm_equality", equality as u128, 1, most)?;
-        // The gadget polynomial is interpolated over twice as many roots of unity as there are calls.
-        let orders = 1u128 << (MAX_LOG_ROOTS - 1);
+        // The gadget polynomial is interpolated over twice as many roots of unity as there are calls, with a plan
+        // that has twice as many again.
+        let orders = 1u128 << (MAX_LOG_ROOTS - 2);
         let calls = self.calls(&derived) as u128;
         range("gadget calls of the main circuit", calls, 1, orders - 1)?;
         let calls = self.calls_norm_equality() as u128;

@@ -261,6 +261,44 @@ fn of_ten_thousand_vectors_that_wrap_none_is_accepted() {
     }
 }
 
+/// Many equal coordinates whose squares add up to a little over a multiple of `q`: no coordinate is large, and with
+/// too large a bound of the checks each of their dot products is in range. The draft's conditions allow that; here
+/// such parameters are refused, and at the largest that are not, the best such vector is too.
+#[test]
+fn small_coordinates_that_wrap_together_are_refused() {
+    fn search<F: PineField, X: Xof<SEED>, const SEED: usize>(pine: &Pine<F, X, SEED>, q: u128)
+    where
+        Pine<F, X, SEED>: Instance,
+        F::Integer: TryFrom<u128> + Into<u128>,
+    {
+        let bound = u128::from(pine.parameters().l2_norm_bound);
+        let dimension = pine.parameters().dimension as u128;
+        // The shortest that wraps, with as little left over as there is near it.
+        let least = (q / dimension).isqrt();
+        let (left, value) = (least..least + 64)
+            .map(|value| (value * value * dimension % q, value))
+            .min()
+            .unwrap();
+        assert!(left <= bound * bound, "{left}");
+        let claim = Claim {
+            gradient: vec![element::<F>(value); pine.parameters().dimension],
+            squared_norm: u64::try_from(left).unwrap(),
+            check: truthful,
+        };
+        assert_eq!(count(pine, &claim, 300), 0);
+    }
+    let new = |frac_bits| Pine32Hmac::default_parameters(1 << frac_bits, frac_bits, 4096);
+    search(&Pine32Hmac::new(new(10)).unwrap(), 4_293_918_721);
+    let new = |frac_bits| Pine64::default_parameters(1 << frac_bits, frac_bits, 4096);
+    search(&Pine64::new(new(26)).unwrap(), 0xFFFF_FFFF_0000_0001);
+    // At 15 bits 64 coordinates of 32,764 pass seven times out of ten.
+    for frac_bits in 11..=15 {
+        let parameters = Pine32Hmac::default_parameters(1 << frac_bits, frac_bits, 64);
+        assert!(Pine32Hmac::new(parameters).is_err(), "{frac_bits}");
+    }
+    assert!(Pine64::new(Pine64::default_parameters(1 << 30, 30, 64)).is_err());
+}
+
 /// With `i` the square root of -1, the squares of `a` and `i a` cancel, however long the vector is.
 #[test]
 fn squares_that_cancel_are_no_way_around_the_checks() {

@@ -6,6 +6,7 @@ mod either;
 use defim_pine::{ParameterError, Parameters, Pine32Hmac, Pine64};
 use prio::{
     codec::ParameterizedDecode as _,
+    field::{Field64, FieldPrio2},
     vdaf::{Aggregator, Collector as _, Vdaf},
 };
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,13 @@ use crate::limits;
 pub const VERIFY_KEY_BYTES: usize = 32;
 /// Length of the nonce, which is the report id, in bytes.
 pub const NONCE_BYTES: usize = 16;
+
+/// Fewest fractional bits of an update.
+const MIN_FRAC_BITS: u32 = 4;
+/// A forged report passes with probability at most two to the minus this, for each that is sent ...
+const ONLINE_BITS: u32 = 40;
+/// ... and for each that is tried at home.
+const OFFLINE_BITS: u32 = 100;
 
 /// A member's sum of shares.
 pub type AggregateShare = <UpdateVdaf as Vdaf>::AggregateShare;
@@ -41,11 +49,27 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// As it is written in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pine64 => "pine64",
+            Self::Pine32Hmac => "pine32-hmac",
+        }
+    }
+
     /// The modulus of its field.
     pub const fn modulus(self) -> u64 {
         match self {
             Self::Pine64 => 0xFFFF_FFFF_0000_0001,
             Self::Pine32Hmac => 4_293_918_721,
+        }
+    }
+
+    /// Most fractional bits of an update with which the proof is sound.
+    pub const fn most_frac_bits(self) -> u32 {
+        match self {
+            Self::Pine64 => 26,
+            Self::Pine32Hmac => 10,
         }
     }
 
@@ -91,8 +115,11 @@ pub enum VdafError {
     #[error("the update's dimension is {0}; it must be from 1 to {max}", max = limits::DIMENSION)]
     Dimension(usize),
     /// Too few or too many.
-    #[error("an update has {0} fractional bits; it must be from 4 to 30")]
-    FracBits(u32),
+    #[error(
+        "an update has {0} fractional bits; with {scheme} it must be from {MIN_FRAC_BITS} to {most}: with more, updates that are too long would pass the proof",
+        scheme = .1.name(), most = .1.most_frac_bits()
+    )]
+    FracBits(u32, Scheme),
     /// Not a sum of this task.
     #[error("not a sum of this task's updates: {0}")]
     Total(String),
@@ -116,19 +143,25 @@ impl VdafSpec {
         if self.dimension == 0 || self.dimension > limits::DIMENSION {
             return Err(VdafError::Dimension(self.dimension));
         }
-        if !(4..=30).contains(&self.frac_bits) {
-            return Err(VdafError::FracBits(self.frac_bits));
+        if !(MIN_FRAC_BITS..=self.scheme.most_frac_bits()).contains(&self.frac_bits) {
+            return Err(VdafError::FracBits(self.frac_bits, self.scheme));
         }
         let (bound, bits, d) = (self.norm_bound(), self.frac_bits, self.dimension);
         Ok(match self.scheme {
             Scheme::Pine64 => {
-                Either::Pine64(Pine64::new(Pine64::default_parameters(bound, bits, d))?)
+                let parameters = Pine64::default_parameters(bound, bits, d);
+                parameters.check_soundness::<Field64>(ONLINE_BITS, OFFLINE_BITS)?;
+                Either::Pine64(Pine64::new(parameters)?)
             }
-            // One proof of the norm equality could be forged once in 2^20 reports.
-            Scheme::Pine32Hmac => Either::Pine32Hmac(Pine32Hmac::new(Parameters {
-                num_proofs_norm_equality: 2,
-                ..Pine32Hmac::default_parameters(bound, bits, d)
-            })?),
+            Scheme::Pine32Hmac => {
+                let parameters = Parameters {
+                    // One proof of the norm equality could be forged once in 2^20 reports.
+                    num_proofs_norm_equality: 2,
+                    ..Pine32Hmac::default_parameters(bound, bits, d)
+                };
+                parameters.check_soundness::<FieldPrio2>(ONLINE_BITS, OFFLINE_BITS)?;
+                Either::Pine32Hmac(Pine32Hmac::new(parameters)?)
+            }
         })
     }
 
@@ -214,7 +247,6 @@ impl VdafSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prio::field::{Field64, FieldPrio2};
 
     #[test]
     fn shares_added_as_integers_give_the_sum() {
@@ -268,37 +300,40 @@ mod tests {
     #[test]
     fn every_task_that_is_accepted_is_sound_and_its_sums_cannot_wrap() {
         for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+            let of = |dimension, frac_bits| VdafSpec {
+                scheme,
+                dimension,
+                frac_bits,
+            };
             for dimension in [1, 650, 100_000, limits::DIMENSION] {
-                let spec = VdafSpec {
-                    scheme,
-                    dimension,
-                    frac_bits: 15,
-                };
-                match spec.instance().unwrap() {
-                    Either::Pine64(pine) => pine.parameters().check_soundness::<Field64>(40, 100),
-                    Either::Pine32Hmac(pine) => {
-                        pine.parameters().check_soundness::<FieldPrio2>(40, 100)
-                    }
+                for frac_bits in [4, 8, scheme.most_frac_bits()] {
+                    // `instance` has checked its soundness.
+                    let spec = of(dimension, frac_bits);
+                    spec.instance().unwrap();
+                    assert!(spec.check_batch(65_520).is_ok());
                 }
-                .unwrap();
-                assert!(spec.check_batch(65_520).is_ok());
                 let most = limits::BATCH_REPORTS as u64;
-                assert_eq!(spec.check_batch(most).is_ok(), scheme == Scheme::Pine64);
+                let spec = of(dimension, scheme.most_frac_bits());
+                assert!(spec.check_batch(most).is_ok());
+                let huge = spec.check_batch(1 << 38);
+                assert!(matches!(huge, Err(VdafError::Parameters(_))));
+            }
+            for (dimension, frac_bits) in [
+                (0, 10),
+                (limits::DIMENSION + 1, 10),
+                (10, 3),
+                (10, scheme.most_frac_bits() + 1),
+            ] {
+                let spec = of(dimension, frac_bits);
+                assert!(spec.instance().is_err(), "{spec:?}");
             }
         }
         let wide = VdafSpec {
             scheme: Scheme::Pine32Hmac,
             dimension: 10,
-            frac_bits: 16,
+            frac_bits: 15,
         };
-        assert!(matches!(wide.instance(), Err(VdafError::Parameters(_))));
-        for (dimension, frac_bits) in [(0, 15), (limits::DIMENSION + 1, 15), (10, 3), (10, 31)] {
-            let spec = VdafSpec {
-                scheme: Scheme::Pine64,
-                dimension,
-                frac_bits,
-            };
-            assert!(spec.instance().is_err(), "{spec:?}");
-        }
+        let said = wide.instance().unwrap_err().to_string();
+        assert!(said.contains("from 4 to 10"), "{said}");
     }
 }

@@ -253,10 +253,10 @@ impl Mesh {
                 O::Void { reason, .. } => self.result = Some(RoundResult::Voided(reason)),
                 O::Answer(_)
                 | O::Open { .. }
-                | O::StoreClosed(_)
-                | O::StoreSelection(_)
+                | O::StoreClosed(..)
+                | O::StoreSelection(..)
                 | O::StoreSum(..)
-                | O::StoreOpening(_)
+                | O::StoreOpening(..)
                 | O::Changed => {}
             }
         }

@@ -75,7 +75,9 @@ fn spec(args: &Simulate) -> Outcome<LearningSpec> {
             Failure::Input(format!("{} is no learning specification: {e}", args.task))
         });
     }
-    Ok(builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?.spec)
+    let mut spec = builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?.spec;
+    spec.frac_bits = spec.frac_bits.min(args.scheme.most_frac_bits());
+    Ok(spec)
 }
 
 fn bar(rounds: u64, json: bool) -> ProgressBar {

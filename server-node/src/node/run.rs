@@ -136,12 +136,6 @@ impl Run {
         Ok(handled)
     }
 
-    /// The open round's number: what is stored of a round is stored while it is open.
-    fn round(&self, machine: &Coordinator) -> Outcome<RoundNumber> {
-        let open = machine.open_round().map(|open| open.round);
-        open.ok_or_else(|| Failure::Integrity("a statement of no open round".into()))
-    }
-
     async fn carry_out(&self, machine: &Coordinator, output: Output) -> Outcome {
         let (store, task) = (&self.store, self.manifest.task());
         let name = &self.manifest.name;
@@ -155,30 +149,24 @@ impl Run {
                     .await?;
                 tracing::info!(task = name, round = opened.round, "round opened");
             }
-            Output::StoreClosed(batch) => {
+            Output::StoreClosed(round, batch) => {
                 let bytes = wire::encode(&batch).map_err(other)?;
                 let name = format!("{CLOSED}{}", batch.committee);
-                store
-                    .put_statement(task.0, self.round(machine)?, &name, &bytes)
-                    .await?;
+                store.put_statement(task.0, round, &name, &bytes).await?;
             }
-            Output::StoreSelection(signed) => {
+            Output::StoreSelection(round, signed) => {
                 let bytes = wire::encode(&signed).map_err(other)?;
-                store
-                    .put_selection(task.0, self.round(machine)?, &bytes)
-                    .await?;
+                store.put_selection(task.0, round, &bytes).await?;
             }
-            Output::StoreSum(node, submission) => {
+            Output::StoreSum(round, node, submission) => {
                 let bytes = wire::encode(&submission).map_err(other)?;
                 store
-                    .put_encrypted_sum(task.0, self.round(machine)?, node.0, &bytes)
+                    .put_encrypted_sum(task.0, round, node.0, &bytes)
                     .await?;
             }
-            Output::StoreOpening(signed) => {
+            Output::StoreOpening(round, signed) => {
                 let bytes = wire::encode(&signed).map_err(other)?;
-                store
-                    .put_statement(task.0, self.round(machine)?, OPENING, &bytes)
-                    .await?;
+                store.put_statement(task.0, round, OPENING, &bytes).await?;
             }
             Output::Complete(done) => {
                 store

@@ -56,7 +56,8 @@ impl TryFrom<TaskRequest> for NewTask {
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
-                let known = builtin_task(&builtin, model.as_deref())?;
+                let mut known = builtin_task(&builtin, model.as_deref())?;
+                known.spec.frac_bits = known.spec.frac_bits.min(scheme.most_frac_bits());
                 Ok(Self {
                     name: name.unwrap_or_else(|| known.name.to_owned()),
                     title: title.unwrap_or_else(|| known.title.to_owned()),
