@@ -295,7 +295,7 @@ mod tests {
         assert!(matches!(
             choose(&many, &[Variant::Pine32Hmac]),
             Err(ParameterError::SumWraps {
-                most: 2_096_639,
+                most: 2_096_640,
                 ..
             })
         ));

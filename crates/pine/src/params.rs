@@ -43,6 +43,9 @@ pub struct Parameters {
     pub num_wr_successes: usize,
 }
 
+/// Most wraparound checks.
+const MAX_WR_CHECKS: usize = 1 << 16;
+
 /// Parameters are refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParameterError {
@@ -164,6 +167,10 @@ impl Parameters {
 
     /// Choose both chunk lengths so that a proof is as short as it can be.
     pub fn choose_chunks(&mut self) {
+        // Such parameters are refused; there is nothing to choose for them.
+        if self.dimension > MAX_DIMENSION || self.num_wr_checks > MAX_WR_CHECKS {
+            return;
+        }
         let bits = self.derive_unchecked().bit_checked_len;
         // A proof of n calls has 2 (m - 1) + 1 coefficients, m the power of two above n, and a seed
         // for every wire; so n = m - 1 is the only sensible choice for each m.
@@ -236,7 +243,12 @@ impl Parameters {
         range("num_proofs", self.num_proofs.into(), 1, 255)?;
         let equality = self.num_proofs_norm_equality;
         range("num_proofs_norm_equality", equality.into(), 1, 255)?;
-        range("num_wr_checks", self.num_wr_checks as u128, 1, 1 << 16)?;
+        range(
+            "num_wr_checks",
+            self.num_wr_checks as u128,
+            1,
+            MAX_WR_CHECKS as u128,
+        )?;
         range(
             "num_wr_successes",
             self.num_wr_successes as u128,

@@ -9,6 +9,7 @@
 )]
 
 use defim_pine::{Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64, PineField};
+use prio::codec::Encode as _;
 use prio::field::Field64;
 use prio::vdaf::Aggregator as _;
 use prio::vdaf::xof::Xof;
@@ -136,10 +137,16 @@ fn pine<F: PineField, X: Xof<SEED>, const SEED: usize>(
 where
     Pine<F, X, SEED>: Instance,
 {
+    // The most that the small fields take.
+    let frac_bits = match F::root(3).map(|root| root.get_encoded().unwrap().len()) {
+        Some(4) => 10,
+        Some(5) => 14,
+        _ => 15,
+    };
     let mut parameters = Parameters {
         num_wr_checks,
         num_wr_successes: num_wr_checks,
-        ..Pine::<F, X, SEED>::default_parameters(1 << 15, 15, dimension)
+        ..Pine::<F, X, SEED>::default_parameters(1 << frac_bits, frac_bits, dimension)
     };
     parameters.choose_chunks();
     Pine::new(parameters).unwrap()
@@ -285,15 +292,15 @@ fn small_coordinates_that_wrap_together_are_refused() {
             squared_norm: u64::try_from(left).unwrap(),
             check: truthful,
         };
-        assert_eq!(count(pine, &claim, 300), 0);
+        assert_eq!(count(pine, &claim, 40), 0);
     }
-    let new = |frac_bits| Pine32Hmac::default_parameters(1 << frac_bits, frac_bits, 4096);
+    let new = |frac_bits| Pine32Hmac::default_parameters(1_u64 << frac_bits, frac_bits, 1024);
     search(&Pine32Hmac::new(new(10)).unwrap(), 4_293_918_721);
-    let new = |frac_bits| Pine64::default_parameters(1 << frac_bits, frac_bits, 4096);
+    let new = |frac_bits| Pine64::default_parameters(1_u64 << frac_bits, frac_bits, 1024);
     search(&Pine64::new(new(26)).unwrap(), 0xFFFF_FFFF_0000_0001);
     // At 15 bits 64 coordinates of 32,764 pass seven times out of ten.
     for frac_bits in 11..=15 {
-        let parameters = Pine32Hmac::default_parameters(1 << frac_bits, frac_bits, 64);
+        let parameters = Pine32Hmac::default_parameters(1_u64 << frac_bits, frac_bits, 64);
         assert!(Pine32Hmac::new(parameters).is_err(), "{frac_bits}");
     }
     assert!(Pine64::new(Pine64::default_parameters(1 << 30, 30, 64)).is_err());
