@@ -204,7 +204,7 @@ fn a_task_that_nobody_could_contribute_to_is_refused_when_it_is_made() {
         refused(create(&task, &[]), "frac");
     }
     let wide = own(&|spec| spec["frac_bits"] = 20.into());
-    refused(create(&wide, &["--scheme", "pine32-hmac"]), "norm bound");
+    refused(create(&wide, &["--scheme", "pine32-hmac"]), "from 4 to 10");
     assert!(create(&own(&|_| {}), &[]).status.success());
     assert!(create("diabetes", &["--deadline", "0.001"]).status.code() == Some(3));
     let listed = mesh.json(&["task", "show", "own"]).unwrap();
