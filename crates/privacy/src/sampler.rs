@@ -196,3 +196,95 @@ impl DiscreteGaussian {
         (0..count).map(|_| self.sample(rng)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng as _;
+
+    fn rng() -> ChaCha20Rng {
+        ChaCha20Rng::from_seed([3; 32])
+    }
+
+    /// That the exponent in parts is the exponent of Algorithm 3.
+    #[test]
+    fn the_parts_add_up_to_the_papers_exponent() {
+        for (numerator, denominator) in [
+            (1, 1000),
+            (1, 2),
+            (1, 1),
+            (7, 3),
+            (10, 1),
+            (123_456_789, 1000),
+            (170_000 * 170_000, 1),
+            (9_000_000_000_000_000_001, 7),
+            (1 << 84, 1),
+        ] {
+            let noise = DiscreteGaussian::new(Variance::new(numerator, denominator).unwrap());
+            let variance = noise.variance.as_f64();
+            let (scale, fraction) = (noise.scale as f64, |r: Ratio| {
+                r.numerator as f64 / r.denominator as f64
+            });
+            let c = fraction(noise.ratio);
+            assert!((0.25..=1.0).contains(&c));
+            let step = (noise.scale / 7).max(1) as i64;
+            for y in (-30..30).map(|k| k * step) {
+                let wanted = (y.abs() as f64 - variance / scale).powi(2) / (2.0 * variance);
+                let (whole, rest) = noise.distance(y);
+                let (whole, rest) = (whole as f64, fraction(rest));
+                assert!((0.0..1.0).contains(&rest));
+                let parts = whole * whole * c / 2.0 + whole * c * rest + c * rest * rest / 2.0;
+                assert!(
+                    (parts - wanted).abs() <= 1e-9 * (1.0 + wanted),
+                    "{y}: {parts} {wanted}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn uniform_numbers_are_below_every_bound_and_reach_all_of_it() {
+        let mut rng = rng();
+        for bound in [
+            1,
+            2,
+            3,
+            1 << 63,
+            u128::from(u64::MAX),
+            1 << 64,
+            (1 << 64) + 1,
+            3 << 80,
+            1 << 127,
+            u128::MAX,
+        ] {
+            let draws: Vec<u128> = (0..2000).map(|_| below_wide(bound, &mut rng)).collect();
+            assert!(draws.iter().all(|value| *value < bound), "{bound}");
+            let upper = draws.iter().filter(|value| **value >= bound / 2).count();
+            assert!(
+                bound == 1 || (800..1400).contains(&upper),
+                "{bound}: {upper}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_flip_is_true_as_often_as_the_exponential_says() {
+        let mut rng = rng();
+        for (numerator, denominator) in [(0, 1), (1, 10), (1, 2), (9, 10), (1, 1)] {
+            let g = Ratio {
+                numerator,
+                denominator,
+            };
+            let trues = (0..200_000)
+                .filter(|_| flip_exp(&mut rng, |rng| g.flip(rng)))
+                .count();
+            let wanted = (-(numerator as f64) / denominator as f64).exp() * 200_000.0;
+            // Five deviations of a coin.
+            assert!(
+                (trues as f64 - wanted).abs() <= 1120.0,
+                "{numerator}/{denominator}: {trues}"
+            );
+        }
+    }
+}
