@@ -25,7 +25,8 @@
 //! # Sources
 //!
 //! - CKS20: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy", 2020,
-//!   <https://arxiv.org/abs/2004.00010>. Algorithms 1 to 3; Theorem 14 on the cost; Corollary 13 on (epsilon, delta).
+//!   <https://arxiv.org/abs/2004.00010>. Algorithms 1 to 3; Theorem 4 on the cost; Proposition 12 and Corollary 13 on
+//!   (epsilon, delta).
 //! - Bun, Steinke, "Concentrated Differential Privacy: Simplifications, Extensions, and Lower Bounds", 2016,
 //!   <https://arxiv.org/abs/1605.02065>. zCDP, its composition, the closed form.
 //! - Kairouz, Liu, Steinke, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure

@@ -4,7 +4,7 @@ use crate::PrivacyError;
 
 /// `sigma^2`, in squared encoded units: a fraction in lowest terms, from `2^-32` to `2^112`.
 ///
-/// It is the distribution's parameter. The variance that samples have is never above it (CKS20, Corollary 9), and
+/// It is the distribution's parameter. The variance that samples have is never above it (CKS20, section 3), and
 /// equal for all practical purposes from `sigma = 2` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Variance {

@@ -74,7 +74,7 @@ impl From<Delta> for f64 {
 
 /// A cost in zCDP: for every order `a > 1`, the Rényi divergence of order `a` between the results with one person's
 /// update and with another in its place is at most `rho * a` (Bun and Steinke 2016, Definition 1.1). Costs add up
-/// over rounds, chosen adaptively or not (Lemma 2.3), and nothing done with a result makes it cost more.
+/// over rounds, chosen adaptively or not, and nothing done with a result makes it cost more.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Rho(f64);
@@ -149,7 +149,7 @@ impl Rho {
     }
 
     /// Of a sum with discrete Gaussian noise of this variance on every coordinate: `sensitivity^2 / (2 variance)`
-    /// (CKS20, Theorem 14, for any number of coordinates).
+    /// (CKS20, Theorem 4, and its form for any number of coordinates).
     pub fn of_gaussian(sensitivity: Sensitivity, variance: Variance) -> Self {
         Self(sensitivity.squared() / (2.0 * variance.as_f64()))
     }
