@@ -80,6 +80,19 @@ export interface TaskView {
   sample: string | null;
   roundsDone: number;
   rounds: number;
+  /** What the task promises each contributor over all its rounds; null: no noise is added. */
+  privacy: Privacy | null;
+}
+
+/** Differential privacy of a task, and what of it is spent. */
+export interface Privacy {
+  epsilon: number;
+  delta: number;
+  /** Epsilon of the rounds so far, at this delta. */
+  spent: number;
+  roundsLeft: number;
+  /** Standard deviation of the noise in a round's total, in units of the clip norm. */
+  noise: number;
 }
 
 /** A node of the mesh. */

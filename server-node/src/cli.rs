@@ -171,6 +171,20 @@ pub struct ScheduleArgs {
     /// Rounds of the task.
     #[arg(long, default_value_t = 1000)]
     pub rounds: u64,
+    /// Differential privacy.
+    #[command(flatten)]
+    pub privacy: PrivacyArgs,
+}
+
+/// What a task promises each contributor, over all of its rounds.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PrivacyArgs {
+    /// Add noise for differential privacy with this epsilon, over all rounds together.
+    #[arg(long)]
+    pub epsilon: Option<f64>,
+    /// The delta beside it.
+    #[arg(long, default_value_t = 1e-5, requires = "epsilon")]
+    pub delta: f64,
 }
 
 /// `defim node`.
@@ -271,6 +285,9 @@ pub struct Simulate {
     /// Full nodes that go away in each round, once all sums are encrypted.
     #[arg(long, default_value_t = 0)]
     pub dropouts: u8,
+    /// Differential privacy.
+    #[command(flatten)]
+    pub privacy: PrivacyArgs,
     /// Run this instead, on the same rows and seed, to compare with.
     #[arg(long)]
     pub baseline: Option<Baseline>,

@@ -61,6 +61,16 @@ pub struct Signed {
     pub payload: String,
 }
 
+/// What a task promises each contributor, and what of it is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Privacy {
+    pub epsilon: f64,
+    pub delta: f64,
+    pub spent: f64,
+    pub rounds_left: u64,
+}
+
 /// A task.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +90,9 @@ pub struct Task {
     pub sample: Option<String>,
     pub rounds_done: u64,
     pub rounds: u64,
+    /// None: no noise is added.
+    #[serde(default)]
+    pub privacy: Option<Privacy>,
 }
 
 impl Task {
@@ -91,7 +104,35 @@ impl Task {
             }
             Some(round) => round.text.clone(),
             None if self.rounds_done >= self.rounds => "All rounds are done".into(),
+            None if self.privacy.is_some_and(|privacy| privacy.rounds_left == 0) => {
+                "The privacy budget is spent; no more rounds open".into()
+            }
             None => "The next round is about to open".into(),
+        }
+    }
+
+    /// What noise protects a contribution: what is good, then how much of it is left or what it lacks.
+    pub fn privacy_text(&self) -> (&'static str, String) {
+        match self.privacy {
+            None => (
+                "No noise is added: ",
+                "the model that everybody gets may tell something of single rows. Only the sum of all contributions is ever \
+                 opened, and that sum is exact."
+                    .into(),
+            ),
+            Some(Privacy {
+                epsilon,
+                delta,
+                spent,
+                rounds_left,
+            }) => (
+                "Noise hides single contributions: ",
+                format!(
+                    "epsilon {epsilon} at delta {delta} for all rounds together, if one of the full nodes is honest. Spent so far: \
+                     {spent:.2}; the budget lasts for {}.",
+                    crate::format::count(rounds_left, "more round")
+                ),
+            ),
         }
     }
 
@@ -239,6 +280,25 @@ pub mod tests {
         assert_eq!(waiting.closed_because(), None);
         let paused = task(&format!("{{{open},\"paused\":true}}"));
         assert!(paused.closed_because().unwrap().starts_with("Paused"));
+    }
+
+    #[test]
+    fn a_task_says_what_noise_it_has_and_stops_when_the_budget_is_spent() {
+        let (title, _) = task("{}").privacy_text();
+        assert!(title.starts_with("No noise"));
+        let private = |left: u64| {
+            task(&format!(
+                r#"{{"privacy":{{"epsilon":8.0,"delta":0.00001,"spent":2.345,"roundsLeft":{left},"noise":9.0}}}}"#
+            ))
+        };
+        let (title, text) = private(3).privacy_text();
+        assert!(title.starts_with("Noise hides"));
+        assert!(
+            text.contains("epsilon 8") && text.contains("Spent so far: 2.3"),
+            "{text}"
+        );
+        assert!(text.contains("3 more rounds"), "{text}");
+        assert!(private(0).round_text().contains("budget is spent"));
     }
 
     #[test]

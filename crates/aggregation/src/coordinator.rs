@@ -37,6 +37,7 @@ pub struct Coordinator {
     optimiser: OptimiserState,
     initial: Option<Metrics>,
     rounds_done: u64,
+    rounds_opened: u64,
     last_round: RoundNumber,
     open: Option<OpenRound>,
     threshold: Threshold,
@@ -106,6 +107,7 @@ impl Coordinator {
             optimiser,
             initial,
             rounds_done: restored.rounds_done,
+            rounds_opened: restored.rounds_opened,
             last_round: 0,
             open: None,
             threshold,
@@ -178,9 +180,18 @@ impl Coordinator {
         self.paused
     }
 
-    /// Whether all rounds are done.
+    /// Rounds whose total was opened, or may have been: what has cost privacy.
+    pub fn rounds_opened(&self) -> u64 {
+        self.rounds_opened
+    }
+
+    /// Whether all rounds are done, or the privacy budget, which is for so many rounds, is spent.
     pub fn is_complete(&self) -> bool {
-        self.rounds_done >= self.task.schedule.rounds
+        let done = match self.task.privacy {
+            None => self.rounds_done,
+            Some(_) => self.rounds_opened,
+        };
+        done >= self.task.schedule.rounds
     }
 
     /// The next thing to do.
@@ -256,9 +267,12 @@ impl Coordinator {
 
     fn void(&mut self, reason: String) {
         if let Some(open) = self.open.take() {
+            let opened = open.is_opening();
+            self.rounds_opened += u64::from(opened);
             self.out.push_back(Output::Void {
                 round: open.opened().round,
                 reason,
+                opened,
             });
             self.out.push_back(Output::Changed);
         }
@@ -301,6 +315,7 @@ impl Coordinator {
         self.model_bytes = self.model.to_safetensors();
         self.digest = Digest(model_digest(&self.model_bytes));
         self.rounds_done += 1;
+        self.rounds_opened += 1;
         self.open = None;
         let metrics = match &self.holdout {
             Some(rows) => evaluate(&self.model, rows),

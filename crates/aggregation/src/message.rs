@@ -39,6 +39,8 @@ pub struct Restored {
     pub round: Option<(SignedText, bool)>,
     /// Rounds that ended with a model.
     pub rounds_done: u64,
+    /// Rounds whose total was opened, or may have been.
+    pub rounds_opened: u64,
     /// The current model and optimiser state, if any round finished.
     pub model: Option<(Vec<u8>, Vec<u8>)>,
     /// What has come in of the open round.
@@ -95,6 +97,8 @@ pub enum Output {
         round: RoundNumber,
         /// Why.
         reason: String,
+        /// Whether its total may have been opened: then it has cost privacy.
+        opened: bool,
     },
     /// Tell whoever watches.
     Changed,

@@ -7,6 +7,7 @@ use defim_he::{
     SharingError, SumError as HeSumError, SumKey, SumShare, Threshold, open,
     params::{Dimension, DimensionError},
 };
+use defim_privacy::PrivacyError;
 use defim_protocol::{
     Digest, NodeId, NodeKey, SignedText, VerifiedManifest,
     sum::{EncryptedSum, SumError, SumOpening, VerifiedSelection},
@@ -55,9 +56,12 @@ pub enum OpenError {
     /// The opened numbers are no sum of this task.
     #[error(transparent)]
     Total(#[from] VdafError),
+    /// The task's noise is out of range.
+    #[error(transparent)]
+    Noise(#[from] PrivacyError),
     /// So many contributions cannot add up to this.
     #[error(
-        "the total's norm is {norm:.1}, but {reports} contributions have at most {reports}: a full node has lied about its sum"
+        "the total's norm is {norm:.1}, more than {reports} contributions can have: a full node has lied about its sum"
     )]
     TooLong {
         /// L2 norm of the total, in units of the norm bound.
@@ -257,8 +261,16 @@ impl OpenedTotal {
         let sum = task.vdaf.total(&integers)?;
         let reports = selection.accepted();
         let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
-        // Each contribution was proven to have a norm of at most 1, up to rounding.
-        if norm > reports as f64 * (1.0 + 1e-6) {
+        // Each contribution was proven to have a norm of at most 1, up to rounding. The norm of the noise is its
+        // deviation times the root of the dimension, and hardly ever six deviations more.
+        let noise = match &task.privacy {
+            None => 0.0,
+            Some(privacy) => {
+                let deviation = privacy.deviation(&task.vdaf, selection.nodes().len())?;
+                deviation * ((task.vdaf.dimension as f64).sqrt() + 6.0)
+            }
+        };
+        if norm > reports as f64 * (1.0 + 1e-6) + noise {
             return Err(OpenError::TooLong { norm, reports });
         }
         Ok(Self { reports, sum })

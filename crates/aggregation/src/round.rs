@@ -178,6 +178,11 @@ impl OpenRound {
         &self.opened
     }
 
+    /// Whether full nodes have been asked to open the total.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.step, Step::Decrypting(_))
+    }
+
     /// What a full node is to be asked now.
     pub fn question(&self, node: &NodeId) -> Option<Request> {
         let place = self.task.members.iter().position(|m| m.node == *node)?;

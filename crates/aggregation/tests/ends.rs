@@ -59,6 +59,7 @@ impl World {
                 round_ms: ROUND_MS,
                 rounds: 9,
             },
+            privacy: None,
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };
@@ -107,7 +108,9 @@ fn told(machine: &mut Coordinator, now: u64, input: Input) -> Vec<Output> {
 
 fn voided(outputs: &[Output]) -> Option<&str> {
     outputs.iter().find_map(|output| match output {
-        Output::Void { round: 1, reason } => Some(reason.as_str()),
+        Output::Void {
+            round: 1, reason, ..
+        } => Some(reason.as_str()),
         _ => None,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use defim_he::{EncryptError, Round, SecretKey, SharingError, Threshold};
+use defim_privacy::{DiscreteGaussian, PrivacyError};
 use defim_protocol::{
     CommitteeIndex, Digest, NodeId, VerifiedManifest,
     seal::{KeyShareData, SealError, seal_key_share},
@@ -27,6 +28,9 @@ pub enum EncryptSumError {
     /// A stored sum does not decode.
     #[error("the stored sum cannot be used: {0}")]
     Damaged(#[from] VdafError),
+    /// The task's noise is out of range.
+    #[error("the noise cannot be drawn: {0}")]
+    Noise(#[from] PrivacyError),
     /// The vector cannot be encrypted.
     #[error("the sum cannot be encrypted: {0}")]
     Encrypt(#[from] EncryptError),
@@ -74,7 +78,7 @@ pub fn round_of(selection: &VerifiedSelection) -> Round {
     }
 }
 
-/// Encrypt this node's sum over the selected batches under a fresh key, and seal a share of the key for each full
+/// Encrypt this node's sum over the selected batches, with the task's noise added, under a fresh key, and seal a share of the key for each full
 /// node. Another call gives another ciphertext; the holders open at most one set of a round.
 ///
 /// `sums` are this node's shares by committee; those of committees that are not selected are left alone.
@@ -110,6 +114,14 @@ pub fn encrypt(
     }
     if selected == 0 {
         return Err(EncryptSumError::NotSelected);
+    }
+    if let Some(privacy) = &task.privacy {
+        let noise = DiscreteGaussian::new(privacy.noise()?);
+        for total in &mut total {
+            let moved = i128::from(*total) + i128::from(noise.sample(rng));
+            // Below the modulus, and not negative.
+            *total = moved.rem_euclid(modulus as i128) as u64;
+        }
     }
     let key = SecretKey::random(rng);
     let shares = key.share(threshold(task)?, rng);

@@ -54,6 +54,7 @@ fn world() -> World {
             round_ms: 1_000,
             rounds: 1,
         },
+        privacy: None,
         created_ms: 0,
         learning: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
     };

@@ -89,6 +89,19 @@ pub fn builtin(name: &str, model: Option<&str>) -> Option<Builtin> {
     }
 }
 
+impl Builtin {
+    /// With settings for training under differential privacy, where there are such for the model: noise is in units of
+    /// the clip norm, so updates should fill it. For digits they were searched for with 200 contributors at epsilon 8.
+    pub fn with_noise(mut self) -> Self {
+        if self.name == "digits" && matches!(self.spec.model, ModelSpec::Softmax) {
+            self.spec.local.learning_rate = 1.0;
+            self.spec.clip_norm = ClipNorm(1.0);
+            self.spec.server = ServerOptimiser::FedAvg { learning_rate: 1.4 };
+        }
+        self
+    }
+}
+
 fn digits() -> Schema {
     let pixel = |i: usize| Column {
         name: format!("p{i}"),

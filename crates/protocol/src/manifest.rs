@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Context, NodeId, SignatureError, SignedText, TaskId, limits,
+    Context, NodeId, Privacy, SignatureError, SignedText, TaskId, limits,
     report::HpkeConfig,
     vdaf::{VdafError, VdafSpec},
 };
@@ -58,6 +58,9 @@ pub struct Manifest {
     pub vdaf: VdafSpec,
     /// When rounds close.
     pub schedule: Schedule,
+    /// The promise of differential privacy; none: no noise is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
     /// When the task was made, milliseconds since 1970.
     pub created_ms: u64,
     /// The learning specification (schema, model, local training, server step), read by the
@@ -159,7 +162,20 @@ impl Manifest {
         // One report more and a sum could wrap, and be read as another. A committee does not know how many
         // reports the others have.
         let committees = self.members.len() * (self.members.len() - 1);
-        let most = u64::from(max_batch).saturating_mul(committees as u64);
+        let mut most = u64::from(max_batch).saturating_mul(committees as u64);
+        if let Some(privacy) = &self.privacy {
+            privacy.check(&self.vdaf, rounds).map_err(|e| {
+                ManifestError::Unusable(format!(
+                    "epsilon {} and delta {} are not kept for {rounds} rounds: {e}",
+                    privacy.epsilon, privacy.delta
+                ))
+            })?;
+            // More than 30 standard deviations of noise never come up.
+            let deviation = privacy
+                .deviation(&self.vdaf, self.members.len())
+                .map_err(|e| ManifestError::Unusable(e.to_string()))?;
+            most = most.saturating_add((30.0 * deviation).ceil() as u64);
+        }
         self.vdaf.check_batch(most)?;
         Ok(())
     }
@@ -273,6 +289,7 @@ pub(crate) mod tests {
                 round_ms: 1000,
                 rounds: 3,
             },
+            privacy: None,
             created_ms: 0,
             learning: RawValue::from_string("{}".into()).unwrap(),
         }
@@ -309,5 +326,26 @@ pub(crate) mod tests {
         assert!(refused(&|m| m.name = "No Spaces".into()).contains("a-z"));
         assert!(refused(&|m| m.members.truncate(1)).contains("from 2 to 32"));
         assert!(refused(&|m| m.vdaf.dimension = 0).contains("dimension"));
+        // Noise that is too little for what is promised.
+        let vdaf = manifest(&key).vdaf;
+        let kept = Privacy::new(&vdaf, 1.0, 1e-5, 3).unwrap();
+        let mut private = manifest(&key);
+        private.privacy = Some(kept);
+        assert!(private.sign(&key).is_ok());
+        let less = Privacy {
+            variance: kept.variance - kept.variance / 1000,
+            ..kept
+        };
+        assert!(refused(&|m| m.privacy = Some(less)).contains("not kept for 3 rounds"));
+        let longer = |m: &mut Manifest| {
+            m.privacy = Some(kept);
+            m.schedule.rounds = 4;
+        };
+        assert!(refused(&longer).contains("not kept for 4 rounds"));
+        let none = Privacy {
+            epsilon: f64::NAN,
+            ..kept
+        };
+        assert!(refused(&|m| m.privacy = Some(none)).contains("epsilon"));
     }
 }

@@ -130,7 +130,7 @@ pub enum VdafError {
 
 impl VdafSpec {
     /// The encoded norm bound: 1, in units of `2^-frac_bits`.
-    fn norm_bound(&self) -> u64 {
+    pub fn norm_bound(&self) -> u64 {
         1 << self.frac_bits.min(30)
     }
 

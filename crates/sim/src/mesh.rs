@@ -6,8 +6,8 @@ use defim_aggregation::coordinator::{self, Completed, Coordinator, Restored};
 use defim_full::{Secrets, leader};
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    Committee, Manifest, Member, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, Schedule,
-    SignedText, VerifiedManifest, VerifiedRound,
+    Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId, RoundPhase,
+    Schedule, SignedText, VerifiedManifest, VerifiedRound,
     report::Report,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
@@ -55,6 +55,8 @@ pub struct MeshSetup<'a> {
     pub scheme: Scheme,
     /// Full nodes, from 2 to 32.
     pub full: u8,
+    /// Epsilon and delta that are promised over all rounds; none: no noise.
+    pub privacy: Option<(f64, f64)>,
 }
 
 impl Mesh {
@@ -71,7 +73,17 @@ impl Mesh {
             schedule,
             scheme,
             full,
+            privacy,
         } = setup;
+        let vdaf = VdafSpec {
+            scheme,
+            dimension: spec.dimension(),
+            frac_bits: spec.frac_bits,
+        };
+        let privacy = privacy
+            .map(|(epsilon, delta)| Privacy::new(&vdaf, epsilon, delta, schedule.rounds))
+            .transpose()
+            .map_err(|e| failed(&e))?;
         let key = Arc::new(NodeKey::from_seed([1; 32]));
         let secrets: Vec<_> = (0..full)
             .map(|n| Arc::new(Secrets::from_seed([n.wrapping_add(2); 32])))
@@ -92,12 +104,9 @@ impl Mesh {
                     hpke: secrets.sealing.config(),
                 })
                 .collect(),
-            vdaf: VdafSpec {
-                scheme,
-                dimension: spec.dimension(),
-                frac_bits: spec.frac_bits,
-            },
+            vdaf,
             schedule,
+            privacy,
             created_ms: 0,
             learning,
         };
@@ -119,6 +128,13 @@ impl Mesh {
     /// The task.
     pub fn manifest(&self) -> &VerifiedManifest {
         &self.manifest
+    }
+
+    /// Epsilon that was spent so far; only of a task with noise.
+    pub fn spent_epsilon(&self) -> Option<f64> {
+        let opened = self.coordinator.rounds_opened();
+        let privacy = self.manifest.privacy.as_ref()?;
+        privacy.spent(&self.manifest.vdaf, opened).ok()
     }
 
     /// The coordinator.

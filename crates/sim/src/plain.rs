@@ -84,6 +84,7 @@ pub fn run_plain(
         reports: setup.rounds * setup.light as u64,
         rejected: 0,
         upload_bytes_per_report: 0,
+        epsilon: None,
         steps: total,
         wall_s: clock().saturating_sub(started).as_secs_f64(),
         least_squares_r2: ols_r2(&dealt.train, &dealt.test),

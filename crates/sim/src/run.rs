@@ -33,6 +33,8 @@ pub struct Setup {
     pub full: u8,
     /// Full nodes that go away in each round, once all sums are encrypted.
     pub vanishing: usize,
+    /// Epsilon and delta that are promised over all rounds; none: no noise.
+    pub privacy: Option<(f64, f64)>,
 }
 
 impl Setup {
@@ -146,6 +148,7 @@ pub fn run(
         schedule,
         scheme: setup.scheme,
         full: setup.full,
+        privacy: setup.privacy,
     })?;
     mesh.vanish_after_encrypting(setup.vanishing);
     let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
@@ -211,6 +214,7 @@ pub fn run(
         reports,
         rejected,
         upload_bytes_per_report: bytes,
+        epsilon: mesh.spent_epsilon(),
         steps: total,
         wall_s: clock().saturating_sub(started).as_secs_f64(),
         least_squares_r2: ols_r2(&dealt.train, &dealt.test),

@@ -91,6 +91,9 @@ pub struct Summary {
     pub rejected: u64,
     /// Bytes of one report on the wire; 0 without cryptography.
     pub upload_bytes_per_report: u64,
+    /// Epsilon that was spent; only of a task with noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
     /// Time of each step in all rounds.
     pub steps: Steps,
     /// Seconds of the whole run.

@@ -53,6 +53,7 @@ impl World {
             schedule,
             scheme,
             full,
+            privacy: None,
         })
         .unwrap();
         let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();

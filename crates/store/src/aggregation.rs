@@ -89,7 +89,7 @@ impl WorkStore {
             .bind(round.model_bytes)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished, opened) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)")
             .bind(round.task.as_slice())
             .bind(signed(round.round)?)
             .bind(round.model.as_slice())
@@ -104,7 +104,7 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
-    /// End a round without a model and drop its encrypted sums.
+    /// End a round without a model and drop its encrypted sums. `opened`: its total may have been opened.
     ///
     /// # Errors
     ///
@@ -114,13 +114,15 @@ impl WorkStore {
         task: TaskKey,
         round: u64,
         reason: &str,
+        opened: bool,
         now: u64,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query("INSERT INTO result (task, round, reports, rejected, void_reason, finished) VALUES (?, ?, 0, '{}', ?, ?)")
+        sqlx::query("INSERT INTO result (task, round, reports, rejected, void_reason, opened, finished) VALUES (?, ?, 0, '{}', ?, ?, ?)")
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(reason)
+            .bind(opened)
             .bind(signed(now)?)
             .execute(&mut *tx)
             .await?;
@@ -140,6 +142,20 @@ impl WorkStore {
         .bind(task.as_slice())
         .fetch_one(&self.pool)
         .await?;
+        number(&row, "count")
+    }
+
+    /// How many of the task's rounds had their total opened, or may have.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn rounds_opened(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT count(*) AS count FROM result WHERE task = ? AND opened <> 0")
+                .bind(task.as_slice())
+                .fetch_one(&self.pool)
+                .await?;
         number(&row, "count")
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     NodeKey, StoreError, TaskKey, WorkStore,
-    row::{array, bytes, signed, text},
+    row::{array, bytes, number, signed, text},
 };
 
 /// The name of the statement that selects what is encrypted.
@@ -136,6 +136,19 @@ impl WorkStore {
             .fetch_optional(&self.pool)
             .await?;
         row.map(|row| bytes(&row, "record")).transpose()
+    }
+
+    /// In how many rounds of a task this node has opened something.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn rounds_answered(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT count(*) AS count FROM answered WHERE task = ?")
+            .bind(task.as_slice())
+            .fetch_one(&self.pool)
+            .await?;
+        number(&row, "count")
     }
 
     /// Store what this node opens in a round, before it answers. It is never replaced.

@@ -43,3 +43,7 @@ CREATE TABLE encrypted_sum (
     bytes BLOB NOT NULL,
     PRIMARY KEY (task, round, node)
 );
+
+-- Whether the round's total was opened, or may have been: what has cost privacy.
+ALTER TABLE result ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
+UPDATE result SET opened = 1 WHERE model IS NOT NULL;

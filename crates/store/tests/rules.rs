@@ -298,10 +298,17 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
     );
     store.put_round(TASK, 2, b"round 2", 9).await.unwrap();
     store
-        .void_aggregation_round(TASK, 2, "short", 10)
+        .void_aggregation_round(TASK, 2, "short", false, 10)
         .await
         .unwrap();
-    let history = store.history(TASK, None, 100).await.unwrap();
+    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 1);
+    store.put_round(TASK, 3, b"round 3", 11).await.unwrap();
+    store
+        .void_aggregation_round(TASK, 3, "opened, and no total of this task", true, 12)
+        .await
+        .unwrap();
+    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 2);
+    let history = store.history(TASK, Some(3), 100).await.unwrap();
     assert_eq!(history.len(), 2);
     assert_eq!(history[1].void_reason.as_deref(), Some("short"));
     assert_eq!(store.latest_model(TASK).await.unwrap().unwrap().0, b"model");

@@ -20,6 +20,7 @@ struct Place {
 
 const MACHINE: Option<&[&str]> = Some(&[
     "crates/protocol",
+    "crates/privacy",
     "crates/pine",
     "crates/he",
     "crates/learn",
@@ -38,7 +39,7 @@ const PLACES: [Place; 20] = [
     place(
         "crates/protocol",
         1,
-        Some(&["crates/ledger", "crates/pine"]),
+        Some(&["crates/ledger", "crates/pine", "crates/privacy"]),
     ),
     place(
         "crates/net",

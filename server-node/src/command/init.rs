@@ -6,7 +6,7 @@ use defim_net::native::address_of;
 
 use super::{out, tasks::request};
 use crate::{
-    cli::Init,
+    cli::{Init, ScheduleArgs},
     config::{NodeConfig, Peer, Role, load_or_make_seed, write_secret},
     failure::{Failure, Outcome},
     node::{
@@ -22,7 +22,7 @@ const STEP: u16 = 10;
 /// # Errors
 ///
 /// [`Failure::Input`] if there is no such task or model.
-pub fn task_request(text: &str, schedule: defim_protocol::Schedule) -> Outcome<TaskRequest> {
+pub fn task_request(text: &str, schedule: &ScheduleArgs) -> Outcome<TaskRequest> {
     let (task, model) = match text.split_once(':') {
         None => (text, None),
         Some((task, model)) => (task, Some(model)),
@@ -78,7 +78,6 @@ pub fn run(args: &Init, json: bool) -> Outcome {
             STEP * full + 2
         )));
     }
-    let schedule = args.schedule.schedule()?;
     let mut aggregation = config(args, "aggregation", Role::Aggregation, args.base_port);
     aggregation.web = match &args.web {
         None => None,
@@ -90,7 +89,7 @@ pub fn run(args: &Init, json: bool) -> Outcome {
     aggregation.tasks = args
         .tasks
         .iter()
-        .map(|task| task_request(task, schedule))
+        .map(|task| task_request(task, &args.schedule))
         .collect::<Outcome<_>>()?;
     let mut nodes = vec![aggregation];
     for number in 1..=full {

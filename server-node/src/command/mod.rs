@@ -51,7 +51,7 @@ pub async fn run(cli: Cli) -> Outcome {
                 admin_token,
             } => {
                 let model = model.map(crate::cli::ModelArg::name);
-                let mut request = tasks::request(&task, name, model, schedule.schedule()?)?;
+                let mut request = tasks::request(&task, name, model, &schedule)?;
                 request.scheme = scheme;
                 tasks::create(&mesh, &request, &admin_token, json).await
             }

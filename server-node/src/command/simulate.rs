@@ -75,7 +75,11 @@ fn spec(args: &Simulate) -> Outcome<LearningSpec> {
             Failure::Input(format!("{} is no learning specification: {e}", args.task))
         });
     }
-    let mut spec = builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?.spec;
+    let mut known = builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?;
+    if args.privacy.epsilon.is_some() {
+        known = known.with_noise();
+    }
+    let mut spec = known.spec;
     spec.frac_bits = spec.frac_bits.min(args.scheme.most_frac_bits());
     Ok(spec)
 }
@@ -150,6 +154,9 @@ fn print_summary(title: &str, summary: &Summary) {
             "  {} bytes a report, {} counted, {} refused",
             summary.upload_bytes_per_report, summary.reports, summary.rejected
         );
+    }
+    if let Some(epsilon) = summary.epsilon {
+        println!("  epsilon {epsilon:.3} spent");
     }
     if let Some(r2) = summary.least_squares_r2 {
         println!(
@@ -226,6 +233,10 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         scheme: args.scheme,
         full: args.full,
         vanishing: args.dropouts.into(),
+        privacy: args
+            .privacy
+            .epsilon
+            .map(|epsilon| (epsilon, args.privacy.delta)),
     };
     tokio::task::spawn_blocking(move || simulate(&args, &setup, json))
         .await

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
 use crate::{
-    cli::{ModelArg, ScheduleArgs},
+    cli::{ModelArg, PrivacyArgs, ScheduleArgs},
     failure::{Failure, Outcome},
     http::TaskView,
-    node::task::TaskRequest,
+    node::task::{PrivacyRequest, TaskRequest},
 };
 
 impl ModelArg {
@@ -31,6 +31,15 @@ fn milliseconds(name: &str, seconds: f64) -> Outcome<u64> {
         )));
     }
     Ok((seconds * 1000.0).round() as u64)
+}
+
+impl PrivacyArgs {
+    /// As requests have it.
+    pub fn privacy(&self) -> Option<PrivacyRequest> {
+        let delta = self.delta;
+        self.epsilon
+            .map(|epsilon| PrivacyRequest { epsilon, delta })
+    }
 }
 
 impl ScheduleArgs {
@@ -59,7 +68,7 @@ pub fn request(
     task: &str,
     name: Option<String>,
     model: Option<&str>,
-    schedule: defim_protocol::Schedule,
+    schedule: &ScheduleArgs,
 ) -> Outcome<TaskRequest> {
     let empty = TaskRequest {
         builtin: None,
@@ -68,8 +77,9 @@ pub fn request(
         name,
         title: None,
         summary: None,
-        schedule,
+        schedule: schedule.schedule()?,
         scheme: Scheme::default(),
+        privacy: schedule.privacy.privacy(),
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
@@ -173,6 +183,15 @@ fn print(task: &TaskView) {
         if task.paused { ", paused" } else { "" }
     );
     println!("  first model {}", out::quality(task.initial.as_ref()));
+    match &task.privacy {
+        None => {
+            println!("  privacy     no noise is added: totals and models may tell of single rows")
+        }
+        Some(privacy) => println!(
+            "  privacy     epsilon {} at delta {} over all rounds; {:.2} spent, {} rounds left",
+            privacy.epsilon, privacy.delta, privacy.spent, privacy.rounds_left
+        ),
+    }
     if let Some(round) = &task.round {
         println!("  round {:<5} {}", round.round, round.text);
         println!(

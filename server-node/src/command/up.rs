@@ -88,11 +88,10 @@ async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listen
 ///
 /// [`Failure`].
 pub async fn run(args: Up, json: bool) -> Outcome {
-    let schedule = args.schedule.schedule()?;
     let tasks = args
         .tasks
         .iter()
-        .map(|task| task_request(task, schedule))
+        .map(|task| task_request(task, &args.schedule))
         .collect::<Outcome<Vec<_>>>()?;
     if let Some(web) = &args.web
         && !web.join("index.html").is_file()

@@ -136,6 +136,22 @@ pub struct HistoryPage {
     pub limit: Option<u64>,
 }
 
+/// What a task promises each contributor over all of its rounds, and what of it is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrivacyView {
+    /// Epsilon.
+    pub epsilon: f64,
+    /// Delta.
+    pub delta: f64,
+    /// Epsilon of the rounds so far, at this delta.
+    pub spent: f64,
+    /// Rounds that the budget is still good for.
+    pub rounds_left: u64,
+    /// Standard deviation of the noise in a round's total, in units of the clip norm.
+    pub noise: f64,
+}
+
 /// A task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -173,6 +189,8 @@ pub struct TaskView {
     pub rounds_done: u64,
     /// Rounds of the task.
     pub rounds: u64,
+    /// Differential privacy; none: no noise is added.
+    pub privacy: Option<PrivacyView>,
 }
 
 /// A node of the mesh.
@@ -283,6 +301,7 @@ impl Mesh {
                 .then(|| format!("/samples/{}.csv", manifest.name)),
             rounds_done: machine.rounds_done(),
             rounds: manifest.schedule.rounds,
+            privacy: privacy_view(machine),
         })
     }
 
@@ -339,6 +358,21 @@ impl Mesh {
             max_batch: manifest.schedule.max_batch,
         })
     }
+}
+
+fn privacy_view(machine: &Coordinator) -> Option<PrivacyView> {
+    let manifest = machine.task();
+    let privacy = manifest.privacy.as_ref()?;
+    let opened = machine.rounds_opened();
+    Some(PrivacyView {
+        epsilon: privacy.epsilon,
+        delta: privacy.delta,
+        spent: privacy.spent(&manifest.vdaf, opened).ok()?,
+        rounds_left: manifest.schedule.rounds.saturating_sub(opened),
+        noise: privacy
+            .deviation(&manifest.vdaf, manifest.members.len())
+            .ok()?,
+    })
 }
 
 /// A reason as a label: its slug.

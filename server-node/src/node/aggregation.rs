@@ -13,7 +13,7 @@ use defim_learn::{
 };
 use defim_light::JoinedTask;
 use defim_protocol::{
-    Digest, Manifest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
+    Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule, SignedText, TaskId,
     VerifiedManifest, VerifiedRound, limits,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
@@ -22,7 +22,7 @@ use defim_store::WorkStore;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
-use super::{Link, run::Run};
+use super::{Link, run::Run, task::PrivacyRequest};
 use crate::{
     clock,
     config::{Peer, Role},
@@ -78,6 +78,8 @@ pub struct NewTask {
     pub schedule: Schedule,
     /// What updates are shared and proven with.
     pub scheme: Scheme,
+    /// Epsilon and delta that the task promises for all of its rounds.
+    pub privacy: Option<PrivacyRequest>,
 }
 
 impl AggregationNode {
@@ -251,18 +253,25 @@ impl AggregationNode {
         let learning = serde_json::to_string(&new.spec)
             .and_then(RawValue::from_string)
             .map_err(|e| Failure::Other(e.to_string()))?;
+        let vdaf = VdafSpec {
+            scheme: new.scheme,
+            dimension: new.spec.dimension(),
+            frac_bits: new.spec.frac_bits,
+        };
+        let privacy = new
+            .privacy
+            .map(|asked| Privacy::new(&vdaf, asked.epsilon, asked.delta, new.schedule.rounds))
+            .transpose()
+            .map_err(|e| Failure::Input(e.to_string()))?;
         let manifest = Manifest {
             name: new.name,
             title: new.title,
             summary: new.summary,
             aggregation: self.id(),
             members,
-            vdaf: VdafSpec {
-                scheme: new.scheme,
-                dimension: new.spec.dimension(),
-                frac_bits: new.spec.frac_bits,
-            },
+            vdaf,
             schedule: new.schedule,
+            privacy,
             created_ms: clock::now(),
             learning,
         };

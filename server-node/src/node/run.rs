@@ -191,9 +191,13 @@ impl Run {
                     "new model"
                 );
             }
-            Output::Void { round, reason } => {
+            Output::Void {
+                round,
+                reason,
+                opened,
+            } => {
                 store
-                    .void_aggregation_round(task.0, round, &reason, clock::now())
+                    .void_aggregation_round(task.0, round, &reason, opened, clock::now())
                     .await?;
                 tracing::info!(task = name, round, reason, "round voided");
             }
@@ -229,6 +233,7 @@ async fn restored(
     let task = manifest.task();
     let mut restored = Restored {
         rounds_done: store.rounds_done(task.0).await?,
+        rounds_opened: store.rounds_opened(task.0).await?,
         model: store.latest_model(task.0).await?,
         paused: store.is_task_paused(task.0).await?,
         ..Restored::default()

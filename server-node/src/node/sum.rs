@@ -93,6 +93,15 @@ impl FullNode {
         let store = &self.inner.store;
         let _one_at_a_time = served.opening.lock().await;
         let before = store.answered(id, number).await?;
+        // The promise is for so many rounds, whoever asks for more.
+        if task.privacy.is_some()
+            && before.is_none()
+            && store.rounds_answered(id).await? >= task.schedule.rounds
+        {
+            return Ok(Response::Refused(
+                "the task's privacy budget is spent: nothing more of it is opened".into(),
+            ));
+        }
         let secrets = &self.inner.secrets;
         let answer = tokio::task::block_in_place(|| {
             holder::answer(task, number, secrets, before.as_deref(), &question)

@@ -8,6 +8,16 @@ use utoipa::ToSchema;
 use super::aggregation::NewTask;
 use crate::failure::Failure;
 
+/// The promise that a task is to make for all of its rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacyRequest {
+    /// Epsilon, up to 100.
+    pub epsilon: f64,
+    /// Delta, below 0.5.
+    pub delta: f64,
+}
+
 /// A task to create: a built-in one, or a learning specification of one's own.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +48,9 @@ pub struct TaskRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub scheme: Scheme,
+    /// Differential privacy; without it no noise is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyRequest>,
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -53,10 +66,14 @@ impl TryFrom<TaskRequest> for NewTask {
             summary,
             schedule,
             scheme,
+            privacy,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
                 let mut known = builtin_task(&builtin, model.as_deref())?;
+                if privacy.is_some() {
+                    known = known.with_noise();
+                }
                 known.spec.frac_bits = known.spec.frac_bits.min(scheme.most_frac_bits());
                 Ok(Self {
                     name: name.unwrap_or_else(|| known.name.to_owned()),
@@ -65,6 +82,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     spec: known.spec,
                     schedule,
                     scheme,
+                    privacy,
                 })
             }
             (None, Some(spec)) => {
@@ -77,6 +95,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     spec,
                     schedule,
                     scheme,
+                    privacy,
                 })
             }
             _ => Err(Failure::Input(

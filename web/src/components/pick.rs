@@ -149,6 +149,10 @@ fn send(session: Session) -> impl IntoView {
             "nobody checks who takes part, so someone who makes all the other contributions of a round can work out yours \
              and what it was learnt from."
         </p>
+        {move || session.task().map(|task| {
+            let (title, text) = task.privacy_text();
+            view! { <p class="caution" data-testid="privacy"><strong>{title}</strong>{text}</p> }
+        })}
         <div class="send" id="contribute">
             <button
                 class="main"

@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             round_ms: 600_000,
             rounds: 10,
         },
+        privacy: None,
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
