@@ -41,6 +41,10 @@ pub struct NodeConfig {
     /// WebRTC-direct from browsers (UDP); full nodes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webrtc: Option<SocketAddr>,
+    /// Rows (CSV) of this node's own company, relative to the configuration file: each round of each task that they
+    /// fit they are contributed, as anybody's are; full nodes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silo: Option<PathBuf>,
     /// Folder with the built pages; aggregation node only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<PathBuf>,
@@ -94,6 +98,15 @@ impl NodeConfig {
             && let Some(folder) = path.parent()
         {
             config.data = folder.join(&config.data);
+        }
+        if let (Some(silo), Some(folder)) = (&mut config.silo, path.parent()) {
+            *silo = folder.join(&*silo);
+        }
+        if config.silo.is_some() && config.role != Role::Full {
+            return Err(Failure::Input(format!(
+                "the configuration {} is wrong: only a full node has a silo",
+                path.display()
+            )));
         }
         Ok(config)
     }

@@ -82,6 +82,42 @@ fn a_round_that_is_short_at_its_deadline_says_so_and_the_next_one_opens() {
 }
 
 #[test]
+fn companies_with_silos_train_by_themselves_round_after_round() {
+    let init = [
+        "--min-batch",
+        "3",
+        "--max-batch",
+        "3",
+        "--tasks",
+        "digits,diabetes",
+    ];
+    let mesh = Mesh::start_changed(&init, |mesh| {
+        for node in ["full-1", "full-2", "full-3"] {
+            let path = mesh.folder().join(format!("{node}.toml"));
+            let config = std::fs::read_to_string(&path).unwrap();
+            let silo = format!("silo = {:?}\n", mesh.sample());
+            std::fs::write(&path, silo + &config).unwrap();
+        }
+    });
+    mesh.wait("two rounds are finished", |mesh| {
+        finished(&mesh.task()).len() >= 2
+    });
+    let task = mesh.task();
+    assert!(finished(&task).iter().all(|(_, reports)| *reports == 3));
+    let accuracy = |metrics: &Value| metrics["accuracy"].as_f64().unwrap();
+    assert!(accuracy(&task["history"][1]["metrics"]) > 0.8);
+    // Rows of digits do not fit the other task: it is said, and nothing is sent.
+    let log = std::fs::read_to_string(mesh.log("full-1")).unwrap();
+    let said = log
+        .lines()
+        .find(|line| line.contains("the silo does not contribute") && line.contains("diabetes"));
+    assert!(said.is_some());
+    let other = mesh.json(&["task", "show", "diabetes"]).unwrap();
+    assert_eq!(other["round"]["pending"], 0);
+    assert_eq!(other["roundsDone"], 0);
+}
+
+#[test]
 fn the_https_path_is_as_good() {
     let mesh = Mesh::start(&["--min-batch", "2", "--max-batch", "2"]);
     std::thread::scope(|scope| {

@@ -149,7 +149,13 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Res
         [b'd'] => send(stream, length).await?,
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
-    stream.close().await
+    stream.close().await?;
+    // Until the other side has closed too: what is dropped before is cut off, and it is told so.
+    let mut more = [0];
+    match stream.read(&mut more).await? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 #[cfg(test)]

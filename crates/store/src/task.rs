@@ -159,6 +159,19 @@ impl WorkStore {
         row.map(|row| bytes(&row, "value")).transpose()
     }
 
+    /// Forget this node's own settings whose names begin so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn drop_settings(&self, prefix: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM setting WHERE substr(name, 1, length(?1)) = ?1")
+            .bind(prefix)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Store one of this node's own settings.
     ///
     /// # Errors

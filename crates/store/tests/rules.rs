@@ -194,6 +194,23 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
 }
 
 #[tokio::test]
+async fn settings_are_dropped_by_how_their_names_begin() {
+    let store = store().await;
+    for name in [
+        "proposal/a/1/0",
+        "proposal/a/1/5",
+        "proposal/a/12/0",
+        "verify-key/a",
+    ] {
+        store.put_setting(name, b"value").await.unwrap();
+    }
+    store.drop_settings("proposal/a/1/").await.unwrap();
+    let held = async |name| store.setting(name).await.unwrap().is_some();
+    assert!(!held("proposal/a/1/0").await && !held("proposal/a/1/5").await);
+    assert!(held("proposal/a/12/0").await && held("verify-key/a").await);
+}
+
+#[tokio::test]
 async fn what_was_opened_in_a_round_is_never_replaced() {
     let store = store().await;
     assert_eq!(store.answered(TASK, 1).await.unwrap(), None);

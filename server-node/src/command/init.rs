@@ -40,6 +40,7 @@ fn config(args: &Init, name: &str, role: Role, first: u16) -> NodeConfig {
         quic: at(first + 1),
         tcp: at(first + 1),
         webrtc: (role == Role::Full).then(|| at(first + 2)),
+        silo: None,
         web: None,
         tasks: Vec::new(),
         peers: Vec::new(),

@@ -75,6 +75,7 @@ async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listen
         quic: at(ports.quic),
         tcp: at(ports.tcp),
         webrtc: (role == Role::Full).then(|| at(ports.webrtc)),
+        silo: None,
         web: None,
         tasks: Vec::new(),
         peers: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -156,6 +156,7 @@ pub(super) struct Inner {
     pub secrets: Arc<Secrets>,
     pub store: WorkStore,
     pub link: Link,
+    pub silo: Option<PathBuf>,
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
 }
 
@@ -165,7 +166,13 @@ impl FullNode {
     /// # Errors
     ///
     /// [`crate::failure::Failure`] if the store cannot be opened or is damaged.
-    pub async fn start(name: String, folder: &Path, secrets: Secrets, link: Link) -> Outcome<Self> {
+    pub async fn start(
+        name: String,
+        folder: &Path,
+        secrets: Secrets,
+        link: Link,
+        silo: Option<PathBuf>,
+    ) -> Outcome<Self> {
         let store = WorkStore::open(folder.join("work.db")).await?;
         let node = Self {
             inner: Arc::new(Inner {
@@ -173,6 +180,7 @@ impl FullNode {
                 secrets: Arc::new(secrets),
                 store,
                 link,
+                silo,
                 tasks: Mutex::default(),
             }),
         };
@@ -280,6 +288,9 @@ impl FullNode {
             }
         };
         if new {
+            if let Some(round) = served.round() {
+                tokio::spawn(self.clone().contribute_silo(served.clone(), round));
+            }
             for index in served.led.keys().copied() {
                 tokio::spawn(self.clone().tell_progress(served.clone(), index));
                 tokio::spawn(self.clone().lead(served.clone(), index));
@@ -383,6 +394,8 @@ impl FullNode {
             }
             // The aggregation node has ended the earlier round; what was not opened never will be.
             self.inner.store.end_round(task.0, current.round).await?;
+            let proposals = super::lead::proposals(&task, current.round);
+            self.inner.store.drop_settings(&proposals).await?;
         }
         let text = serde_json::to_vec(round.signed()).unwrap_or_default();
         self.inner
@@ -396,7 +409,8 @@ impl FullNode {
             round = round.round,
             "round open"
         );
-        *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round);
+        *served.round.write().unwrap_or_else(PoisonError::into_inner) = Some(round.clone());
+        tokio::spawn(self.clone().contribute_silo(served.clone(), round));
         served.wake_all();
         Ok(Response::Done)
     }

@@ -7,7 +7,7 @@ use defim_full::{
     leader::{Counts, Input, Leader, Outcome as ReportOutcome, Output, Proposal},
 };
 use defim_protocol::{
-    CommitteeIndex, Reason, ReportId, RoundNumber,
+    CommitteeIndex, Reason, ReportId, RoundNumber, TaskId,
     wire::{self, Progress, Request, Response},
 };
 use defim_store::{BatchKey, ClosedBatch, Outcome as Stored, RoundState};
@@ -22,9 +22,14 @@ const TICK: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_secs(2);
 const TELL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What the names of a round's proposals begin with in the store.
+pub(super) fn proposals(task: &TaskId, round: RoundNumber) -> String {
+    format!("proposal/{task}/{round}/")
+}
+
 fn proposal_key(led: &Led, round: RoundNumber) -> String {
-    let (task, committee) = (led.committee.task(), led.committee.index());
-    format!("proposal/{task}/{round}/{committee}")
+    let committee = led.committee.index();
+    proposals(&led.committee.task(), round) + &committee.to_string()
 }
 
 impl FullNode {

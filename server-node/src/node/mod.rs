@@ -9,6 +9,7 @@ mod pace;
 pub mod receive;
 pub mod run;
 pub mod serve;
+mod silo;
 pub mod start;
 mod sum;
 pub mod task;

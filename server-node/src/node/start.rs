@@ -76,6 +76,7 @@ impl Listening {
             &self.config.data,
             Secrets::from_seed(self.seed),
             link,
+            self.config.silo,
         )
         .await?;
         let answering = node.clone();

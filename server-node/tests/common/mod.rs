@@ -58,6 +58,11 @@ pub fn text(bytes: &[u8]) -> String {
 impl Mesh {
     /// Set up and start all nodes.
     pub fn start(init: &[&str]) -> Self {
+        Self::start_changed(init, |_| {})
+    }
+
+    /// Set up, change what was set up, and start all nodes.
+    pub fn start_changed(init: &[&str], change: impl FnOnce(&Self)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let port = free_base();
         let (base, folder) = (port.to_string(), dir.path().join("mesh"));
@@ -76,6 +81,7 @@ impl Mesh {
         let csv = text(defim_learn::builtin_csv("digits").expect("a built-in task"));
         let rows: Vec<_> = csv.lines().take(601).collect();
         fs::write(mesh.sample(), rows.join("\n")).expect("the sample is written");
+        change(&mesh);
         for node in mesh.nodes() {
             mesh.run(node);
         }

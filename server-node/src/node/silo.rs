@@ -1,0 +1,198 @@
+//! A company's own data beside its full node: each round it contributes as any light node does, with the same
+//! proof, to the same committees.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use defim_light::{JoinedTask, SealedReport, Training};
+use defim_net::{
+    http::HttpClient,
+    upload::{Report, upload},
+};
+use defim_protocol::{Digest, Reason, VerifiedRound, limits, wire::protocol};
+use rand::RngCore as _;
+
+use super::{
+    full::{FullNode, Served},
+    receive::ReceiveError,
+};
+use crate::{
+    clock,
+    config::Role,
+    failure::{Failure, Outcome},
+};
+
+const RETRY: Duration = Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(5);
+const UPLOAD: Duration = Duration::from_secs(120);
+/// Longest file, in bytes.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a leader has said of the silo's report.
+enum Said {
+    Stored,
+    /// Not now.
+    Later(String),
+    Refused(Reason),
+}
+
+impl FullNode {
+    /// Contribute the silo's rows to a round, unless that was done before.
+    pub(super) async fn contribute_silo(self, served: Arc<Served>, round: VerifiedRound) {
+        let Some(silo) = self.inner.silo.clone() else {
+            return;
+        };
+        let (name, number) = (&served.manifest.name, round.round);
+        match self.try_contribute(&served, &round, &silo).await {
+            Ok(None) => {}
+            Ok(Some(rows)) => {
+                tracing::info!(
+                    node = self.name(),
+                    task = name,
+                    round = number,
+                    rows,
+                    "the silo has contributed"
+                );
+            }
+            Err(failure) => {
+                tracing::warn!(node = self.name(), task = name, round = number, %failure, "the silo does not contribute");
+            }
+        }
+    }
+
+    /// The number of rows, if a contribution was made now.
+    async fn try_contribute(
+        &self,
+        served: &Served,
+        round: &VerifiedRound,
+        silo: &Path,
+    ) -> Outcome<Option<usize>> {
+        let done = format!("silo/{}/{}", served.manifest.task(), round.round);
+        if self.inner.store.setting(&done).await?.is_some() {
+            return Ok(None);
+        }
+        let length = tokio::fs::metadata(silo).await.map(|file| file.len());
+        let cannot = |e: std::io::Error| {
+            Failure::Input(format!("the silo {} cannot be read: {e}", silo.display()))
+        };
+        if length.map_err(cannot)? > MOST_BYTES {
+            return Err(Failure::Input(format!(
+                "the silo {} has over {MOST_BYTES} bytes; leave rows out",
+                silo.display()
+            )));
+        }
+        let csv = tokio::fs::read(silo).await.map_err(cannot)?;
+        let model = self.base_model(round).await?;
+        let (report, rows) = tokio::task::block_in_place(|| prepare(served, round, &model, &csv))?;
+        while clock::now() <= round.deadline_ms
+            && served.round().is_some_and(|open| open.round == round.round)
+        {
+            match self.send(&report).await? {
+                Said::Stored => {
+                    self.inner
+                        .store
+                        .put_setting(&done, report.id.as_bytes())
+                        .await?;
+                    return Ok(Some(rows));
+                }
+                Said::Refused(reason) => return Err(Failure::Input(reason.to_string())),
+                Said::Later(why) => {
+                    tracing::debug!(node = self.name(), why, "the silo's report waits");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        Err(Failure::Unreachable(
+            "the round was over before its leader took the report".into(),
+        ))
+    }
+
+    /// The round's model, as light nodes get it.
+    async fn base_model(&self, round: &VerifiedRound) -> Outcome<Vec<u8>> {
+        let peers = self.inner.link.peers();
+        let http = peers
+            .filter(|peer| peer.role == Role::Aggregation)
+            .map(|peer| peer.http.clone())
+            .find(|http| !http.is_empty())
+            .ok_or_else(|| {
+                Failure::Input("no aggregation node with an HTTP address is configured".into())
+            })?;
+        let client = HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?;
+        let address = format!("{http}/api/v1/models/{}", round.base_model);
+        let model = client.get_bytes(&address, limits::MODEL_BYTES).await;
+        model.map_err(|e| Failure::Unreachable(e.to_string()))
+    }
+
+    async fn send(&self, report: &SealedReport) -> Outcome<Said> {
+        let leader = report.committee.leader();
+        if leader.node == self.inner.secrets.node.id() {
+            let received = self.receive(report.task, report.bytes.clone()).await;
+            return Ok(match received {
+                Ok(_) => Said::Stored,
+                Err(ReceiveError::Refused(reason)) => said(reason.code()),
+                Err(ReceiveError::Broken(why)) => Said::Later(why),
+            });
+        }
+        let Some(peer) = self.inner.link.peer(&leader.node) else {
+            return Err(Failure::Input(format!(
+                "{} is not in this node's configuration",
+                leader.name
+            )));
+        };
+        let endpoint = self.inner.link.endpoint();
+        let opened = endpoint
+            .open(leader.node.0, &peer.addresses, protocol::UPLOAD, CONNECT)
+            .await;
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Said::Later(error.to_string())),
+        };
+        let sent = Report {
+            task: report.task.0,
+            report_id: report.id.0,
+            digest: Digest::of(&report.bytes).0,
+            bytes: &report.bytes,
+        };
+        Ok(
+            match tokio::time::timeout(UPLOAD, upload(&mut stream, &sent, |_| {})).await {
+                Ok(Ok(verdict)) => said(verdict.code),
+                Ok(Err(error)) => Said::Later(error.to_string()),
+                Err(_) => Said::Later("the upload stood still".into()),
+            },
+        )
+    }
+}
+
+fn said(code: u16) -> Said {
+    match Reason::from_code(code) {
+        None if code == 0 => Said::Stored,
+        None => Said::Refused(Reason::Malformed),
+        Some(Reason::Unavailable | Reason::Paused) => Said::Later("not now".into()),
+        Some(reason) => Said::Refused(reason),
+    }
+}
+
+fn prepare(
+    served: &Served,
+    round: &VerifiedRound,
+    model: &[u8],
+    csv: &[u8],
+) -> Outcome<(SealedReport, usize)> {
+    let task = JoinedTask::join(served.manifest.signed().clone(), None)?;
+    let open = task.open_round(round.signed().clone(), clock::now())?;
+    let training = Training::start(&task, &open, model)?;
+    let samples = training.read_csv(csv)?;
+    let features = training.features(&samples);
+    let mut random = rand::rng();
+    let update = training.train(&features, random.next_u64(), &mut |_| {})?;
+    let quantised = training.clip_and_quantise(update)?;
+    let draw = || {
+        let mut id = [0; 16];
+        rand::rng().fill_bytes(&mut id);
+        id
+    };
+    let id = training.draw_report_id(|_| true, draw);
+    let report = training
+        .split(&quantised.fixed, id, clock::now_s())?
+        .seal(&mut random)?;
+    Ok((report, samples.len()))
+}
