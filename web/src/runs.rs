@@ -419,7 +419,8 @@ impl Session {
                 && let Some(task) = self.load_history(task).await
             {
                 seen = Some(task.stage());
-                self.runs.feed(&task.id.clone(), turn, Input::Task(task));
+                self.runs
+                    .feed(&task.id.clone(), turn, Input::Task(Box::new(task)));
             }
             TimeoutFuture::new(1000).await;
         }

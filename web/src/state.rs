@@ -158,7 +158,7 @@ pub enum Input {
     /// The light node still holds the report.
     StillKept,
     /// The task, with its history.
-    Task(Task),
+    Task(Box<Task>),
 }
 
 impl Run {

@@ -9,7 +9,6 @@
 )]
 
 use defim_pine::{Instance, Parameters, Pine, Pine32Hmac, Pine40Hmac, Pine64, PineField};
-use prio::codec::Encode as _;
 use prio::field::Field64;
 use prio::vdaf::Aggregator as _;
 use prio::vdaf::xof::Xof;

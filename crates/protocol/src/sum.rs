@@ -2,7 +2,7 @@
 //!
 //! | step | who signs | says |
 //! |---|---|---|
-//! | 1 | both members of a committee | [`BatchSummary`](crate::batch::BatchSummary): which reports |
+//! | 1 | both members of a committee | [`BatchSummary`]: which reports |
 //! | 2 | aggregation node | [`Selection`]: which batches are added |
 //! | 3 | each full node of a selected committee | [`EncryptedSum`]: its ciphertext and key shares |
 //! | 4 | aggregation node | [`SumOpening`]: which ciphertexts are opened together |

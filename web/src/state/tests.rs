@@ -27,7 +27,10 @@ fn outcome(state: Verdict, text: Option<&str>) -> Input {
 }
 
 fn over(rounds: &[String]) -> Input {
-    Input::Task(task(&format!(r#"{{"history":[{}]}}"#, rounds.join(","))))
+    Input::Task(Box::new(task(&format!(
+        r#"{{"history":[{}]}}"#,
+        rounds.join(",")
+    ))))
 }
 
 fn run(inputs: impl IntoIterator<Item = Input>) -> Run {
@@ -173,7 +176,7 @@ fn another_tasks_round_counts_nothing() {
         record(2, "finished", 0.9)
     ));
     other.id = "other".into();
-    run.take(Input::Task(other));
+    run.take(Input::Task(Box::new(other)));
     assert_eq!(run.status, Status::Delivered);
 }
 
