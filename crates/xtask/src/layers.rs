@@ -26,13 +26,15 @@ const MACHINE: Option<&[&str]> = Some(&[
     "crates/ledger",
 ]);
 
-const PLACES: [Place; 19] = [
+const PLACES: [Place; 20] = [
     place("crates/xtask", 0, Some(&[])),
     place("crates/pine", 0, Some(&[])),
     place("crates/he", 0, Some(&[])),
     place("crates/learn", 0, Some(&[])),
     place("crates/ledger", 0, Some(&[])),
     place("crates/webrtc-direct", 0, Some(&[])),
+    // Tests with the models of crates/learn.
+    place("crates/score", 1, Some(&[])),
     place("crates/bench", 1, Some(&["crates/pine"])),
     place(
         "crates/protocol",

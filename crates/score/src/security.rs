@@ -1,0 +1,1 @@
+//! What is hidden from whom, under what assumptions, and how hard breaking it is.
