@@ -32,7 +32,7 @@
 //! - The torus has 40 bits and not 64, and errors are centred binomials of variance 8 and not Gaussians of deviation
 //!   2^-47.8. Requests and answers are about half as long, nothing is a float, and breaking it costs 145 bits instead of 109.
 //! - The flooding is uniform and 2^17 of 2^40, which bounds what an answer holds; Gaussian flooding of 2^30 of 2^64 would leave
-//!   34 bits a class.
+//!   32 bits a class.
 //! - One polynomial holds 16 classes at most, and a key serves one request.
 //!
 //! # Example

@@ -268,7 +268,7 @@ mod tests {
         assert!((model.scale.feature - 0.02).abs() < 1e-8);
         assert!((model.scale.score - 0.0002).abs() < 1e-9);
         assert_eq!(model.biases, [500, -10_000]);
-        let features = model.scale.quantise(&[0.05, -9.0]).unwrap();
+        let features = model.scale.quantise(&[0.045, -9.0]).unwrap();
         assert_eq!(features, [2, -127]);
         let scores = model.plain_scores(&features).unwrap();
         assert_eq!(scores, [254 + 50 * 127 + 500, -127 - 10_000]);

@@ -228,7 +228,9 @@ mod tests {
             assert_eq!(decoded(at), score);
             assert_eq!(decoded(at.wrapping_add(half - 1)), score);
             assert_eq!(decoded(at.wrapping_sub(half)), score);
-            assert_eq!(decoded(at.wrapping_add(half)), score + 1);
+            if score < crate::params::MAX_SCORE {
+                assert_eq!(decoded(at.wrapping_add(half)), score + 1);
+            }
             // Above the modulus is nothing.
             assert_eq!(decoded(at.wrapping_add(0xABC << LOG_Q)), score);
         }
