@@ -14,8 +14,8 @@ use crate::params::{FLOODING, N, REQUEST_COEFFICIENT_BYTES, SEED_BYTES};
 /// A ring element, `[N]`.
 pub(crate) type Element = Vec<u64>;
 
-/// Outputs that are summed up at once, in registers.
-const LANES: usize = 16;
+/// Factors that are taken in one pass over the sums.
+const AT_ONCE: usize = 4;
 
 /// An element to be multiplied: its negation, then itself, so that `X^N = -1` needs no case.
 pub(crate) struct Multiplicand {
@@ -40,21 +40,33 @@ impl Multiplicand {
         }
     }
 
+    /// All coefficients from `start - N` on.
+    fn from(&self, start: usize) -> &[u64] {
+        self.extended.get(start..).unwrap_or_default()
+    }
+
+    /// All coefficients from `-N` to `place`.
+    fn up_to(&self, place: usize) -> &[u64] {
+        // Never empty: a place is below N.
+        self.extended.get(..=N + place).unwrap_or_default()
+    }
+
     /// The product with `factors: [up to N]`, all `N` coefficients.
     #[inline]
     pub(crate) fn product(&self, factors: &[u64], term: impl Fn(u64, u64) -> u64) -> Element {
-        let mut product = vec![0; N];
-        for (block, out) in product.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let mut sums = [0u64; LANES];
-            let windows = self.extended.array_windows::<LANES>();
-            // Window k begins at coefficient k - N; factor i meets the one that begins i before the block.
-            let meeting = windows.take(N + block * LANES + 1).rev();
-            for (window, factor) in meeting.zip(factors) {
-                for (sum, coefficient) in sums.iter_mut().zip(window) {
-                    *sum = sum.wrapping_add(term(*coefficient, *factor));
-                }
+        let mut product = vec![0u64; N];
+        for (block, some) in factors.chunks(AT_ONCE).enumerate() {
+            let mut four = [0; AT_ONCE];
+            four.iter_mut().zip(some).for_each(|(a, b)| *a = *b);
+            let [f0, f1, f2, f3] = four;
+            // Factor i meets the coefficients from -i on.
+            let from = |i: usize| self.from(N - block * AT_ONCE - i);
+            let meeting = from(0).iter().zip(from(1)).zip(from(2)).zip(from(3));
+            for (sum, (((c0, c1), c2), c3)) in product.iter_mut().zip(meeting) {
+                let low = term(*c0, f0).wrapping_add(term(*c1, f1));
+                let high = term(*c2, f2).wrapping_add(term(*c3, f3));
+                *sum = sum.wrapping_add(low.wrapping_add(high));
             }
-            *out = sums;
         }
         product
     }
@@ -67,7 +79,7 @@ impl Multiplicand {
         factors: &[u64],
         term: impl Fn(u64, u64) -> u64,
     ) -> u64 {
-        let meeting = self.extended.iter().take(N + place + 1).rev();
+        let meeting = self.up_to(place).iter().rev();
         meeting.zip(factors).fold(0, |sum, (coefficient, factor)| {
             sum.wrapping_add(term(*coefficient, *factor))
         })
