@@ -23,11 +23,13 @@ pub(crate) struct Multiplicand {
 }
 
 /// `coefficient * factor` for a factor that is 0 or all ones, standing for 0 and 1.
+#[inline]
 pub(crate) fn masked(coefficient: u64, factor: u64) -> u64 {
     coefficient & factor
 }
 
 /// `coefficient * factor`.
+#[inline]
 pub(crate) fn times(coefficient: u64, factor: u64) -> u64 {
     coefficient.wrapping_mul(factor)
 }
