@@ -89,6 +89,15 @@ fn largest<T: PartialOrd>(values: &[T]) -> usize {
 /// How many rows get the class of their label, and how many the class of the float model.
 fn classes(trained: &Trained, range: f32) -> (usize, usize) {
     let model = trained.quantised(range);
+    // Well below the largest norm that is allowed, so that a wrong score is one in 2^150.
+    let largest_weight = trained.weights.iter().fold(0.0, |a: f32, w| a.max(w.abs()));
+    let squares = trained
+        .weights
+        .iter()
+        .map(|w| (w / largest_weight * 127.0).powi(2));
+    let norm = squares.sum::<f32>().sqrt();
+    println!("norm {norm}");
+    assert!(norm < 2000.0, "{norm}");
     let mut rng = StdRng::seed_from_u64(1);
     let Targets::Class(labels) = trained.rows.targets() else {
         panic!("classes");
