@@ -35,6 +35,8 @@ const PLACES: [Place; 20] = [
     place("crates/privacy", 0, Some(&[])),
     place("crates/ledger", 0, Some(&[])),
     place("crates/webrtc-direct", 0, Some(&[])),
+    // Tests with the models of crates/learn.
+    place("crates/score", 1, Some(&[])),
     place("crates/bench", 1, Some(&["crates/pine"])),
     place(
         "crates/protocol",

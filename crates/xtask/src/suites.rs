@@ -94,9 +94,10 @@ fn wasm(places: &Places) -> Result<Tally> {
     web::build(places, None)?;
     let mut tally = npm_test(places, "pkg", |_| Ok(()))?;
     // The same bytes as natively: PINE's test vectors, through the SIMD that browsers have, and ciphertexts.
-    let tests: [&[&str]; 2] = [
+    let tests: [&[&str]; 3] = [
         &["defim-pine", "--features", "vectors", "--test", "vectors"],
         &["defim-he", "--test", "conformance"],
+        &["defim-score", "--test", "conformance"],
     ];
     for test in tests {
         let mut cargo = places.cargo();
