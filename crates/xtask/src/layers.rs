@@ -27,7 +27,7 @@ const MACHINE: Option<&[&str]> = Some(&[
     "crates/ledger",
 ]);
 
-const PLACES: [Place; 20] = [
+const PLACES: [Place; 21] = [
     place("crates/xtask", 0, Some(&[])),
     place("crates/pine", 0, Some(&[])),
     place("crates/he", 0, Some(&[])),
