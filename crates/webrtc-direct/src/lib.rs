@@ -33,7 +33,9 @@
 //! - Both versions show their password to whoever sees the STUN packets, so ICE proves nothing about who
 //!   answers: on the way, an attacker can answer for the server or move a connection to another address. DTLS
 //!   (by the certificate hash) and Noise then fail, or the packets cannot be read; it is a denial of
-//!   service, for somebody who could drop the packets as well.
+//!   service, for somebody who could drop the packets as well. Packets that are not encrypted are not looked at once
+//!   a connection is established. While it begins, somebody who forges its client's address can end it.
+//! - SCTP's unreliable channels (FORWARD-TSN) and unordered data are refused: no libp2p stream has them.
 //! - A native node dials from one socket, with one candidate, and without certificate roots.
 //!
 //! # Example

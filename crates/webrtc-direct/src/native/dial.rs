@@ -85,6 +85,14 @@ struct Client {
     silence: Duration,
 }
 
+/// Whoever waits for the first answer has stopped to.
+async fn unwanted(answered: &mut Option<oneshot::Sender<()>>) {
+    match answered {
+        Some(answered) => answered.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Client {
     async fn drive(self, answered: oneshot::Sender<()>) {
         let mut answered = Some(answered);
@@ -99,10 +107,12 @@ impl Client {
         let ended = self.link.ended();
         tokio::pin!(ended);
         loop {
+            let waits = answered.is_some();
             tokio::select! {
                 _ = &mut ended => return,
-                _ = checks.tick(), if answered.is_some() => self.check().await,
-                _ = consent.tick(), if answered.is_none() => {
+                () = unwanted(&mut answered) => return,
+                _ = checks.tick(), if waits => self.check().await,
+                _ = consent.tick(), if !waits => {
                     if heard.elapsed() >= self.silence {
                         self.link.end(Failure::PeerGone);
                     }
@@ -117,8 +127,9 @@ impl Client {
                     let packet = buffer.get(..n).unwrap_or_default();
                     match packet.first() {
                         Some(20..=63) => {
-                            heard = Instant::now();
-                            self.link.deliver(packet);
+                            if self.link.deliver(packet) {
+                                heard = Instant::now();
+                            }
                         }
                         Some(0..=3) => match stun::at_client(packet, from, &self.credentials) {
                             Ok(Stun::Success) => {

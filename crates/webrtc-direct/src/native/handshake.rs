@@ -22,6 +22,7 @@ use super::{
     connection::Connection,
     dial,
     driver::Driver,
+    guard::Guarded,
     limits::{Counts, Limits},
     link::Link,
 };
@@ -155,7 +156,7 @@ async fn steps(
         return Err(Failure::WrongCertificate);
     }
     let association = Association::client(SctpConfig {
-        net_conn: Arc::new(dtls),
+        net_conn: Arc::new(Guarded(Arc::new(dtls))),
         max_receive_buffer_size: identity.limits.bytes_per_connection,
         max_message_size: MAX_MESSAGE as u32,
         mtu: 0,

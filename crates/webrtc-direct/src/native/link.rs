@@ -16,6 +16,7 @@ use tokio::{
 };
 use webrtc_util::{Conn, Error, Result};
 
+use super::guard::Records;
 use crate::failure::Failure;
 
 /// Packets that wait for DTLS; more are dropped, as a network drops them.
@@ -29,6 +30,7 @@ pub(crate) struct Link {
     inbound: tokio::sync::Mutex<mpsc::Receiver<Bytes>>,
     end: watch::Sender<Option<Failure>>,
     established: AtomicBool,
+    records: Mutex<Records>,
 }
 
 impl Link {
@@ -41,12 +43,19 @@ impl Link {
             inbound: tokio::sync::Mutex::new(inbound),
             end: watch::Sender::new(None),
             established: AtomicBool::new(false),
+            records: Mutex::default(),
         }
     }
 
-    /// A packet has come from the other side.
-    pub(crate) fn deliver(&self, packet: &[u8]) {
-        let _ = self.deliver.try_send(Bytes::copy_from_slice(packet));
+    /// A packet has come from the other side, or from somebody who sends from its address; false if DTLS does not
+    /// get to see it.
+    pub(crate) fn deliver(&self, packet: &[u8]) -> bool {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = records.admit(packet, self.is_established());
+        if admitted {
+            let _ = self.deliver.try_send(Bytes::copy_from_slice(packet));
+        }
+        admitted
     }
 
     /// Where the remote sends from.

@@ -6,6 +6,7 @@ mod channel;
 mod connection;
 mod dial;
 mod driver;
+mod guard;
 mod handshake;
 mod limits;
 mod link;

@@ -248,11 +248,14 @@ impl Mux {
             return;
         }
         if let Some((_, connection)) = self.at(from) {
+            if !connection.link.deliver(packet) {
+                Counts::add(&self.counts.refused_packets);
+                return;
+            }
             // Whose packets these are shows when DTLS opens them; a contested address is nobody's sign.
             if connection.contested.is_none() {
                 connection.heard = Instant::now();
             }
-            connection.link.deliver(packet);
         }
     }
 
