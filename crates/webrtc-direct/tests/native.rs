@@ -174,6 +174,36 @@ async fn the_port_of_a_page_that_was_closed_is_the_next_ones() {
     begun(2).await;
 }
 
+/// Fragments of nothing, each of which DTLS would keep and put together one call deeper than the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_fragments_do_not_end_the_node() {
+    let server = server(Limits::default()).await;
+    let at = server.address.clone().unwrap().to_string();
+    let port: u16 = at.split('/').nth(4).unwrap().parse().unwrap();
+    let socket = half_open(port, 7);
+    let fragment = |offset: u32| {
+        let three = |n: u32| n.to_be_bytes()[1..].to_vec();
+        let mut record = vec![22, 254, 253, 0, 0, 0, 0, 0, 0];
+        record.extend((offset as u16).to_be_bytes());
+        record.extend([0, 12, 1]);
+        record.extend(three(60_000));
+        // The next message that is awaited.
+        record.extend([0, 1]);
+        record.extend(three(offset));
+        record.extend(three(0));
+        record
+    };
+    for packet in (0..40_000).collect::<Vec<u32>>().chunks(50).rev() {
+        let records: Vec<u8> = packet.iter().rev().flat_map(|n| fragment(*n)).collect();
+        socket.send(&records).unwrap();
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    let client = client(Version::V2).await;
+    client.connect(&server).await;
+    assert!(client.open(&server, ECHO).await.is_ok());
+    assert!(server.counts.refused_packets.load(Relaxed) > 100);
+}
+
 /// A client hello that will be answered by a cookie, from a fresh socket that checked before.
 fn half_open(port: u16, number: u32) -> std::net::UdpSocket {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
