@@ -126,11 +126,7 @@ impl Client {
                     }
                     let packet = buffer.get(..n).unwrap_or_default();
                     match packet.first() {
-                        Some(20..=63) => {
-                            if self.link.deliver(packet) {
-                                heard = Instant::now();
-                            }
-                        }
+                        Some(20..=63) if self.link.deliver(packet) => heard = Instant::now(),
                         Some(0..=3) => match stun::at_client(packet, from, &self.credentials) {
                             Ok(Stun::Success) => {
                                 heard = Instant::now();

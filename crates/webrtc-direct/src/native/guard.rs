@@ -29,7 +29,9 @@ const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
 fn number(bytes: &[u8]) -> usize {
-    bytes.iter().fold(0, |n, byte| (n << 8) | usize::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |n, byte| (n << 8) | usize::from(*byte))
 }
 
 /// What has come of a connection's handshake.
@@ -141,11 +143,7 @@ fn admit_chunks(packet: &[u8]) -> bool {
             _ => return false,
         };
         let bad_data = kind == DATA && (length <= DATA_HEADER || flags & UNORDERED != 0);
-        if length < CHUNK_HEADER
-            || length > rest.len()
-            || bad_data
-            || FORWARD_TSN.contains(&kind)
-        {
+        if length < CHUNK_HEADER || length > rest.len() || bad_data || FORWARD_TSN.contains(&kind) {
             return false;
         }
         // Chunks are padded to four bytes; the last one need not be.
@@ -279,7 +277,9 @@ mod tests {
     fn a_later_epoch_is_kept_only_so_long() {
         let mut records = Records::default();
         let packet = record(APPLICATION_DATA, 1, &[9; 1200]);
-        let admitted = (0..10_000).filter(|_| records.admit(&packet, false)).count();
+        let admitted = (0..10_000)
+            .filter(|_| records.admit(&packet, false))
+            .count();
         assert_eq!(admitted, EARLY_BYTES / packet.len());
         assert!(!Records::default().admit(&record(APPLICATION_DATA, 2, &[9; 12]), false));
     }
