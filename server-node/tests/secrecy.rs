@@ -9,7 +9,7 @@
 mod common;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -17,94 +17,63 @@ use common::{Mesh, NODES};
 use defim_learn::quantise_vector;
 use defim_light::{JoinedTask, Training};
 use defim_net::http::HttpClient;
-use defim_protocol::{Digest, ReportId, SignedText};
-use prio::{
-    codec::Encode as _,
-    field::{Field128, FieldElement as _},
+use defim_protocol::{
+    Digest, ReportId, SignedText, VerifiedManifest,
+    vdaf::{Scheme, VdafSpec},
 };
 
-/// Bytes that are looked up; shorter ones would be met by chance.
-const WINDOW: usize = 8;
-/// The same for numbers in words: logs are full of short lists of small numbers.
-const TEXT: usize = 16;
+/// Coordinates in a row that are looked up: fewer are met by chance, for a coordinate has few values.
+const RUN: usize = 5;
 
-/// Pieces of an update in every form in which it could lie about.
-struct Needles {
-    binary: HashSet<[u8; WINDOW]>,
-    text: HashSet<[u8; TEXT]>,
-    bits: Vec<u8>,
+/// Runs of an update's coordinates in every form in which it could lie about, by their length in bytes.
+type Needles = BTreeMap<usize, HashSet<Vec<u8>>>;
+
+fn element(value: i32, scheme: Scheme) -> u64 {
+    i128::from(value).rem_euclid(i128::from(scheme.modulus())) as u64
 }
 
-/// All pieces of a form, but for runs of one byte, which are everywhere.
-fn pieces<const N: usize>(form: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    let varied = |piece: &&[u8]| piece.iter().collect::<HashSet<_>>().len() > 4;
-    form.windows(N)
-        .filter(varied)
-        .map(|piece| piece.try_into().unwrap())
-}
-
-fn needles(values: &[i32], bound: f32) -> Needles {
-    let forms: [Vec<u8>; 7] = [
-        values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        values.iter().flat_map(|v| v.to_be_bytes()).collect(),
-        values
-            .iter()
-            .flat_map(|v| (*v as i16).to_le_bytes())
-            .collect(),
-        values
-            .iter()
-            .flat_map(|v| (*v as i16).to_be_bytes())
-            .collect(),
-        values
-            .iter()
-            .flat_map(|v| (*v as f32 / 32768.0).to_le_bytes())
-            .collect(),
-        values
-            .iter()
-            .flat_map(|v| (*v as f32 / 32768.0 * bound).to_le_bytes())
-            .collect(),
-        values
-            .iter()
-            .flat_map(|v| (f64::from(*v) / 32768.0).to_le_bytes())
-            .collect(),
+fn needles(values: &[i32], spec: &VdafSpec, bound: f32) -> Needles {
+    let one = spec.norm_bound() as f32;
+    let element = |v: i32| element(v, spec.scheme);
+    let forms: [&dyn Fn(i32) -> Vec<u8>; 9] = [
+        &|v| v.to_le_bytes().to_vec(),
+        &|v| v.to_be_bytes().to_vec(),
+        &|v| (v as i16).to_le_bytes().to_vec(),
+        &|v| (v as i16).to_be_bytes().to_vec(),
+        &|v| (v as f32 / one).to_le_bytes().to_vec(),
+        &|v| (v as f32 / one * bound).to_le_bytes().to_vec(),
+        &|v| f64::from(v as f32 / one).to_le_bytes().to_vec(),
+        // A field element, as it is shared.
+        &|v| element(v).to_le_bytes().to_vec(),
+        &|v| (element(v) as u32).to_le_bytes().to_vec(),
     ];
-    let texts = [",", ", ", " "].map(|separator| {
-        let texts = values.iter().map(ToString::to_string);
-        texts.collect::<Vec<_>>().join(separator).into_bytes()
-    });
-    Needles {
-        binary: forms.iter().flat_map(|form| pieces(form)).collect(),
-        text: texts.iter().flat_map(|form| pieces(form)).collect(),
-        bits: encoded_bits(values),
-    }
-}
-
-/// The update as the proof system has it, bit by bit in its field.
-fn encoded_bits(values: &[i32]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for value in &values[..2] {
-        let raised = (value + 32768) as u32;
-        for bit in 0..16 {
-            let element = if raised >> bit & 1 == 1 {
-                Field128::one()
-            } else {
-                Field128::zero()
-            };
-            bytes.extend(element.get_encoded().unwrap());
+    let mut needles = Needles::new();
+    let mut look_for = |piece: Vec<u8>| {
+        needles.entry(piece.len()).or_default().insert(piece);
+    };
+    // What is the same everywhere is not the update's.
+    let runs = || {
+        let varied = |run: &&[i32]| run.iter().collect::<HashSet<_>>().len() == RUN;
+        values.windows(RUN).filter(varied)
+    };
+    for run in runs() {
+        for form in forms {
+            look_for(run.iter().flat_map(|v| form(*v)).collect());
+        }
+        for separator in [",", ", ", " "] {
+            let words: Vec<String> = run.iter().map(ToString::to_string).collect();
+            look_for(words.join(separator).into_bytes());
         }
     }
-    bytes
+    needles
 }
 
 /// What of the update is in a file: the surroundings of the first piece that is.
 fn found(file: &Path, needles: &Needles) -> Option<String> {
     let bytes = std::fs::read(file).unwrap();
-    let Needles { binary, text, bits } = needles;
-    let at = (bytes
-        .windows(WINDOW)
-        .position(|piece| binary.contains(piece)))
-    .or_else(|| bytes.windows(TEXT).position(|piece| text.contains(piece)))
-    .or_else(|| bytes.windows(bits.len()).position(|piece| piece == bits))?;
+    let at = needles.iter().find_map(|(length, pieces)| {
+        (bytes.windows(*length)).position(|piece| pieces.contains(piece))
+    })?;
     let around = &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())];
     Some(around.escape_ascii().to_string())
 }
@@ -131,6 +100,7 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
     let view = mesh.task();
     let signed: SignedText = serde_json::from_value(view["signed"].clone()).unwrap();
     let round: SignedText = serde_json::from_value(view["round"]["signed"].clone()).unwrap();
+    let vdaf = VerifiedManifest::verify(signed.clone(), None).unwrap().vdaf;
     let task = JoinedTask::join(signed, None).unwrap();
     let now = view["round"]["openedMs"].as_u64().unwrap();
     let open = task.open_round(round, now).unwrap();
@@ -147,19 +117,20 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
         })
         .collect();
     let update = quantise_vector(&planted, bound, task.spec().frac_bits).unwrap();
-    let needles = needles(update.values(), bound.0);
-    assert!(needles.binary.len() > 5000 && needles.text.len() > 5000);
+    let needles = needles(update.values(), &vdaf, bound.0);
+    assert!(needles.values().map(HashSet::len).sum::<usize>() > 5000);
 
     // The search itself finds what is there, in any of the forms.
     let control = mesh.dir.path().join("control");
-    let plain: Vec<u8> = update.values()[100..110]
-        .iter()
-        .flat_map(|v| (*v as i16).to_le_bytes())
-        .collect();
+    let some = &update.values()[100..110];
     for form in [
-        plain,
-        encoded_bits(update.values()),
-        format!("{:?}", &update.values()[7..12]).into_bytes(),
+        some.iter()
+            .flat_map(|v| (*v as i16).to_le_bytes())
+            .collect(),
+        (some.iter())
+            .flat_map(|v| element(*v, vdaf.scheme).to_le_bytes())
+            .collect(),
+        format!("{some:?}").into_bytes(),
     ] {
         std::fs::write(&control, form).unwrap();
         assert!(found(&control, &needles).is_some());

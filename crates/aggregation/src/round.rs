@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defim_he::{SumShare, Threshold};
 use defim_protocol::{
-    CommitteeIndex, Millis, NodeId, NodeKey, RoundPhase, SignedText, VerifiedManifest,
+    CommitteeIndex, Millis, NodeId, NodeKey, Reason, RoundPhase, SignedText, VerifiedManifest,
     VerifiedRound,
     batch::AgreedBatch,
     sum::{Selection, SumError, VerifiedSelection},
@@ -185,7 +185,7 @@ impl OpenRound {
 
     /// What a full node is to be asked now.
     pub fn question(&self, node: &NodeId) -> Option<Request> {
-        let place = self.task.members.iter().position(|m| m.node == *node)?;
+        let place = self.task.place(node)?;
         match &self.step {
             Step::Collecting => None,
             Step::Closing => self
@@ -234,8 +234,7 @@ impl OpenRound {
                 }
             }
             (answer, Step::Decrypting(step)) => {
-                let members = &mut self.task.members.iter();
-                if let Some(place) = members.position(|m| m.node == node) {
+                if let Some(place) = self.task.place(&node) {
                     step.answered(place, answer);
                 }
             }
@@ -571,9 +570,7 @@ impl OpenRound {
 /// Add counts by code to counts by word.
 fn count(all: &mut BTreeMap<String, u64>, rejected: &[(u16, u64)]) {
     for (code, more) in rejected {
-        let slug = defim_protocol::Reason::from_code(*code)
-            .map_or_else(|| code.to_string(), |reason| reason.slug().to_owned());
-        let total = all.entry(slug).or_default();
+        let total = all.entry(Reason::word(*code)).or_default();
         *total = total.saturating_add(*more);
     }
 }

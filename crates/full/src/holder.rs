@@ -113,8 +113,7 @@ pub fn answer(
         return Err(HolderError::OtherNodes);
     }
     let own = secrets.node.id();
-    let place = task.members.iter().position(|m| m.node == own);
-    let place = place.ok_or(HolderError::NotAHolder)?;
+    let place = task.place(&own).ok_or(HolderError::NotAHolder)?;
     let index = HolderIndex::new(u8::try_from(place + 1).unwrap_or(u8::MAX))?;
     let rules = Rules {
         holder: index,

@@ -440,9 +440,7 @@ impl Leader {
         let refused: Vec<_> = self.missing.difference(&own).copied().collect();
         let mut rejected = BTreeMap::new();
         for (code, count) in &self.counts.rejected {
-            let slug =
-                Reason::from_code(*code).map_or_else(|| code.to_string(), |r| r.slug().to_owned());
-            rejected.insert(slug, *count);
+            rejected.insert(Reason::word(*code), *count);
         }
         let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
         let signed = BatchSummary::new(task, round, committee, &ids, rejected)

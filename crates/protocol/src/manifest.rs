@@ -242,6 +242,11 @@ impl VerifiedManifest {
         &self.0.signed
     }
 
+    /// A full node's place among the members, from 0; also that of its key shares.
+    pub fn place(&self, node: &NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.node == *node)
+    }
+
     /// A full node of the task.
     pub fn member(&self, node: &NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == *node)

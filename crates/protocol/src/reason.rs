@@ -74,6 +74,11 @@ reasons! {
 }
 
 impl Reason {
+    /// The word for this code; of one that this version does not know, its number.
+    pub fn word(code: u16) -> String {
+        Self::from_code(code).map_or_else(|| code.to_string(), |reason| reason.slug().to_owned())
+    }
+
     /// The reason with this code.
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL
@@ -106,5 +111,7 @@ mod tests {
             );
         }
         assert_eq!(Reason::from_code(0), None);
+        assert_eq!(Reason::word(4), "too-late");
+        assert_eq!(Reason::word(60_000), "60000");
     }
 }

@@ -7,19 +7,20 @@
     clippy::indexing_slicing
 )]
 
-use std::time::Duration;
+mod common;
 
-use defim_learn::{Features, builtin, builtin_csv};
-use defim_light::{JoinedTask, SealedReport};
+use common::{World, still};
+use defim_learn::{builtin, builtin_csv};
+use defim_light::JoinedTask;
 use defim_protocol::{
-    Committee, Digest, NodeKey, Reason, ReportId, RoundPhase, Schedule, SignedText, VerifiedRound,
+    Digest, NodeKey, Reason, ReportId, RoundPhase, SignedText,
     batch::{AgreedBatch, BatchError, BatchSummary},
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
     sum::{Selection, SumError, VerifiedSelection},
     vdaf::{self, Either, Scheme},
 };
-use defim_sim::{Mesh, MeshSetup, RoundResult, Setup, Steps, contribute, run, run_plain};
+use defim_sim::{RoundResult, Setup, Steps, run, run_plain};
 use prio::{
     codec::{Decode as _, Encode as _, ParameterizedDecode as _},
     field::Field64,
@@ -27,84 +28,8 @@ use prio::{
 };
 use rand::RngCore as _;
 
-const fn still() -> Duration {
-    Duration::ZERO
-}
-
-struct World {
-    mesh: Mesh,
-    task: JoinedTask,
-    round: VerifiedRound,
-    rows: Vec<Features>,
-}
-
+/// What these tests do with a world.
 impl World {
-    fn new(min_batch: u32) -> Self {
-        let spec = builtin("diabetes", None).unwrap().spec;
-        let samples = spec
-            .schema
-            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
-            .unwrap();
-        let rows = samples
-            .partition(8, 1)
-            .iter()
-            .map(|rows| rows.features(&spec.schema))
-            .collect();
-        let schedule = Schedule {
-            min_batch,
-            max_batch: 100,
-            settle_ms: 1000,
-            round_ms: 60_000,
-            rounds: 5,
-        };
-        let mut mesh = Mesh::new(MeshSetup {
-            spec: &spec,
-            holdout: None,
-            schedule,
-            scheme: Scheme::Pine64,
-            full: 3,
-            privacy: None,
-        })
-        .unwrap();
-        let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
-        let round = mesh.open_round().unwrap();
-        Self {
-            mesh,
-            task,
-            round,
-            rows,
-        }
-    }
-
-    fn honest(&self, party: usize) -> SealedReport {
-        let open = self
-            .task
-            .open_round(self.round.signed().clone(), self.mesh.now())
-            .unwrap();
-        let (_, model) = self.mesh.coordinator().model();
-        contribute(
-            &self.task,
-            &open,
-            model,
-            &self.rows[party],
-            7,
-            self.mesh.now(),
-            &still,
-        )
-        .unwrap()
-        .0
-    }
-
-    /// An honest report that goes to a committee of one's choice.
-    fn honest_where(&self, party: usize, wanted: impl Fn(&Committee) -> bool) -> SealedReport {
-        loop {
-            let report = self.honest(party);
-            if wanted(&report.committee) {
-                return report;
-            }
-        }
-    }
-
     fn upload_honest(&mut self, parties: std::ops::Range<usize>) {
         for party in parties {
             let report = self.honest(party);
@@ -160,12 +85,6 @@ impl World {
         (public.get_encoded().unwrap(), encoded.try_into().unwrap())
     }
 
-    fn finish(&mut self) -> RoundResult {
-        self.mesh
-            .finish_round(&still, &mut Steps::default())
-            .unwrap()
-    }
-
     fn finish_counting(&mut self) -> (u64, Vec<(String, u64)>) {
         match self.finish() {
             RoundResult::Completed(done) => (done.reports, done.rejected.into_iter().collect()),
@@ -177,7 +96,7 @@ impl World {
 #[test]
 fn a_changed_share_is_refused_by_both_members_and_costs_nobody_else_anything() {
     for seat in 0..2 {
-        let mut world = World::new(2);
+        let mut world = World::of(3, Scheme::Pine64, 2);
         world.upload_honest(0..2);
         let id = ReportId([9; 16]);
         let (public, mut shares) = world.shares(id);
@@ -242,7 +161,7 @@ fn forge(world: &World, id: ReportId, claim: Claim) -> Vec<u8> {
 
 #[test]
 fn an_update_over_the_norm_bound_is_refused_however_its_prover_cheats() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     world.upload_honest(0..2);
     let dimension = world.mesh.manifest().vdaf.dimension;
     let update = |first: &[u64]| {
@@ -292,7 +211,7 @@ fn an_update_over_the_norm_bound_is_refused_however_its_prover_cheats() {
 
 #[test]
 fn a_report_counts_once_however_often_it_comes() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     world.upload_honest(0..1);
     let report = world.honest(1);
     for _ in 0..3 {
@@ -319,7 +238,7 @@ fn a_report_counts_once_however_often_it_comes() {
 
 #[test]
 fn a_report_goes_to_its_own_committee_only() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     let report = world.honest(0);
     let (id, leader) = (report.id, report.committee.leader().node);
     let elsewhere = report.committee.helper().node;
@@ -360,7 +279,7 @@ fn a_report_goes_to_its_own_committee_only() {
 
 #[test]
 fn a_report_counts_only_in_its_round_and_in_time() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     world.upload_honest(0..2);
     let late = world.honest(2);
     world.finish_counting();
@@ -395,7 +314,7 @@ fn a_report_counts_only_in_its_round_and_in_time() {
 
 #[test]
 fn bytes_that_are_no_report_are_refused_and_nothing_is_stored() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     let report = world.honest(0);
     for cut in (0..report.bytes.len()).step_by(97) {
         assert!(
@@ -435,7 +354,7 @@ fn bytes_that_are_no_report_are_refused_and_nothing_is_stored() {
 
 #[test]
 fn a_seal_for_the_helper_that_was_changed_on_the_way_is_refused_by_the_helper() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     world.upload_honest(0..2);
     let mut report = Report::get_decoded(&world.honest(2).bytes).unwrap();
     report.helper.payload[5] ^= 1;
@@ -449,7 +368,7 @@ fn a_seal_for_the_helper_that_was_changed_on_the_way_is_refused_by_the_helper() 
 #[test]
 fn a_total_below_min_batch_is_never_opened() {
     // By the machines: the round ends without a result, and the model stays.
-    let mut world = World::new(3);
+    let mut world = World::of(3, Scheme::Pine64, 3);
     let before = world.mesh.coordinator().model().0;
     world.upload_honest(0..2);
     let RoundResult::Voided(why) = world.finish() else {
@@ -459,7 +378,7 @@ fn a_total_below_min_batch_is_never_opened() {
     assert_eq!(world.mesh.coordinator().model().0, before);
 
     // By any code: what lets a sum be encrypted is a `VerifiedSelection`, which is made of `AgreedBatch`es only.
-    let world = World::new(3);
+    let world = World::of(3, Scheme::Pine64, 3);
     let task = world.mesh.manifest().clone();
     let committee = task.committee(0).unwrap();
     let ids: Vec<_> = (0..3).map(|n| ReportId([n; 16])).collect();
@@ -515,7 +434,7 @@ fn a_total_below_min_batch_is_never_opened() {
 
 #[test]
 fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
-    let mut world = World::new(2);
+    let mut world = World::of(3, Scheme::Pine64, 2);
     world.mesh.set_up(1, false);
     for party in 0..2 {
         let report = world.honest_where(party, |committee| committee.helper().name == "full-2");
@@ -546,7 +465,7 @@ fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
 /// The light node cannot be talked into a task, round or model that was not signed for it.
 #[test]
 fn a_light_node_refuses_what_was_not_signed() {
-    let world = World::new(2);
+    let world = World::of(3, Scheme::Pine64, 2);
     let wrong = defim_protocol::TaskId([0; 32]);
     let error = JoinedTask::join(world.mesh.signed().clone(), Some(wrong)).unwrap_err();
     assert_eq!(error.code(), "wrong-task");

@@ -7,76 +7,16 @@
     clippy::indexing_slicing
 )]
 
-use std::time::Duration;
+mod common;
 
-use defim_learn::{Features, builtin, builtin_csv};
-use defim_light::JoinedTask;
-use defim_protocol::{Committee, RoundPhase, Schedule, VerifiedRound, vdaf::Scheme};
-use defim_sim::{Mesh, MeshSetup, RoundResult, Steps, contribute};
+use common::{World, still};
+use defim_protocol::{Committee, RoundPhase, vdaf::Scheme};
+use defim_sim::{RoundResult, Steps};
 
-const fn still() -> Duration {
-    Duration::ZERO
-}
-
-struct World {
-    mesh: Mesh,
-    task: JoinedTask,
-    round: VerifiedRound,
-    rows: Vec<Features>,
-}
-
+/// What these tests do with a world.
 impl World {
     fn new(full: u8, scheme: Scheme) -> Self {
-        let mut spec = builtin("diabetes", None).unwrap().spec;
-        if scheme == Scheme::Pine32Hmac {
-            spec.frac_bits = 8;
-        }
-        let samples = spec
-            .schema
-            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
-            .unwrap();
-        let rows = samples
-            .partition(12, 1)
-            .iter()
-            .map(|rows| rows.features(&spec.schema))
-            .collect();
-        let schedule = Schedule {
-            min_batch: 2,
-            max_batch: 100,
-            settle_ms: 1000,
-            round_ms: 60_000,
-            rounds: 5,
-        };
-        let mut mesh = Mesh::new(MeshSetup {
-            spec: &spec,
-            holdout: None,
-            schedule,
-            scheme,
-            full,
-            privacy: None,
-        })
-        .unwrap();
-        let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
-        let round = mesh.open_round().unwrap();
-        Self {
-            mesh,
-            task,
-            round,
-            rows,
-        }
-    }
-
-    fn upload_where(&mut self, party: usize, wanted: impl Fn(&Committee) -> bool) {
-        loop {
-            let now = self.mesh.now();
-            let open = self.task.open_round(self.round.signed().clone(), now);
-            let (open, (_, model)) = (open.unwrap(), self.mesh.coordinator().model());
-            let rows = &self.rows[party];
-            let (report, _) = contribute(&self.task, &open, model, rows, 7, now, &still).unwrap();
-            if wanted(&report.committee) {
-                return self.mesh.upload(report.bytes).unwrap();
-            }
-        }
+        Self::of(full, scheme, 2)
     }
 
     /// Run until the round is in this phase.
@@ -92,12 +32,9 @@ impl World {
         panic!("{:?}", self.mesh.coordinator().view());
     }
 
-    fn finish(&mut self) -> Result<u64, String> {
-        match self
-            .mesh
-            .finish_round(&still, &mut Steps::default())
-            .unwrap()
-        {
+    /// How many reports were counted, or why none.
+    fn ended(&mut self) -> Result<u64, String> {
+        match self.finish() {
             RoundResult::Completed(done) => Ok(done.reports),
             RoundResult::Voided(why) => Err(why),
         }
@@ -117,7 +54,7 @@ fn every_number_of_full_nodes_gives_the_same_model() {
             for party in 0..6 {
                 world.upload_where(party, |_| true);
             }
-            assert_eq!(world.finish(), Ok(6));
+            assert_eq!(world.ended(), Ok(6));
             models.push(world.mesh.coordinator().model().0);
         }
         models.dedup();
@@ -133,13 +70,13 @@ fn once_sums_are_encrypted_all_but_the_threshold_may_go() {
             world.upload_where(party, |_| true);
         }
         world.mesh.vanish_after_encrypting(gone);
-        assert_eq!(world.finish(), Ok(6), "{gone} of {full} gone");
+        assert_eq!(world.ended(), Ok(6), "{gone} of {full} gone");
         // They come back for the next round.
         world.round = world.mesh.open_round().unwrap();
         for party in 0..4 {
             world.upload_where(party, |_| true);
         }
-        assert_eq!(world.finish(), Ok(4));
+        assert_eq!(world.ended(), Ok(4));
     }
 }
 
@@ -152,7 +89,7 @@ fn with_too_few_left_the_round_is_voided_and_the_next_one_runs() {
     }
     world.mesh.vanish_after_encrypting(2);
     assert_eq!(
-        world.finish().unwrap_err(),
+        world.ended().unwrap_err(),
         "1 of 3 full nodes have opened the total, 2 are needed"
     );
     assert_eq!(world.mesh.coordinator().model().0, before);
@@ -161,7 +98,7 @@ fn with_too_few_left_the_round_is_voided_and_the_next_one_runs() {
     for party in 0..4 {
         world.upload_where(party, |_| true);
     }
-    assert_eq!(world.finish(), Ok(4));
+    assert_eq!(world.ended(), Ok(4));
 }
 
 #[test]
@@ -174,7 +111,7 @@ fn a_node_that_goes_before_it_has_encrypted_costs_its_committees_only() {
     // All four are verified, and then the third node is gone.
     world.until(|phase| matches!(phase, RoundPhase::Settling { have: 4 }));
     world.mesh.set_up(2, false);
-    assert_eq!(world.finish(), Ok(3), "the three of the others");
+    assert_eq!(world.ended(), Ok(3), "the three of the others");
 }
 
 #[test]
@@ -189,7 +126,7 @@ fn a_node_that_goes_while_sums_are_encrypted_is_left_out() {
     // It closes its committees and goes.
     world.until(|phase| matches!(phase, RoundPhase::Closing | RoundPhase::Encrypting { .. }));
     world.mesh.set_up(3, false);
-    let counted = world.finish().unwrap();
+    let counted = world.ended().unwrap();
     assert!(counted == 4 || counted == 5, "{counted}");
 }
 
@@ -201,6 +138,6 @@ fn reports_that_only_a_lost_node_has_are_voided_by_name() {
     }
     world.until(|phase| matches!(phase, RoundPhase::Settling { have: 3 }));
     world.mesh.set_up(2, false);
-    let why = world.finish().unwrap_err();
+    let why = world.ended().unwrap_err();
     assert!(why.contains("full-3"), "{why}");
 }

@@ -37,12 +37,8 @@ fn report(n: u64) -> NewReport {
     }
 }
 
-/// Stores reports and outcomes from `DEFIM_STORE_CRASH_CHILD=path,first` until it is killed, saying
-/// what was acknowledged.
-#[tokio::test]
-#[ignore = "started by the test below, which kills it"]
-async fn child() {
-    let args = std::env::var(CHILD).expect("started by the test below");
+/// Stores reports and outcomes into `path,first` until it is killed, saying what was acknowledged.
+async fn child(args: &str) {
     let (path, first) = args.split_once(',').unwrap();
     let store = WorkStore::open(path).await.unwrap();
     for n in first.parse::<u64>().unwrap().. {
@@ -63,6 +59,10 @@ async fn child() {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_and_counts_once() {
+    // This very test is the process that it kills.
+    if let Ok(args) = std::env::var(CHILD) {
+        return child(&args).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("work.db");
     {
@@ -74,7 +74,11 @@ async fn what_was_acknowledged_survives_kill_and_counts_once() {
     for turn in 0..10u64 {
         let first = turn * 100_000;
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["child", "--exact", "--ignored", "--nocapture"])
+            .args([
+                "what_was_acknowledged_survives_kill_and_counts_once",
+                "--exact",
+                "--nocapture",
+            ])
             .env(CHILD, format!("{},{first}", path.display()))
             .stdout(Stdio::piped())
             .spawn()

@@ -21,6 +21,7 @@ use crate::{
     clock,
     failure::{Failure, Outcome},
     http::{MeshView, RoundRecordView, TaskView},
+    node::light::{self, Prepared, ms},
 };
 
 const POLL: Duration = Duration::from_millis(300);
@@ -42,10 +43,6 @@ struct Contribution {
     clipped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<RoundRecordView>,
-}
-
-fn ms(from: std::time::Instant) -> u64 {
-    u64::try_from(from.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A leader and the ways to it.
@@ -191,14 +188,6 @@ impl Sender {
     }
 }
 
-struct Prepared {
-    report: SealedReport,
-    rows: usize,
-    train_ms: u64,
-    split_ms: u64,
-    clipped: bool,
-}
-
 fn prepare(
     task: &JoinedTask,
     view: &TaskView,
@@ -213,35 +202,13 @@ fn prepare(
         .ok_or_else(|| Failure::Input("no round is open".into()))?;
     let open = task.open_round(round.signed.clone(), clock::now())?;
     let training = Training::start(task, &open, model)?;
-    let samples = training
-        .read_csv(csv)
-        .map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?;
-    let features = training.features(&samples);
-    let mut seed = [0; 8];
-    rand::rng().fill_bytes(&mut seed);
-    let started = clock::start();
-    let update = training.train(&features, u64::from_le_bytes(seed), &mut |_| {})?;
-    let quantised = training.clip_and_quantise(update)?;
-    let train_ms = ms(started);
-    let started = clock::start();
     let there = |node: &NodeId| {
         let id = node.to_string();
         mesh.nodes.iter().any(|n| n.id == id && n.reachable)
     };
-    let id = training.draw_report_id(there, || {
-        let mut id = [0; 16];
-        rand::rng().fill_bytes(&mut id);
-        id
-    });
-    let report = training
-        .split(&quantised.fixed, id, clock::now_s())?
-        .seal(&mut rand::rng())?;
-    Ok(Prepared {
-        report,
-        rows: samples.len(),
-        train_ms,
-        split_ms: ms(started),
-        clipped: quantised.clipped,
+    light::prepare(&training, csv, there).map_err(|failure| match failure {
+        Failure::Input(why) => Failure::Input(format!("{}: {why}", file.display())),
+        other => other,
     })
 }
 

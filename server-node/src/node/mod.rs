@@ -4,6 +4,7 @@ pub mod aggregation;
 pub mod full;
 mod helper;
 mod lead;
+pub mod light;
 mod link;
 mod pace;
 pub mod receive;

@@ -9,10 +9,10 @@ use defim_net::{
     upload::{Report, upload},
 };
 use defim_protocol::{Digest, Reason, VerifiedRound, limits, wire::protocol};
-use rand::RngCore as _;
 
 use super::{
     full::{FullNode, Served},
+    light::{self, Prepared},
     receive::ReceiveError,
 };
 use crate::{
@@ -82,7 +82,8 @@ impl FullNode {
         }
         let csv = tokio::fs::read(silo).await.map_err(cannot)?;
         let model = self.base_model(round).await?;
-        let (report, rows) = tokio::task::block_in_place(|| prepare(served, round, &model, &csv))?;
+        let Prepared { report, rows, .. } =
+            tokio::task::block_in_place(|| prepare(served, round, &model, &csv))?;
         while clock::now() <= round.deadline_ms
             && served.round().is_some_and(|open| open.round == round.round)
         {
@@ -171,28 +172,9 @@ fn said(code: u16) -> Said {
     }
 }
 
-fn prepare(
-    served: &Served,
-    round: &VerifiedRound,
-    model: &[u8],
-    csv: &[u8],
-) -> Outcome<(SealedReport, usize)> {
+fn prepare(served: &Served, round: &VerifiedRound, model: &[u8], csv: &[u8]) -> Outcome<Prepared> {
     let task = JoinedTask::join(served.manifest.signed().clone(), None)?;
     let open = task.open_round(round.signed().clone(), clock::now())?;
     let training = Training::start(&task, &open, model)?;
-    let samples = training.read_csv(csv)?;
-    let features = training.features(&samples);
-    let mut random = rand::rng();
-    let update = training.train(&features, random.next_u64(), &mut |_| {})?;
-    let quantised = training.clip_and_quantise(update)?;
-    let draw = || {
-        let mut id = [0; 16];
-        rand::rng().fill_bytes(&mut id);
-        id
-    };
-    let id = training.draw_report_id(|_| true, draw);
-    let report = training
-        .split(&quantised.fixed, id, clock::now_s())?
-        .seal(&mut random)?;
-    Ok((report, samples.len()))
+    light::prepare(&training, csv, |_| true)
 }

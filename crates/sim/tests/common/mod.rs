@@ -1,0 +1,91 @@
+//! A simulated mesh with a task and an open round.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::time::Duration;
+
+use defim_learn::{Features, builtin, builtin_csv};
+use defim_light::{JoinedTask, SealedReport};
+use defim_protocol::{Committee, Schedule, VerifiedRound, vdaf::Scheme};
+use defim_sim::{Mesh, MeshSetup, RoundResult, Steps, contribute};
+
+pub const fn still() -> Duration {
+    Duration::ZERO
+}
+
+pub struct World {
+    pub mesh: Mesh,
+    pub task: JoinedTask,
+    pub round: VerifiedRound,
+    pub rows: Vec<Features>,
+}
+
+impl World {
+    pub fn of(full: u8, scheme: Scheme, min_batch: u32) -> Self {
+        let mut spec = builtin("diabetes", None).unwrap().spec;
+        spec.frac_bits = spec.frac_bits.min(scheme.most_frac_bits());
+        let samples = spec
+            .schema
+            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
+            .unwrap();
+        let rows = samples
+            .partition(12, 1)
+            .iter()
+            .map(|rows| rows.features(&spec.schema))
+            .collect();
+        let schedule = Schedule {
+            min_batch,
+            max_batch: 100,
+            settle_ms: 1000,
+            round_ms: 60_000,
+            rounds: 5,
+        };
+        let mut mesh = Mesh::new(MeshSetup {
+            spec: &spec,
+            holdout: None,
+            schedule,
+            scheme,
+            full,
+            privacy: None,
+        })
+        .unwrap();
+        let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
+        let round = mesh.open_round().unwrap();
+        Self {
+            mesh,
+            task,
+            round,
+            rows,
+        }
+    }
+
+    pub fn honest(&self, party: usize) -> SealedReport {
+        let now = self.mesh.now();
+        let open = self.task.open_round(self.round.signed().clone(), now);
+        let (open, (_, model)) = (open.unwrap(), self.mesh.coordinator().model());
+        let rows = &self.rows[party];
+        contribute(&self.task, &open, model, rows, 7, now, &still)
+            .unwrap()
+            .0
+    }
+
+    /// An honest report that goes to a committee of one's choice.
+    pub fn honest_where(&self, party: usize, wanted: impl Fn(&Committee) -> bool) -> SealedReport {
+        loop {
+            let report = self.honest(party);
+            if wanted(&report.committee) {
+                return report;
+            }
+        }
+    }
+
+    pub fn upload_where(&mut self, party: usize, wanted: impl Fn(&Committee) -> bool) {
+        let report = self.honest_where(party, wanted);
+        self.mesh.upload(report.bytes).unwrap();
+    }
+
+    pub fn finish(&mut self) -> RoundResult {
+        self.mesh
+            .finish_round(&still, &mut Steps::default())
+            .unwrap()
+    }
+}
