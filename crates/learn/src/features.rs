@@ -112,17 +112,7 @@ impl Samples {
 
     /// What the model sees: `(x - centre) / scale` with the schema's constants.
     pub fn features(&self, schema: &Schema) -> Features {
-        let units: Vec<_> = schema
-            .columns
-            .iter()
-            .map(|c| unit(c.min, c.max, c.center, c.scale))
-            .collect();
-        let x = self
-            .rows
-            .iter()
-            .zip(units.iter().cycle())
-            .map(|(value, (center, scale))| ((value - center) / scale) as f32)
-            .collect();
+        let x = schema.preprocess(&self.rows);
         let targets = match &schema.label.kind {
             LabelKind::Class { .. } => {
                 Targets::Class(self.labels.iter().map(|label| *label as u32).collect())

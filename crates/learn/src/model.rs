@@ -111,6 +111,17 @@ impl Model {
             .collect()
     }
 
+    /// A model without a hidden layer: weights `[outputs][inputs]` and biases `[outputs]`.
+    pub fn linear(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+        match self.split().as_slice() {
+            [((_, outputs), weights, biases)] => {
+                let rows = (0..*outputs).flat_map(|at| weights.iter().skip(at).step_by(*outputs));
+                Some((rows.copied().collect(), biases.to_vec()))
+            }
+            _ => None,
+        }
+    }
+
     /// Outputs `[n][outputs]` for inputs `x: [n][inputs]`, before any softmax.
     pub fn predict(&self, x: &[f32]) -> Vec<f32> {
         let split = self.split();
@@ -212,6 +223,27 @@ impl Model {
 mod tests {
     use super::*;
     use crate::builtin;
+
+    #[test]
+    fn only_a_model_without_a_hidden_layer_is_linear() {
+        let zero = Model::init(&ModelSpec::Softmax, 3, 2, 0);
+        let model = zero.with_params(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        let (weights, biases) = model.linear().unwrap();
+        assert_eq!(weights, [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        assert_eq!(biases, [7.0, 8.0]);
+        let x = [0.5, -1.0, 2.0];
+        let by_hand: Vec<f32> = weights
+            .chunks_exact(3)
+            .zip(&biases)
+            .map(|(row, bias)| row.iter().zip(x).fold(*bias, |sum, (w, x)| sum + w * x))
+            .collect();
+        assert_eq!(model.predict(&x), by_hand);
+        assert!(
+            Model::init(&ModelSpec::Mlp { hidden: 4 }, 3, 2, 0)
+                .linear()
+                .is_none()
+        );
+    }
 
     #[test]
     fn bytes_round_trip_and_other_models_are_refused() {

@@ -109,6 +109,28 @@ impl Schema {
         }
     }
 
+    fn units(&self) -> Vec<(f64, f64)> {
+        let unit = |c: &Column| unit(c.min, c.max, c.center, c.scale);
+        self.columns.iter().map(unit).collect()
+    }
+
+    /// What a model sees of rows `[n][inputs]`: `(x - centre) / scale`.
+    pub(crate) fn preprocess(&self, rows: &[f64]) -> Vec<f32> {
+        let units = self.units();
+        rows.iter()
+            .zip(units.iter().cycle())
+            .map(|(value, (center, scale))| ((value - center) / scale) as f32)
+            .collect()
+    }
+
+    /// The largest absolute value that a model sees of a row in range.
+    pub fn input_range(&self) -> f32 {
+        let units = self.units();
+        let ends = self.columns.iter().zip(&units);
+        ends.flat_map(|(c, (center, scale))| [c.min, c.max].map(|end| (end - center) / scale))
+            .fold(0.0, |most, value| most.max(value.abs() as f32))
+    }
+
     /// Check names and ranges.
     ///
     /// # Errors
@@ -201,6 +223,25 @@ mod tests {
         let in_label = schema(plain, (min, max)).validate();
         assert_eq!(in_column.is_ok(), in_label.is_ok());
         in_column
+    }
+
+    #[test]
+    fn the_input_range_is_the_furthest_end_of_any_column() {
+        let column = |name: &str, center: Option<f64>| Column {
+            name: name.into(),
+            min: 0.0,
+            max: 16.0,
+            center,
+            scale: None,
+        };
+        let mut schema = crate::builtin("digits", None).unwrap().spec.schema;
+        assert_eq!(schema.input_range(), 1.0);
+        schema.columns = vec![column("a", None), column("b", Some(4.0))];
+        assert_eq!(schema.input_range(), 1.5);
+        assert_eq!(
+            schema.preprocess(&[16.0, 16.0, 0.0, 0.0]),
+            [1.0, 1.5, -1.0, -0.5]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelKind, Samples, Schema};
+use crate::{Label, LabelKind, Samples, Schema};
 
 /// Fewest rows of a contribution. The change of the model that one row makes is that row, scaled: whoever
 /// learns such an update reads the row off it. Many rows blur into each other; see `docs/security.md`.
@@ -211,6 +211,34 @@ impl Schema {
     ///
     /// [`DataErrors`] with the first twenty errors by row and column and how many there are.
     pub fn read_csv(&self, bytes: &[u8], limits: &DataLimits) -> Result<Samples, DataErrors> {
+        let (rows, labels) = self.read(bytes, limits, Some(&self.label))?;
+        Ok(Samples::new(self.inputs(), rows, labels))
+    }
+
+    /// Read rows to ask a model about, preprocessed as it sees them: `[n][inputs]`. As [`Schema::read_csv`], but a label
+    /// column need not be there, and is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Schema::read_csv`].
+    pub fn read_inputs(&self, bytes: &[u8], limits: &DataLimits) -> Result<Vec<f32>, DataErrors> {
+        let (rows, _) = self.read(bytes, limits, None)?;
+        Ok(self.preprocess(&rows))
+    }
+
+    /// The rows `[n][inputs]`, and the labels where they are wanted.
+    fn read(
+        &self,
+        bytes: &[u8],
+        limits: &DataLimits,
+        label: Option<&Label>,
+    ) -> Result<(Vec<f64>, Vec<f64>), DataErrors> {
+        let names: Vec<_> = self
+            .columns
+            .iter()
+            .map(|c| c.name.as_str())
+            .chain(label.map(|label| label.name.as_str()))
+            .collect();
         if bytes.len() as u64 > limits.max_bytes {
             return Err(DataErrors::one(format!(
                 "the file has {} bytes; at most {} are read. Split it or leave rows out",
@@ -239,13 +267,7 @@ impl Schema {
             .map_err(|e| DataErrors::one(format!("the header cannot be read: {e}")))?
             .clone();
         let find = |name: &str| header.iter().position(|h| h == name);
-        let missing: Vec<_> = self
-            .columns
-            .iter()
-            .map(|c| c.name.as_str())
-            .chain([self.label.name.as_str()])
-            .filter(|name| find(name).is_none())
-            .collect();
+        let missing: Vec<_> = names.iter().filter(|name| find(name).is_none()).collect();
         if !missing.is_empty() {
             let some: Vec<_> = missing
                 .iter()
@@ -263,9 +285,9 @@ impl Schema {
                 some.join(", ")
             )));
         }
-        self.check_distinct(&header)?;
+        check_distinct(&names, &header)?;
         let inputs: Vec<usize> = self.columns.iter().filter_map(|c| find(&c.name)).collect();
-        let label_at = find(&self.label.name).unwrap_or(0);
+        let label = label.map(|label| (label, find(&label.name).unwrap_or(0)));
         let mut errors = DataErrors {
             errors: Vec::new(),
             total: 0,
@@ -311,20 +333,23 @@ impl Schema {
                     Err(message) => errors.push(place, &column.name, message),
                 }
             }
-            let cell = record.get(label_at).unwrap_or("");
-            let label = match &self.label.kind {
+            let Some((label, at)) = label else {
+                continue;
+            };
+            let cell = record.get(at).unwrap_or("");
+            let value = match &label.kind {
                 LabelKind::Class { classes } => parse_class(cell, classes),
                 LabelKind::Number { min, max, .. } => parse_number(cell, *min, *max),
             };
-            match label {
+            match value {
                 Ok(value) => labels.push(value),
-                Err(message) => errors.push(place, &self.label.name, message),
+                Err(message) => errors.push(place, &label.name, message),
             }
         }
         if errors.total > 0 {
             return Err(errors);
         }
-        if labels.is_empty() {
+        if row == 0 {
             return Err(DataErrors::one("the file has a header but no rows".into()));
         }
         if row < limits.min_rows {
@@ -336,33 +361,32 @@ impl Schema {
                 limits.min_rows
             )));
         }
-        Ok(Samples::new(self.inputs(), rows, labels))
+        Ok((rows, labels))
     }
+}
 
-    /// Which of two columns of one name is meant, only the file's owner knows.
-    fn check_distinct(&self, header: &csv::StringRecord) -> Result<(), DataErrors> {
-        let names = self.columns.iter().map(|c| c.name.as_str());
-        for name in names.chain([self.label.name.as_str()]) {
-            let times = header.iter().filter(|h| *h == name).count();
-            if times > 1 {
-                let mut errors = DataErrors::one(format!(
-                    "the header has this column {times} times; leave the one that counts and rename or remove the rest"
-                ));
-                errors
-                    .errors
-                    .iter_mut()
-                    .for_each(|e| e.column = Some(name.to_owned()));
-                return Err(errors);
-            }
+/// Which of two columns of one name is meant, only the file's owner knows.
+fn check_distinct(names: &[&str], header: &csv::StringRecord) -> Result<(), DataErrors> {
+    for name in names {
+        let times = header.iter().filter(|h| h == name).count();
+        if times > 1 {
+            let mut errors = DataErrors::one(format!(
+                "the header has this column {times} times; leave the one that counts and rename or remove the rest"
+            ));
+            errors
+                .errors
+                .iter_mut()
+                .for_each(|e| e.column = Some((*name).to_owned()));
+            return Err(errors);
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Column, Label};
+    use crate::Column;
 
     fn schema() -> Schema {
         let column = |name: &str| Column {
@@ -478,6 +502,29 @@ mod tests {
         // What the task does not read may be there as often as it likes.
         let spare = b"note,a,b,y,note,,\n-,1,2,0,-,,\n";
         assert!(schema().read_csv(spare, &DataLimits::default()).is_ok());
+    }
+
+    #[test]
+    fn rows_to_ask_about_need_no_label() {
+        let inputs = |csv: &str| schema().read_inputs(csv.as_bytes(), &DataLimits::default());
+        assert_eq!(
+            inputs("b,extra,a\n3,x,4\n0,,16\n").unwrap(),
+            [-0.5, -0.625, 1.0, -1.0]
+        );
+        assert_eq!(inputs("y,a,b,y\n?,4,3,\n").unwrap(), [-0.5, -0.625]);
+        let errors = inputs("a,b\n1,2\n1,17\n").unwrap_err().to_string();
+        assert!(
+            errors.starts_with("row 2, column \"b\", line 3"),
+            "{errors}"
+        );
+        assert!(
+            inputs("a,y\n1,0\n")
+                .unwrap_err()
+                .to_string()
+                .contains("\"b\"")
+        );
+        assert!(inputs("a,b\n").unwrap_err().to_string().contains("no rows"));
+        assert!(inputs("a,b,a\n1,2,3\n").is_err());
     }
 
     #[test]
