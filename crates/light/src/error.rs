@@ -2,6 +2,7 @@
 
 use defim_learn::{DataErrors, ModelError, SpecError, TrainError, UpdateError};
 use defim_protocol::{Digest, ManifestError, RoundError, seal::SealError, vdaf::VdafError};
+use defim_score::ScoreError;
 
 /// A light node stopped before it had a report to send; nothing left the device.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,9 @@ pub enum LightError {
     /// Sealing failed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The model cannot be asked, or an answer is none.
+    #[error("the model could not be asked: {0}")]
+    Score(#[from] ScoreError),
 }
 
 impl From<SpecError> for LightError {
@@ -82,6 +86,7 @@ impl LightError {
             Self::Update(_) => "bad-update",
             Self::Vdaf(_) | Self::Split(_) => "split-failed",
             Self::Seal(_) => "seal-failed",
+            Self::Score(_) => "scoring-failed",
         }
     }
 }

@@ -8,10 +8,12 @@
 //! digest verified) → `Samples` → `Features` → `LocalUpdate` → [`Quantised`] → [`Split`] →
 //! [`SealedReport`]. [`delivery::Delivery`] then decides how the report reaches its leader.
 //!
+//! Apart from rounds, [`Scoring`] asks a full node's model about rows that only this device can read.
+//!
 //! # Invariants
 //!
 //! - It trains only on a model whose digest the task's aggregation node signed.
-//! - Data and update leave this crate only as a [`SealedReport`].
+//! - Data and update leave this crate only as a [`SealedReport`]; rows to ask about only encrypted, as a [`Question`].
 //! - Nothing here reads a clock, opens a socket or touches a disk. The shares' randomness is drawn
 //!   by the VDAF library from the system's or the browser's generator.
 //!
@@ -37,10 +39,12 @@
 pub mod delivery;
 mod error;
 mod join;
+mod scoring;
 mod split;
 mod training;
 
 pub use error::LightError;
 pub use join::{JoinedTask, OpenRound};
+pub use scoring::{Question, Scoring};
 pub use split::{SealedReport, Split};
 pub use training::{Quantised, Training};

@@ -47,6 +47,7 @@ mod frame;
 pub mod http;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
+pub mod score;
 pub mod speed;
 pub mod upload;
 

@@ -11,6 +11,8 @@ use crate::{
 pub mod protocol {
     /// Light node to leader: one resumable upload.
     pub const UPLOAD: &str = "/defim/upload/1";
+    /// Anybody to full node: encrypted features, encrypted scores.
+    pub const SCORE: &str = "/defim/score/1";
     /// Server to server: one request, one answer.
     pub const SERVER: &str = "/defim/server/1";
 }

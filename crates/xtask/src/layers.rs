@@ -58,6 +58,7 @@ const PLACES: [Place; 21] = [
             "crates/pine",
             "crates/he",
             "crates/net",
+            "crates/score",
         ]),
     ),
     place("crates/full", 4, MACHINE),
@@ -76,6 +77,7 @@ const PLACES: [Place; 21] = [
             "crates/pine",
             "crates/he",
             "crates/net",
+            "crates/score",
         ]),
     ),
     place(
