@@ -74,6 +74,11 @@ pub enum Command {
         after_help = "Example:\n  defim contribute --mesh http://127.0.0.1:8080 --task digits --data rows.csv"
     )]
     Contribute(Contribute),
+    /// Ask a task's model about rows that only this machine can read.
+    #[command(
+        after_help = "The rows are encrypted here, and the full node scores them without reading them.\n\nExample:\n  defim score --mesh http://127.0.0.1:8080 --task digits --data rows.csv"
+    )]
+    Score(Score),
     /// Create, list, show or pause tasks.
     Task {
         /// What to do.
@@ -291,6 +296,23 @@ pub struct Simulate {
     /// Run this instead, on the same rows and seed, to compare with.
     #[arg(long)]
     pub baseline: Option<Baseline>,
+}
+
+/// `defim score`.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// Task name or id.
+    #[arg(long)]
+    pub task: String,
+    /// Rows (CSV); they need no label.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Ask this full node; by default one of those that are reachable.
+    #[arg(long)]
+    pub node: Option<String>,
 }
 
 /// `defim contribute`.

@@ -8,11 +8,10 @@ use defim_light::{
 };
 use defim_net::{
     http::HttpError,
-    native::{Endpoint, EndpointConfig},
+    native::Endpoint,
     upload::{Report, upload},
 };
 use defim_protocol::{Digest, NodeId, Reason, ReportId, wire::protocol};
-use rand::RngCore as _;
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};
@@ -319,11 +318,7 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
     for _ in 0..args.rounds {
         let give_up = clock::start() + Duration::from_secs_f64(args.timeout);
         let view = next_round(&client, &args.task, last, give_up).await?;
-        let expected = view
-            .id
-            .parse()
-            .map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
-        let task = JoinedTask::join(view.signed.clone(), Some(expected))?;
+        let task = view.join()?;
         let round = view.round.as_ref().map_or(0, |round| round.round);
         let base_model = view
             .round
@@ -345,17 +340,7 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
                 ))
             })?;
         if args.via == Via::Auto && endpoint.is_none() {
-            let mut identity_seed = [0; 32];
-            rand::rng().fill_bytes(&mut identity_seed);
-            let config = EndpointConfig {
-                identity_seed,
-                ..EndpointConfig::default()
-            };
-            endpoint = Some(
-                Endpoint::start(config)
-                    .await
-                    .map_err(|e| Failure::Other(e.to_string()))?,
-            );
+            endpoint = Some(super::light_endpoint().await?);
         }
         let sender = Sender {
             endpoint: endpoint.clone(),
@@ -363,12 +348,8 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             leader: Leader {
                 name: leader.name.clone(),
                 key: leader.node.0,
+                addresses: node.native_addresses(),
                 http: node.http,
-                addresses: node
-                    .addresses
-                    .into_iter()
-                    .filter(|text| !text.contains("webrtc"))
-                    .collect(),
             },
         };
         let started = clock::start();

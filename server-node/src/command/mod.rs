@@ -7,15 +7,31 @@ mod mesh;
 mod model;
 mod out;
 mod run;
+mod score;
 mod simulate;
 mod tasks;
 mod up;
 mod vectors;
 
+use defim_net::native::{Endpoint, EndpointConfig};
+use rand::RngCore as _;
+
 use crate::{
     cli::{Cli, Command, NodeCommand, TaskCommand, VectorsCommand},
-    failure::Outcome,
+    failure::{Failure, Outcome},
 };
+
+/// The endpoint of a light node: a fresh identity, and nothing that listens.
+async fn light_endpoint() -> Outcome<Endpoint> {
+    let mut identity_seed = [0; 32];
+    rand::rng().fill_bytes(&mut identity_seed);
+    let config = EndpointConfig {
+        identity_seed,
+        ..EndpointConfig::default()
+    };
+    let started = Endpoint::start(config).await;
+    started.map_err(|e| Failure::Other(e.to_string()))
+}
 
 /// Run a command.
 ///
@@ -39,6 +55,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Vectors {
             command: VectorsCommand::Check { path },
         } => vectors::check(&path, json),
+        Command::Score(args) => score::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,
         Command::Task { command } => match command {
             TaskCommand::Create {

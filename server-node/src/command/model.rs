@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use defim_light::JoinedTask;
 use defim_protocol::Digest;
 
 use super::{mesh::MeshClient, out};
@@ -25,11 +24,7 @@ pub async fn run(command: ModelCommand, json: bool) -> Outcome {
     } = command;
     let client = MeshClient::new(&mesh)?;
     let view = client.task(&task).await?;
-    let expected = view
-        .id
-        .parse()
-        .map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", view.id)))?;
-    let joined = JoinedTask::join(view.signed, Some(expected))?;
+    let joined = view.join()?;
     let bytes = client.model(&view.current_model).await?;
     let found = Digest::of(&bytes);
     if found != view.current_model {

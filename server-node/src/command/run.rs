@@ -72,6 +72,7 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
         config.web.clone(),
         config.tasks.clone(),
     );
+    let (listener, bound) = http::bind(address).await?;
     let listening = Listening::start(config).await?;
     let router = match role {
         Role::Full => {
@@ -90,14 +91,12 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
             })
         }
     };
-    let ready = |bound| {
-        if json {
-            out::json(
-                &serde_json::json!({ "node": name, "role": role, "http": format!("http://{bound}") }),
-            );
-        } else {
-            println!("{name} serves http://{bound}");
-        }
-    };
-    http::serve(address, router, ready, stopped()).await
+    if json {
+        out::json(
+            &serde_json::json!({ "node": name, "role": role, "http": format!("http://{bound}") }),
+        );
+    } else {
+        println!("{name} serves http://{bound}");
+    }
+    http::serve(listener, router, stopped()).await
 }

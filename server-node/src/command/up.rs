@@ -1,7 +1,7 @@
 //! `defim up`: a whole mesh in one process.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
@@ -83,6 +83,15 @@ async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listen
     .await
 }
 
+/// Where what listens there is reached from this machine.
+fn reached_at(bound: SocketAddr) -> SocketAddr {
+    match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, bound.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, bound.port()).into(),
+        _ => bound,
+    }
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -103,6 +112,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         )));
     }
     make_folder(&args.data)?;
+    let (listener, bound) = http::bind(args.listen).await?;
     let ip = if args.listen.ip().is_unspecified() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -117,7 +127,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         listening
             .iter()
             .map(|(name, node)| node.peer(format!("/nodes/{name}")))
-            .chain([aggregation.peer(String::new())]),
+            .chain([aggregation.peer(format!("http://{}", reached_at(bound)))]),
     );
     let mut full = Vec::new();
     for (_, node) in listening {
@@ -136,13 +146,11 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         web: args.web.clone(),
     });
     let pages = args.web.is_some();
-    let ready = |bound: SocketAddr| {
-        if json {
-            out::json(
-                &serde_json::json!({ "mesh": format!("http://{bound}"), "pages": pages, "admin_token": token_path }),
-            );
-            return;
-        }
+    if json {
+        out::json(
+            &serde_json::json!({ "mesh": format!("http://{bound}"), "pages": pages, "admin_token": token_path }),
+        );
+    } else {
         println!(
             "The mesh is up: {} full nodes and 1 aggregation node.",
             FULL_NODES.len()
@@ -156,6 +164,6 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             "Press Ctrl+C to stop; everything is kept in {}.",
             args.data.display()
         );
-    };
-    http::serve(args.listen, router, ready, stopped()).await
+    }
+    http::serve(listener, router, stopped()).await
 }

@@ -20,27 +20,32 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long what is being answered may take once the node is to stop. Event streams never end.
 const STOPPING: Duration = Duration::from_secs(2);
 
-/// Serve until the future ends.
+/// Listen, so that others can be told where.
 ///
 /// # Errors
 ///
 /// [`Failure`] if the address is taken.
-pub async fn serve(
-    address: SocketAddr,
-    router: Router,
-    ready: impl FnOnce(SocketAddr),
-    stop: impl Future<Output = ()>,
-) -> Outcome {
+pub async fn bind(address: SocketAddr) -> Outcome<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::Other(format!(
             "{address} cannot be listened on: {e}; stop what uses it or choose another address"
         ))
     })?;
-    ready(
-        listener
-            .local_addr()
-            .map_err(|e| Failure::Other(e.to_string()))?,
-    );
+    let bound = listener.local_addr();
+    let bound = bound.map_err(|e| Failure::Other(e.to_string()))?;
+    Ok((listener, bound))
+}
+
+/// Serve until the future ends.
+///
+/// # Errors
+///
+/// None in practice: what fails is one connection.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> Outcome {
     // Version 1 only: browsers speak it without TLS, and telling versions apart has no deadline.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder

@@ -46,6 +46,7 @@ struct Page {
     reachable: Counts,
     accuracy: Values,
     loss: Values,
+    answered: Counts,
     webrtc: Counts,
     webrtc_ended: Counts,
     webrtc_refused: Counts,
@@ -53,6 +54,8 @@ struct Page {
 
 impl Page {
     async fn add_full(&self, node: &FullNode) -> Outcome {
+        let label = vec![("node", node.name().to_owned())];
+        count(&self.answered, label, node.scores_answered());
         for served in node.all_served() {
             let Some(round) = served.round() else {
                 continue;
@@ -170,6 +173,11 @@ impl Page {
             "refused_uploads",
             "Uploads to the open round that were refused and never stored, by reason; since the node's start",
             self.refused,
+        );
+        registry.register(
+            "questions_answered",
+            "Encrypted questions about a model that were answered; since the node's start",
+            self.answered,
         );
         registry.register(
             "webrtc",

@@ -26,8 +26,8 @@ use tower_http::{
 
 use crate::node::{aggregation::AggregationNode, full::FullNode};
 
-pub use listen::serve;
-pub use view::{MeshView, MetricsView, RoundRecordView, TaskView};
+pub use listen::{bind, serve};
+pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView};
 
 /// What the handlers of the aggregation node share.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_aggregation::coordinator::Coordinator;
 use defim_learn::ModelSpec;
+use defim_light::JoinedTask;
 use defim_protocol::{Committee, Digest, NodeId, Reason, RoundPhase, SignedText};
 use defim_store::RoundRecord;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use super::Mesh;
 use crate::{
     clock,
     config::Role,
-    failure::Outcome,
+    failure::{Failure, Outcome},
     node::{aggregation::has_builtin_rows, run::Run},
 };
 
@@ -193,6 +194,20 @@ pub struct TaskView {
     pub privacy: Option<PrivacyView>,
 }
 
+impl TaskView {
+    /// Verify that this is the task that it says it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Integrity`] for another one's manifest, and one that is not signed as it must be.
+    pub fn join(&self) -> Outcome<JoinedTask> {
+        let expected = self.id.parse();
+        let expected =
+            expected.map_err(|_| Failure::Integrity(format!("\"{}\" is no task id", self.id)))?;
+        Ok(JoinedTask::join(self.signed.clone(), Some(expected))?)
+    }
+}
+
 /// A node of the mesh.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
@@ -209,6 +224,14 @@ pub struct NodeView {
     pub addresses: Vec<String>,
     /// Whether the aggregation node reaches it.
     pub reachable: bool,
+}
+
+impl NodeView {
+    /// The multiaddresses for a native program: WebRTC is for browsers.
+    pub fn native_addresses(&self) -> Vec<String> {
+        let native = self.addresses.iter().filter(|a| !a.contains("/webrtc"));
+        native.cloned().collect()
+    }
 }
 
 /// Who runs a mesh.

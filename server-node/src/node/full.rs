@@ -11,16 +11,17 @@ use std::{
 };
 
 use defim_full::Secrets;
-use defim_net::native::WebRtcCounts;
+use defim_net::{http::HttpClient, native::WebRtcCounts};
 use defim_protocol::{
-    Committee, CommitteeIndex, NodeId, Reason, RoundNumber, SignedText, TaskId, VerifiedManifest,
-    VerifiedRound, limits,
+    Committee, CommitteeIndex, Digest, NodeId, Reason, RoundNumber, SignedText, TaskId,
+    VerifiedManifest, VerifiedRound, limits,
     wire::{self, ClosedBatch, Progress, Request, Response},
 };
 use defim_store::{BatchKey, WorkStore};
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
-use super::Link;
+use super::{Link, score::Desk};
 use crate::{
     clock,
     config::Role,
@@ -157,6 +158,8 @@ pub(super) struct Inner {
     pub store: WorkStore,
     pub link: Link,
     pub silo: Option<PathBuf>,
+    pub desk: Desk,
+    http: HttpClient,
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
 }
 
@@ -181,6 +184,8 @@ impl FullNode {
                 store,
                 link,
                 silo,
+                desk: Desk::default(),
+                http: HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?,
                 tasks: Mutex::default(),
             }),
         };
@@ -240,6 +245,34 @@ impl FullNode {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// The aggregation node's pages.
+    fn pages(&self) -> Outcome<String> {
+        let mut peers = self.inner.link.peers();
+        let peer = peers.find(|peer| peer.role == Role::Aggregation && !peer.http.is_empty());
+        let peer = peer.ok_or_else(|| {
+            Failure::Input("no aggregation node with an HTTP address is configured".into())
+        })?;
+        Ok(format!("{}/api/v1", peer.http))
+    }
+
+    /// Something of the aggregation node's pages, as everybody gets it.
+    pub(super) async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
+        let address = format!("{}/{path}", self.pages()?);
+        let found = self.inner.http.get_json(&address).await;
+        found.map_err(|e| Failure::Unreachable(e.to_string()))
+    }
+
+    /// A model as everybody gets it; its digest is for the caller to check.
+    pub(super) async fn fetch_model(&self, digest: &Digest) -> Outcome<Vec<u8>> {
+        let address = format!("{}/models/{digest}", self.pages()?);
+        let model = self
+            .inner
+            .http
+            .get_bytes(&address, limits::MODEL_BYTES)
+            .await;
+        model.map_err(|e| Failure::Unreachable(e.to_string()))
     }
 
     async fn serve(&self, manifest: VerifiedManifest) -> Outcome {

@@ -9,6 +9,7 @@ mod link;
 mod pace;
 pub mod receive;
 pub mod run;
+mod score;
 pub mod serve;
 mod silo;
 pub mod start;

@@ -4,11 +4,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use defim_light::{JoinedTask, SealedReport, Training};
-use defim_net::{
-    http::HttpClient,
-    upload::{Report, upload},
-};
-use defim_protocol::{Digest, Reason, VerifiedRound, limits, wire::protocol};
+use defim_net::upload::{Report, upload};
+use defim_protocol::{Digest, Reason, VerifiedRound, wire::protocol};
 
 use super::{
     full::{FullNode, Served},
@@ -17,7 +14,6 @@ use super::{
 };
 use crate::{
     clock,
-    config::Role,
     failure::{Failure, Outcome},
 };
 
@@ -81,7 +77,7 @@ impl FullNode {
             )));
         }
         let csv = tokio::fs::read(silo).await.map_err(cannot)?;
-        let model = self.base_model(round).await?;
+        let model = self.fetch_model(&round.base_model).await?;
         let Prepared { report, rows, .. } =
             tokio::task::block_in_place(|| prepare(served, round, &model, &csv))?;
         while clock::now() <= round.deadline_ms
@@ -105,22 +101,6 @@ impl FullNode {
         Err(Failure::Unreachable(
             "the round was over before its leader took the report".into(),
         ))
-    }
-
-    /// The round's model, as light nodes get it.
-    async fn base_model(&self, round: &VerifiedRound) -> Outcome<Vec<u8>> {
-        let peers = self.inner.link.peers();
-        let http = peers
-            .filter(|peer| peer.role == Role::Aggregation)
-            .map(|peer| peer.http.clone())
-            .find(|http| !http.is_empty())
-            .ok_or_else(|| {
-                Failure::Input("no aggregation node with an HTTP address is configured".into())
-            })?;
-        let client = HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?;
-        let address = format!("{http}/api/v1/models/{}", round.base_model);
-        let model = client.get_bytes(&address, limits::MODEL_BYTES).await;
-        model.map_err(|e| Failure::Unreachable(e.to_string()))
     }
 
     async fn send(&self, report: &SealedReport) -> Outcome<Said> {

@@ -89,6 +89,7 @@ impl Listening {
             },
         )?;
         serve::serve_uploads(&self.endpoint, node.clone())?;
+        serve::serve_questions(&self.endpoint, node.clone())?;
         Ok((node, self.endpoint))
     }
 
