@@ -100,7 +100,7 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
 }
 
 /** The rows as bytes. What is too long is refused before it is loaded. */
-async function csvOf(light: Light, rows: Rows): Promise<Uint8Array> {
+export async function csvOf(light: Light, rows: Rows): Promise<Uint8Array> {
   const most = light.maxDataBytes();
   const size = typeof rows === "string" ? rows.length : rows instanceof Uint8Array ? rows.byteLength : rows.size;
   if (size > most) throw unreadable(`the file has ${size} bytes; at most ${most} are read. Split it or leave rows out`);

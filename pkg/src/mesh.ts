@@ -4,10 +4,11 @@ import { compute } from "./computer.js";
 import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
 import { pathsTo, webrtcAddress } from "./paths.js";
+import { score } from "./scoring.js";
 import { forget, keep, keptReport, keptReports, type KeptReport } from "./store.js";
 import type {
   Checked, Contribution, ContributeOptions, FollowOptions, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
-  TaskView,
+  ScoreOptions, Scores, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -75,6 +76,20 @@ export class HttpMesh implements Mesh {
     const claimed = await this.#claim(kept.report);
     await keep(kept);
     return this.#send(kept, claimed, onEvent, signal);
+  }
+
+  async score(options: ScoreOptions): Promise<Scores> {
+    const { rows, node, onScore } = options;
+    const view = await this.task(options.task);
+    const task = expected(options.task, view);
+    await this.#refresh();
+    const wanted = this.#view.nodes.filter((known) => known.role === "full" && (node === undefined ? known.reachable : known.name === node));
+    if (node !== undefined && wanted.length === 0) throw new LightError("unknown-node", `The mesh lists no full node ${node}.`);
+    // Not all at the first one.
+    const first = Math.floor(Math.random() * wanted.length);
+    const nodes = [...wanted.slice(first), ...wanted.slice(0, first)];
+    const signal = this.#signal(options.signal);
+    return score(await loadLight(), { task, view, rows, nodes, onScore: guarded(onScore), signal });
   }
 
   async kept(): Promise<Kept[]> {
@@ -204,7 +219,7 @@ function seedOf(given: number | undefined): bigint {
 }
 
 /** A listener that throws must not stop what it listens to. */
-function guarded(listener: ((event: LightEvent) => void) | undefined): (event: LightEvent) => void {
+function guarded<T>(listener: ((event: T) => void) | undefined): (event: T) => void {
   return (event) => {
     try {
       listener?.(event);

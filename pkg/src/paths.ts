@@ -26,7 +26,8 @@ export function pathsTo(light: Light, locate: () => Promise<{ node: NodeView; ht
   };
 }
 
-async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt: Attempt): Promise<number> {
+/** The page's endpoint, and the node's address for it. */
+export function webrtcTo(light: Light, node: NodeView): { endpoint: Endpoint; address: string } {
   if (typeof RTCPeerConnection === "undefined") {
     throw new LightError("no-webrtc", `this ${typeof document === "undefined" ? "runtime" : "browser"} has no WebRTC`);
   }
@@ -34,6 +35,11 @@ async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt:
   if (address === undefined) throw new LightError("unreachable", `${node.name} has no peer-to-peer address`);
   // One for the life of the page: callbacks of an endpoint that was dropped may still fire.
   endpoint ??= new light.Endpoint();
+  return { endpoint, address };
+}
+
+async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt: Attempt): Promise<number> {
+  const { endpoint, address } = webrtcTo(light, node);
   // Only a path that did not work takes its connection with it; a person who stops may go on over the same one.
   const cancelled = new Promise<boolean>((resolve) => {
     attempt.signal.addEventListener("abort", () => resolve(attempt.signal.reason === BROKEN), { once: true });

@@ -213,12 +213,59 @@ export interface Outcome {
   text: string | null;
 }
 
+/** What a model says of one row. */
+export type Prediction =
+  | {
+      kind: "class";
+      class: string;
+      /** In the order of the label's classes. */
+      probabilities: number[];
+    }
+  | { kind: "number"; value: number };
+
+/** A row's answer. */
+export type Score = Prediction & {
+  /** From 1. */
+  row: number;
+  /** From the row in the clear to its answer in the clear. */
+  ms: number;
+};
+
+/** Rows to ask a model about. */
+export interface ScoreOptions {
+  /** Name or id of the task. */
+  task: string;
+  /** They need no label. */
+  rows: Rows;
+  /** Name of the full node to ask; any that can be reached if left out. */
+  node?: string;
+  onScore?: (score: Score) => void;
+  signal?: AbortSignal;
+}
+
+/** What a full node's model says of rows that only this device can read. */
+export interface Scores {
+  task: string;
+  /** Name of the full node that answered. */
+  node: string;
+  /** SHA-256 of the model. */
+  model: string;
+  /** Whether the mesh says that it is the task's newest. */
+  newest: boolean;
+  scores: Score[];
+}
+
 /** A mesh that was joined. */
 export interface Mesh {
   tasks(): Promise<TaskView[]>;
   task(nameOrId: string): Promise<TaskView>;
   /** Trains here, and sends one sealed report. Resolves when its leader has stored it. */
   contribute(options: ContributeOptions): Promise<Contribution>;
+  /**
+   * Asks a full node's model about rows. They are encrypted here, and the node scores them without reading them.
+   * Browsers only: it goes over WebRTC.
+   */
+  score(options: ScoreOptions): Promise<Scores>;
   /** Only reads the rows, and says what is wrong with them. */
   check(task: string, rows: Rows): Promise<Checked>;
   /** Reports that are sealed and not delivered yet. */

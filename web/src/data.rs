@@ -1,11 +1,12 @@
 //! The rows a person has picked, before anything is done with them.
 
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
 
 use crate::drawing::Labelled;
 use crate::format::{count, grouped};
 use crate::light::{Checked, Failure};
-use crate::rows::{LEAST_ROWS, Preview};
+use crate::rows::{LEAST_ROWS, PREVIEW_BYTES, Preview};
 
 /// Where the rows are.
 #[derive(Debug, Clone)]
@@ -86,8 +87,16 @@ impl Chosen {
 
     /// Why these rows cannot be contributed as they are.
     pub fn blocked(&self) -> Option<String> {
-        if let Some(missing) = self.to_draw() {
-            return Some(format!("Draw {missing} more first."));
+        match self.to_draw() {
+            Some(missing) => Some(format!("Draw {missing} more first.")),
+            None => self.unreadable(),
+        }
+    }
+
+    /// Why these rows cannot be read as they are. Too few drawings can.
+    pub fn unreadable(&self) -> Option<String> {
+        if self.to_draw().is_some() {
+            return None;
         }
         match &self.check {
             Check::Running => Some("The rows are being checked on this device.".into()),
@@ -99,6 +108,19 @@ impl Chosen {
             ),
         }
     }
+}
+
+/// The start of a file, and whether nothing follows.
+pub async fn start_of(file: &web_sys::File) -> (String, bool) {
+    let whole = file.size() <= PREVIEW_BYTES;
+    let start = match file.slice_with_f64_and_f64(0.0, PREVIEW_BYTES) {
+        Ok(start) => JsFuture::from(start.text())
+            .await
+            .ok()
+            .and_then(|text| text.as_string()),
+        Err(_) => None,
+    };
+    (start.unwrap_or_default(), whole)
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn check(this: &Mesh, task: &str, rows: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn score(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn kept(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
@@ -105,6 +107,46 @@ pub struct Checked {
     pub errors: Vec<Problem>,
 }
 
+/// What a model says of one row.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Prediction {
+    Class {
+        class: String,
+        probabilities: Vec<f64>,
+    },
+    Number {
+        value: f64,
+    },
+}
+
+/// A row's answer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Score {
+    pub row: usize,
+    /// From the row in the clear to its answer in the clear.
+    pub ms: f64,
+    #[serde(flatten)]
+    pub prediction: Prediction,
+}
+
+/// What a full node's model says of rows that only this device can read.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Scores {
+    pub node: String,
+    pub newest: bool,
+    pub scores: Vec<Score>,
+}
+
+impl Scores {
+    /// The median time of an answer, in milliseconds.
+    pub fn median(&self) -> Option<f64> {
+        let mut times: Vec<f64> = self.scores.iter().map(|score| score.ms).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    }
+}
+
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Outcome {
@@ -134,6 +176,16 @@ pub struct Failure {
     pub message: String,
     #[serde(default)]
     pub problems: Option<Vec<Problem>>,
+}
+
+impl Failure {
+    /// For a person: what is wrong, with the first bad cell.
+    pub fn told(&self) -> String {
+        match self.problems.as_ref().and_then(|problems| problems.first()) {
+            Some(problem) => format!("{}: {}", problem.place(), problem.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// What the light node tells while it works.
@@ -298,6 +350,14 @@ pub async fn check(mesh: &Mesh, task: &str, rows: &JsValue) -> Result<Checked, F
     read(mesh.check(task, rows)).await
 }
 
+/// Asks a full node's model about rows that it cannot read.
+pub async fn score(mesh: &Mesh, task: &str, rows: &str) -> Result<Scores, Failure> {
+    let options = js_sys::Object::new();
+    set(&options, "task", &task.into());
+    set(&options, "rows", &rows.into());
+    read(mesh.score(&options)).await
+}
+
 /// Reports that wait in this browser.
 pub async fn kept(mesh: &Mesh) -> Result<Vec<Kept>, Failure> {
     read(mesh.kept()).await
@@ -388,6 +448,18 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn an_answer_is_a_class_or_a_number() {
+        let json = r#"{"task":"t","node":"full-2","model":"m","newest":true,"scores":[
+            {"row":1,"ms":9.5,"kind":"class","class":"7","probabilities":[0.1,0.9]},
+            {"row":2,"ms":3.5,"kind":"number","value":152.5},{"row":3,"ms":4,"kind":"number","value":1}]}"#;
+        let scores = serde_json::from_str::<Scores>(json).unwrap();
+        assert_eq!(scores.median(), Some(4.0));
+        assert!(
+            matches!(&scores.scores[0].prediction, Prediction::Class { class, .. } if class == "7")
+        );
     }
 
     #[test]

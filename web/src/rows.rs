@@ -8,6 +8,8 @@ pub const LEAST_ROWS: u64 = 10;
 pub const MOST_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 /// How much of a file is looked at for the preview.
 pub const PREVIEW_BYTES: f64 = 64.0 * 1024.0;
+/// Most rows that a model is asked about at once.
+pub const ASKED_ROWS: usize = 20;
 /// Rows in the preview.
 pub const PREVIEW_ROWS: usize = 5;
 
@@ -70,6 +72,37 @@ pub fn preview(start: &str, whole: bool) -> Preview {
         header: rows.next().unwrap_or_default(),
         rows: rows.take(PREVIEW_ROWS).collect(),
     }
+}
+
+/// The first rows with their header, to ask a model about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct First {
+    /// CSV.
+    pub text: String,
+    /// What a column says of each row; empty where there is none.
+    pub known: Vec<String>,
+}
+
+/// Takes at most [`ASKED_ROWS`] of the start of a file, and what the column `label` says of them.
+pub fn first(start: &str, whole: bool, label: &str) -> Option<First> {
+    let start = start.strip_prefix('\u{feff}').unwrap_or(start);
+    let mut lines: Vec<_> = start.lines().collect();
+    if !whole && lines.len() > 1 {
+        lines.pop();
+    }
+    lines.retain(|line| !line.trim().is_empty());
+    lines.truncate(1 + ASKED_ROWS);
+    let (header, rows) = lines.split_first().filter(|(_, rows)| !rows.is_empty())?;
+    let at = cells(header).iter().position(|name| name == label);
+    let known = rows
+        .iter()
+        .map(|row| at.and_then(|at| cells(row).get(at).cloned()))
+        .map(Option::unwrap_or_default)
+        .collect();
+    Some(First {
+        text: lines.join("\n"),
+        known,
+    })
 }
 
 /// The cells of one line; `"a, b"` is one cell.
@@ -142,6 +175,17 @@ mod tests {
         assert_eq!(cut.rows, [["Li, Wei", "2"]]);
         assert_eq!(preview("a\n1\n2", true).rows.len(), 2);
         assert_eq!(preview("", true), Preview::default());
+    }
+
+    #[test]
+    fn a_model_is_asked_about_whole_rows_and_their_labels_are_known() {
+        let asked = first("\u{feff}a,y\n1,x\n\n2,\n3,z", false, "y").unwrap();
+        assert_eq!(asked.text, "a,y\n1,x\n2,");
+        assert_eq!(asked.known, ["x", ""]);
+        assert_eq!(first("a\n1", true, "y").unwrap().known, [""]);
+        assert_eq!(first(&csv(200), true, "b").unwrap().known.len(), ASKED_ROWS);
+        assert_eq!(first("a,y\n", true, "y"), None);
+        assert_eq!(first("", true, "y"), None);
     }
 
     #[test]

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use wasm_bindgen_futures::JsFuture;
 
 use crate::api::{self, Record, Task};
-use crate::data::{Check, Chosen, Rows, Source};
+use crate::data::{self, Check, Chosen, Rows, Source};
 use crate::drawing::{self, Labelled};
-use crate::light;
+use crate::light::{self, Scores};
 use crate::memory::Left;
 use crate::rows::{self, Preview};
 use crate::runs::Runs;
@@ -26,6 +25,15 @@ pub enum Loaded<T> {
     Failed(String),
 }
 
+/// How a question to a model stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    Waiting,
+    /// With what the rows' own label column says.
+    Answered(Scores, Vec<String>),
+    Failed(String),
+}
+
 /// Everything the page shows.
 #[derive(Clone, Copy)]
 pub struct Session {
@@ -38,6 +46,8 @@ pub struct Session {
     chosen: Local<BTreeMap<String, Chosen>>,
     /// Why the last pick was refused.
     pub refused: RwSignal<Option<String>>,
+    /// What a model was asked last, and the task it is of.
+    asked: RwSignal<Option<(String, Asked)>>,
     /// Contributions on their way.
     pub runs: Runs,
     /// Checks started so far, by task; what an old one says later is not heard.
@@ -55,6 +65,7 @@ impl Session {
             histories: RwSignal::new(BTreeMap::new()),
             chosen: RwSignal::new_local(BTreeMap::new()),
             refused: RwSignal::new(None),
+            asked: RwSignal::new(None),
             runs: Runs::new(),
             checks: StoredValue::new(BTreeMap::new()),
         }
@@ -167,15 +178,8 @@ impl Session {
             return;
         }
         spawn_local(async move {
-            let whole = file.size() <= rows::PREVIEW_BYTES;
-            let start = match file.slice_with_f64_and_f64(0.0, rows::PREVIEW_BYTES) {
-                Ok(start) => JsFuture::from(start.text())
-                    .await
-                    .ok()
-                    .and_then(|text| text.as_string()),
-                Err(_) => None,
-            };
-            let preview = rows::preview(&start.unwrap_or_default(), whole);
+            let (start, whole) = data::start_of(&file).await;
+            let preview = rows::preview(&start, whole);
             let source = Source::File { name: file.name() };
             self.choose(&task, source, Rows::File(file), preview, None);
         });
@@ -251,6 +255,64 @@ impl Session {
                 put(&task, check);
             }
         });
+    }
+
+    /// Asks the selected task's model about the first of the picked rows.
+    pub fn ask(self, label: String) {
+        let (Some(task), Some(chosen)) = (self.task(), self.chosen()) else {
+            return;
+        };
+        let id = task.id;
+        let put = {
+            let id = id.clone();
+            move |answer| self.asked.set(Some((id.clone(), answer)))
+        };
+        put(Asked::Waiting);
+        spawn_local(async move {
+            let (start, whole) = match &chosen.rows {
+                Rows::Text(text) => (text.clone(), true),
+                Rows::File(file) => data::start_of(file).await,
+            };
+            let answer = match rows::first(&start, whole, &label) {
+                None => Asked::Failed("There is no whole row to ask about.".into()),
+                Some(first) => {
+                    let asking =
+                        async { light::score(&light::mesh().await?, &id, &first.text).await };
+                    match asking.await {
+                        Ok(scores) => Asked::Answered(scores, first.known),
+                        Err(failure) => Asked::Failed(failure.told()),
+                    }
+                }
+            };
+            put(answer);
+        });
+    }
+
+    /// What the selected task's model was asked last.
+    pub fn asked(self) -> Option<Asked> {
+        let task = self.task()?;
+        let asked = self.asked.get().filter(|(id, _)| *id == task.id);
+        asked.map(|(_, asked)| asked)
+    }
+
+    /// Why nothing can be asked at this moment.
+    pub fn cannot_ask(self) -> Option<String> {
+        let task = self.task()?;
+        if task.model == "mlp" {
+            return Some(
+                "This model has a hidden layer. Only linear models answer encrypted.".into(),
+            );
+        }
+        if task.rounds_done == 0 {
+            return Some("The model has learnt nothing yet. Ask after the first round.".into());
+        }
+        if self.asked() == Some(Asked::Waiting) {
+            return Some("The answers are on their way.".into());
+        }
+        match self.chosen() {
+            None => Some("Pick some rows first.".into()),
+            Some(chosen) => chosen.unreadable(),
+        }
     }
 
     /// The selected task's run, as this tab knows it.

@@ -1,5 +1,6 @@
 //! What the page looks like.
 
+mod ask;
 mod draw;
 mod header;
 mod model;
@@ -35,6 +36,7 @@ pub fn page() -> impl IntoView {
                 {tasks::tasks(session)}
                 {pick::pick(session)}
                 {strip::strip(session)}
+                {ask::ask(session)}
             </div>
             <div class="column side">{model::model(session)}</div>
         </main>

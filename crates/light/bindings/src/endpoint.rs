@@ -1,19 +1,24 @@
 //! WebRTC from the page's thread.
 
+use defim_light::{JoinedTask, Scoring};
 use defim_net::{
     Failure,
     browser::BrowserEndpoint,
+    score::{AskError, Asker},
     speed::{self, Direction},
     upload::{Report, UploadError, upload},
 };
 use defim_protocol::{Digest, ReportId, TaskId, wire::protocol};
-use futures::{FutureExt as _, select};
+use futures::{AsyncWriteExt as _, FutureExt as _, select};
 use js_sys::{Function, Promise};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::error::{Thrown, to_js};
+use crate::{
+    error::{Thrown, to_js},
+    task::joined,
+};
 
 impl From<Failure> for Thrown {
     fn from(failure: Failure) -> Self {
@@ -35,6 +40,12 @@ impl From<Failure> for Thrown {
 impl From<UploadError> for Thrown {
     fn from(error: UploadError) -> Self {
         Self::new("broken", error.to_string())
+    }
+}
+
+impl From<AskError> for Thrown {
+    fn from(error: AskError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
@@ -120,6 +131,68 @@ impl Endpoint {
                 endpoint.close(&address).await;
             }
             to_js(&result?)
+        })
+    }
+
+    /// Asks a full node's model about each row, one after the other; the node sees none of them. `on_offer(model, rows)`
+    /// is called with the digest of the model that answers, `on_answer(prediction)` for each row, in order. It ends
+    /// early when `cancelled` resolves; with `true`, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// The codes of a failed dial, of a task and of rows that are refused; `unknown-task`, `unsuitable-model` and `unavailable`
+    /// from the node; `broken` for a stream that broke; `cancelled`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "JavaScript has no named arguments"
+    )]
+    pub fn score(
+        &self,
+        address: String,
+        manifest: String,
+        task: String,
+        csv: Vec<u8>,
+        on_offer: Function,
+        on_answer: Function,
+        cancelled: Promise,
+    ) -> Promise {
+        let endpoint = self.0.clone();
+        wasm_bindgen_futures::future_to_promise(async move {
+            let work = async {
+                let task: JoinedTask = joined(&manifest, Some(task))?;
+                let stream = endpoint.open(&address, protocol::SCORE).await?;
+                let mut asker = Asker::begin(stream, task.task().0).await?;
+                let offer = asker.offer();
+                let scoring = Scoring::begin(&task, offer.feature_step, offer.score_step)?;
+                let rows = scoring.read_csv(&csv)?;
+                // A listener that throws is no reason to stop.
+                let model = JsValue::from_str(&Digest(offer.model).to_string());
+                let _ = on_offer.call2(
+                    &JsValue::NULL,
+                    &model,
+                    &JsValue::from_f64(rows.len() as f64),
+                );
+                for row in rows {
+                    let (question, bytes) = scoring.ask(&row, &mut rand::rng())?;
+                    let prediction = scoring.open(question, &asker.ask(bytes).await?)?;
+                    let prediction = to_js(&prediction)
+                        .map_err(|_| Thrown::new("broken", "an answer cannot be shown"))?;
+                    let _ = on_answer.call1(&JsValue::NULL, &prediction);
+                }
+                let _ = asker.into_inner().close().await;
+                Ok::<_, Thrown>(())
+            };
+            let (result, close) = select! {
+                result = Box::pin(work).fuse() => (result, false),
+                why = JsFuture::from(cancelled).fuse() => {
+                    (Err(Thrown::new("cancelled", "given up")), why.is_ok_and(|close| close.is_truthy()))
+                }
+            };
+            if close {
+                endpoint.close(&address).await;
+            }
+            result?;
+            Ok(JsValue::UNDEFINED)
         })
     }
 

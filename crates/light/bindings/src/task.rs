@@ -37,6 +37,17 @@ pub(crate) fn signed(json: &str, what: &str) -> Result<SignedText, Thrown> {
     })
 }
 
+/// Verify a manifest, and that it is the expected task's.
+pub(crate) fn joined(manifest: &str, expected: Option<String>) -> Result<JoinedTask, Thrown> {
+    let expected = expected
+        .map(|text| {
+            text.parse::<TaskId>()
+                .map_err(|e| Thrown::new("wrong-task", e.to_string()))
+        })
+        .transpose()?;
+    Ok(JoinedTask::join(signed(manifest, "manifest")?, expected)?)
+}
+
 /// Milliseconds as JavaScript counts them.
 pub(crate) fn millis(now: f64) -> u64 {
     // Safe: a cast from f64 saturates, and NaN gives 0.
@@ -52,15 +63,7 @@ impl Task {
     /// `malformed`, `wrong-task`, `bad-manifest`, `bad-specification`.
     #[wasm_bindgen(constructor)]
     pub fn join(manifest: &str, expected: Option<String>) -> Result<Task, JsValue> {
-        let expected = expected
-            .map(|text| {
-                text.parse::<TaskId>()
-                    .map_err(|e| Thrown::new("wrong-task", e.to_string()))
-            })
-            .transpose()?;
-        let joined =
-            JoinedTask::join(signed(manifest, "manifest")?, expected).map_err(Thrown::from)?;
-        Ok(Self(joined))
+        Ok(Self(joined(manifest, expected)?))
     }
 
     /// The task's id.
