@@ -137,6 +137,11 @@ impl Mesh {
         self.processes.insert(node, child);
     }
 
+    /// The process of a node.
+    pub fn process(&self, node: &str) -> u32 {
+        self.processes[node].id()
+    }
+
     /// SIGKILL, as a power cut would.
     pub fn kill(&mut self, node: &'static str) {
         if let Some(mut child) = self.processes.remove(node) {

@@ -75,7 +75,7 @@ fn answers(scores: &Scores, known: &[String], label: &str) -> impl IntoView + us
         },
     );
     view! {
-        <div class="scroll" tabindex="0" aria-label="Answers">
+        <div class="scroll fit" tabindex="0" aria-label="Answers">
             <table>
                 <thead><tr>
                     <th scope="col">"Row"</th>

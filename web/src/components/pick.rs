@@ -21,7 +21,7 @@ pub fn pick(session: Session) -> impl IntoView {
     view! {
         <section class="card" aria-labelledby="pick-title">
             <h2 id="pick-title">"Your rows"</h2>
-            <p class="muted">"Rows are read in this browser and never leave it."</p>
+            <p class="muted">"Rows are read in this browser and never leave it as they are."</p>
             {move || task.get().map(|(id, payload, sample)| {
                 let schema = Schema::of_manifest(&payload);
                 drawing.set(false);
