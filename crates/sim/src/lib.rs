@@ -44,7 +44,7 @@ mod run;
 mod steps;
 
 pub use error::SimError;
-pub use mesh::{Mesh, MeshSetup, RoundResult};
+pub use mesh::{Heard, Mesh, MeshSetup, RoundResult};
 pub use plain::run_plain;
 pub use run::{Setup, contribute, run};
 pub use steps::{Clock, RoundReport, Steps, Summary};

@@ -41,6 +41,18 @@ pub struct Mesh {
     vanishing: usize,
     now: Millis,
     result: Option<RoundResult>,
+    heard: Option<Vec<Heard>>,
+}
+
+/// What the aggregation node asked of a full node, and what it was answered.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// The full node.
+    pub node: NodeId,
+    /// The question.
+    pub question: Request,
+    /// The answer.
+    pub answer: Response,
 }
 
 /// What a mesh is set up for.
@@ -122,6 +134,7 @@ impl Mesh {
             vanishing: 0,
             now: 1_000_000,
             result: None,
+            heard: None,
         })
     }
 
@@ -297,7 +310,16 @@ impl Mesh {
                 Request::OpenSum(_) => &mut steps.open_ms,
                 _ => &mut steps.add_ms,
             };
+            let heard = self.heard.is_some().then(|| question.clone());
             let answer = timed(clock, step, || node.answer(&round, question))?;
+            if let (Some(all), Some(question)) = (&mut self.heard, heard) {
+                let answer = answer.clone();
+                all.push(Heard {
+                    node: id,
+                    question,
+                    answer,
+                });
+            }
             let step = match &answer {
                 Response::Encrypted(_) => &mut steps.add_ms,
                 _ => &mut steps.open_ms,
@@ -406,6 +428,31 @@ impl Mesh {
     /// The signed task.
     pub fn signed(&self) -> &SignedText {
         self.manifest.signed()
+    }
+
+    /// From now on, keep all that full nodes answer the aggregation node, for tests that play a cheat.
+    pub fn listen(&mut self) {
+        self.heard.get_or_insert_default();
+    }
+
+    /// What was kept since [`Mesh::listen`], in order.
+    pub fn heard(&self) -> &[Heard] {
+        self.heard.as_deref().unwrap_or_default()
+    }
+
+    /// Ask a full node something as the aggregation node, outside of its turn, for tests that play a cheat.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::Setup`] if there is no such node or no open round.
+    pub fn ask(&mut self, node: &NodeId, question: Request) -> Result<Response, SimError> {
+        let round = self.coordinator.open_round().cloned();
+        let nodes = self.nodes.iter_mut();
+        let node = nodes.into_iter().find(|n| n.secrets.node.id() == *node);
+        match (node, round) {
+            (Some(node), Some(round)) => node.answer(&round, question),
+            _ => Err(SimError::Setup("no such node, or no open round".into())),
+        }
     }
 
     /// A full node's keys, for tests that play a cheat.
