@@ -272,6 +272,9 @@ pub struct Simulate {
     /// Light nodes.
     #[arg(long, default_value_t = 20)]
     pub light: usize,
+    /// Full nodes with rows of their own, five times as many as a light node's.
+    #[arg(long, default_value_t = 0)]
+    pub silos: usize,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,

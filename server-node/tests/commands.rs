@@ -228,6 +228,8 @@ fn a_simulation_prints_its_rounds_and_a_summary() {
         "breast-cancer",
         "--light",
         "4",
+        "--silos",
+        "1",
         "--rounds",
         "2",
         "--json",
@@ -238,6 +240,8 @@ fn a_simulation_prints_its_rounds_and_a_summary() {
         .collect();
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[1]["round"], 2);
+    assert_eq!(lines[1]["reports"], 5);
+    assert!(lines[1]["steps"]["silo_train_ms"].as_f64().unwrap() > 0.0);
     assert!(lines[1]["steps"]["split_ms"].as_f64().unwrap() > 0.0);
     let last = &lines[2];
     assert_eq!(last["summary"], true);

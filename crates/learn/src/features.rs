@@ -67,19 +67,21 @@ impl Samples {
 
     /// Deal the rows to `n` parties by seed, as evenly as possible.
     pub fn partition(&self, n: usize, seed: u64) -> Vec<Self> {
+        self.deal(&vec![1; n], seed)
+    }
+
+    /// Deal the rows by seed to parties that get so many at a time, in turn.
+    pub fn deal(&self, at_a_time: &[usize], seed: u64) -> Vec<Self> {
+        let turn: usize = at_a_time.iter().sum();
         let order = self.shuffled(seed ^ 0x5EED);
-        (0..n)
-            .map(|party| {
-                self.pick(
-                    &order
-                        .iter()
-                        .copied()
-                        .skip(party)
-                        .step_by(n.max(1))
-                        .collect::<Vec<_>>(),
-                )
-            })
-            .collect()
+        let mut dealt = vec![Vec::new(); at_a_time.len()];
+        for rows in order.chunks(turn.max(1)) {
+            let mut rows = rows.iter().copied();
+            for (party, most) in dealt.iter_mut().zip(at_a_time) {
+                party.extend(rows.by_ref().take(*most));
+            }
+        }
+        dealt.iter().map(|rows| self.pick(rows)).collect()
     }
 
     /// Up to `n` rows chosen by seed.
@@ -190,5 +192,26 @@ impl Features {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_dealt_whole_and_by_share() {
+        let rows: Vec<f64> = (0..103).map(f64::from).collect();
+        let samples = Samples::new(1, rows.clone(), rows.clone());
+        let dealt = samples.deal(&[5, 5, 1, 1], 3);
+        let sizes: Vec<_> = dealt.iter().map(Samples::len).collect();
+        // Eight turns of twelve, and seven rows more.
+        assert_eq!(sizes, [45, 42, 8, 8]);
+        let mut all: Vec<_> = dealt.iter().flat_map(|party| party.rows.clone()).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        assert_eq!(all, rows);
+        let sizes: Vec<_> = samples.partition(4, 3).iter().map(Samples::len).collect();
+        assert_eq!(sizes, [26, 26, 26, 25]);
+        assert!(samples.deal(&[], 3).is_empty());
     }
 }

@@ -49,8 +49,11 @@ pub fn run_plain(
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut sum = vec![0.0; spec.dimension()];
-        for (update, spent) in &updates {
-            steps.train_ms += spent;
+        for (party, (update, spent)) in updates.iter().enumerate() {
+            match party < setup.silos {
+                true => steps.silo_train_ms += spent,
+                false => steps.train_ms += spent,
+            }
             timed(clock, &mut steps.add_ms, || {
                 let bound = f64::from(spec.clip_norm.0);
                 sum.iter_mut()
@@ -78,10 +81,11 @@ pub fn run_plain(
     Ok(Summary {
         summary: true,
         light: setup.light,
+        silos: setup.silos,
         rounds: setup.rounds,
         dimension: spec.dimension(),
         metrics,
-        reports: setup.rounds * setup.light as u64,
+        reports: setup.rounds * setup.reports() as u64,
         rejected: 0,
         upload_bytes_per_report: 0,
         epsilon: None,

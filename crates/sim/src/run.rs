@@ -19,10 +19,13 @@ use crate::{
 pub struct Setup {
     /// What is learnt.
     pub spec: LearningSpec,
-    /// All rows; a fifth is held out by seed, the rest dealt to the light nodes.
+    /// All rows; a fifth is held out by seed, the rest dealt to the silos and the light nodes.
     pub rows: Samples,
     /// Light nodes, each with one contribution a round.
     pub light: usize,
+    /// Full nodes with rows of their own, [`Setup::SILO_ROWS`] times as many as a light node's. Each contributes once a
+    /// round, through the same machines.
+    pub silos: usize,
     /// Rounds.
     pub rounds: u64,
     /// Decides hold-out, dealing and local training.
@@ -40,10 +43,13 @@ pub struct Setup {
 impl Setup {
     /// Full nodes of a mesh, if nothing else is said.
     pub const FULL: u8 = 3;
+    /// How many times the rows of a light node a silo has.
+    pub const SILO_ROWS: usize = 5;
 }
 
 /// The rows as every run deals them.
 pub(crate) struct Dealt {
+    /// Silos first.
     pub parties: Vec<Features>,
     pub train: Features,
     pub test: Features,
@@ -64,27 +70,41 @@ impl Setup {
         vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
         let (train, test) = self.rows.split_holdout(5, self.seed);
-        if self.light < 2 || self.light > train.len() {
+        if self.silos > usize::from(self.full) {
             return Err(SimError::Setup(format!(
-                "{} light nodes cannot share {} rows: from 2 to {} can",
+                "{} silos do not fit {} full nodes: each has one at most",
+                self.silos, self.full
+            )));
+        }
+        let left = train.len().saturating_sub(self.silos * Self::SILO_ROWS);
+        if self.light < 2 || self.light > left {
+            return Err(SimError::Setup(format!(
+                "{} light nodes cannot share {} rows beside {} silos: from 2 to {left} can",
                 self.light,
                 train.len(),
-                train.len()
+                self.silos,
             )));
         }
         if self.rounds == 0 {
             return Err(SimError::Setup("a run has at least one round".into()));
         }
         let schema = &self.spec.schema;
+        let mut at_a_time = vec![Self::SILO_ROWS; self.silos];
+        at_a_time.resize(self.silos + self.light, 1);
         Ok(Dealt {
             parties: train
-                .partition(self.light, self.seed)
+                .deal(&at_a_time, self.seed)
                 .iter()
                 .map(|rows| rows.features(schema))
                 .collect(),
             train: train.features(schema),
             test: test.features(schema),
         })
+    }
+
+    /// Contributions of a round.
+    pub(crate) fn reports(&self) -> usize {
+        self.silos + self.light
     }
 
     pub(crate) fn training_seed(&self, round: u64, party: usize) -> u64 {
@@ -133,11 +153,11 @@ pub fn run(
 ) -> Result<Summary, SimError> {
     let started = clock();
     let dealt = setup.deal()?;
-    let light =
-        u32::try_from(setup.light).map_err(|_| SimError::Setup("too many light nodes".into()))?;
+    let most = u32::try_from(setup.reports())
+        .map_err(|_| SimError::Setup("too many light nodes".into()))?;
     let schedule = Schedule {
         min_batch: 2,
-        max_batch: light,
+        max_batch: most,
         settle_ms: 1_000,
         round_ms: 3_600_000,
         rounds: setup.rounds,
@@ -177,7 +197,10 @@ pub fn run(
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut steps = Steps::default();
-        for (report, own) in sealed {
+        for (party, (report, mut own)) in sealed.into_iter().enumerate() {
+            if party < setup.silos {
+                own.silo_train_ms = std::mem::take(&mut own.train_ms);
+            }
             steps.add(&own);
             bytes = report.bytes.len() as u64;
             timed(clock, &mut steps.verify_ms, || mesh.upload(report.bytes))?;
@@ -208,6 +231,7 @@ pub fn run(
     Ok(Summary {
         summary: true,
         light: setup.light,
+        silos: setup.silos,
         rounds: setup.rounds,
         dimension: setup.spec.dimension(),
         metrics: last.unwrap_or(defim_learn::Metrics::unknown()),

@@ -12,8 +12,10 @@ pub type Clock<'a> = &'a (dyn Fn() -> Duration + Sync);
 /// side, so that these may exceed the round's wall time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Steps {
-    /// Local training, clipping and quantising.
+    /// Light nodes' training, clipping and quantising.
     pub train_ms: f64,
+    /// The same of silos.
+    pub silo_train_ms: f64,
     /// Splitting with proof.
     pub split_ms: f64,
     /// Sealing to the members.
@@ -32,6 +34,7 @@ impl Steps {
     /// Step by step.
     pub fn add(&mut self, other: &Self) {
         self.train_ms += other.train_ms;
+        self.silo_train_ms += other.silo_train_ms;
         self.split_ms += other.split_ms;
         self.seal_ms += other.seal_ms;
         self.verify_ms += other.verify_ms;
@@ -78,6 +81,8 @@ pub struct Summary {
     pub summary: bool,
     /// Light nodes.
     pub light: usize,
+    /// Silos.
+    pub silos: usize,
     /// Rounds that were run.
     pub rounds: u64,
     /// Parameters of the model.

@@ -498,6 +498,7 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         spec,
         rows,
         light: 20,
+        silos: 0,
         rounds,
         seed: 1,
         scheme: Scheme::Pine64,
@@ -541,6 +542,45 @@ fn breast_cancer_and_diabetes_are_learnt() {
         diabetes.least_squares_r2.unwrap(),
     );
     assert!((r2 - best).abs() <= 0.02, "R2 {r2}, least squares {best}");
+}
+
+#[test]
+fn silos_contribute_beside_light_nodes_with_noise_and_dropouts() {
+    let mut setup = setup("digits", None, 3);
+    setup.spec = builtin("digits", None).unwrap().with_noise().spec;
+    setup.light = 100;
+    setup.silos = 2;
+    setup.vanishing = 1;
+    setup.privacy = Some((8.0, 1e-5));
+    let time = std::time::Instant::now();
+    let done = run(&setup, &|| time.elapsed(), &mut |round| {
+        assert_eq!((round.reports, round.rejected), (102, 0));
+        let steps = &round.steps;
+        let all = [
+            steps.train_ms,
+            steps.silo_train_ms,
+            steps.split_ms,
+            steps.seal_ms,
+            steps.verify_ms,
+            steps.add_ms,
+            steps.encrypt_ms,
+            steps.open_ms,
+        ];
+        assert!(all.iter().all(|ms| *ms > 0.0), "{steps:?}");
+    });
+    let done = done.unwrap();
+    assert_eq!((done.light, done.silos, done.reports), (100, 2, 306));
+    // Without silos none is timed, and each full node has one at most.
+    setup.silos = 0;
+    let none = run_plain(&setup, &|| time.elapsed(), &mut |_| {}).unwrap();
+    assert_eq!((none.steps.silo_train_ms, none.reports), (0.0, 300));
+    setup.silos = 4;
+    let why = run(&setup, &still, &mut |_| {}).unwrap_err().to_string();
+    assert!(why.contains("4 silos do not fit 3 full nodes"), "{why}");
+    setup.silos = 3;
+    setup.light = 1424;
+    let why = run(&setup, &still, &mut |_| {}).unwrap_err().to_string();
+    assert!(why.contains("from 2 to 1423 can"), "{why}");
 }
 
 #[test]

@@ -128,8 +128,12 @@ fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: 
 
 fn print_steps(steps: &Steps, rounds: u64) {
     let each = |total: f64| total / rounds.max(1) as f64;
+    let silos = match steps.silo_train_ms > 0.0 {
+        true => format!(" (silos {:.0} ms)", each(steps.silo_train_ms)),
+        false => String::new(),
+    };
     println!(
-        "  a round, summed over nodes: train {:.0} ms, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms, encrypt {:.0} ms, open {:.0} ms",
+        "  a round, summed over nodes: train {:.0} ms{silos}, split and prove {:.0} ms, seal {:.0} ms, verify {:.0} ms, add {:.0} ms, encrypt {:.0} ms, open {:.0} ms",
         each(steps.train_ms),
         each(steps.split_ms),
         each(steps.seal_ms),
@@ -143,10 +147,15 @@ fn print_steps(steps: &Steps, rounds: u64) {
 fn print_summary(title: &str, summary: &Summary) {
     let metrics = crate::http::MetricsView::from(&summary.metrics);
     println!(
-        "{title}: {} after {} rounds with {} light nodes, {:.1} s",
+        "{title}: {} after {} rounds with {} light nodes{}, {:.1} s",
         out::quality(Some(&metrics)),
         summary.rounds,
         summary.light,
+        match summary.silos {
+            0 => String::new(),
+            1 => " and 1 silo".into(),
+            silos => format!(" and {silos} silos"),
+        },
         summary.wall_s
     );
     if summary.upload_bytes_per_report > 0 {
@@ -228,6 +237,7 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         spec,
         rows,
         light: args.light,
+        silos: args.silos,
         rounds: args.rounds,
         seed: args.seed,
         scheme: args.scheme,
