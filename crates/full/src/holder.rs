@@ -18,8 +18,8 @@ use defim_protocol::{
 use prio::codec::Decode as _;
 
 use crate::{
-    Secrets,
-    sum::{about, round_of},
+    LastEncrypted, OnceError, Secrets,
+    sum::{Before, about, round_of},
 };
 
 /// Why a holder does not answer.
@@ -54,6 +54,9 @@ pub enum HolderError {
     /// There are more full nodes than can hold.
     #[error(transparent)]
     Sharing(#[from] SharingError),
+    /// This node stands for another selection of the round.
+    #[error(transparent)]
+    Once(#[from] OnceError),
     /// The rules of opening forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -73,7 +76,7 @@ pub struct Answer {
     pub share: Vec<u8>,
 }
 
-/// Answer an opening. `before` is the record of an earlier answer in this round, if the store holds one.
+/// Answer an opening. `before` is what the store holds of this round.
 ///
 /// # Errors
 ///
@@ -82,7 +85,7 @@ pub fn answer(
     task: &VerifiedManifest,
     round: RoundNumber,
     secrets: &Secrets,
-    before: Option<&[u8]>,
+    before: Before<'_>,
     question: &OpenSum,
 ) -> Result<Answer, HolderError> {
     let OpenSum {
@@ -113,6 +116,9 @@ pub fn answer(
         return Err(HolderError::OtherNodes);
     }
     let own = secrets.node.id();
+    let encrypts = selection.nodes().contains(&own);
+    LastEncrypted::opening(&selection, before.encrypted, encrypts)?;
+    let before = before.opened;
     let place = task.place(&own).ok_or(HolderError::NotAHolder)?;
     let index = HolderIndex::new(u8::try_from(place + 1).unwrap_or(u8::MAX))?;
     let rules = Rules {

@@ -17,7 +17,8 @@
 //!   signatures, and from exactly the reports it lists. It stays in the node; only a
 //!   [`VerifiedSelection`](defim_protocol::sum::VerifiedSelection) of such batches, with at least `min_batch` reports in
 //!   all, is encrypted and opened.
-//! - A node opens one set of ciphertexts a round: the record of it is on disk before the answer leaves.
+//! - A node opens one set of ciphertexts a round, and of the selections that it has encrypted only the last: the records of
+//!   both are on disk before anything leaves ([`LastEncrypted`]).
 //! - A report counts once: ids are sorted and distinct under the batch's root, and the store's
 //!   replay cache refuses an id for ever.
 //!
@@ -59,12 +60,14 @@
 pub mod helper;
 pub mod holder;
 pub mod leader;
+mod once;
 mod prepare;
 mod release;
 mod secrets;
 pub mod sum;
 mod upload;
 
+pub use once::{LastEncrypted, OnceError};
 pub use prepare::{LeaderPending, OpenedShare, VerifiedShare};
 pub use release::{AggregateBuilder, ReleasableAggregate, ReleaseError};
 pub use secrets::Secrets;

@@ -14,7 +14,7 @@ use defim_protocol::{
 use prio::codec::Encode as _;
 use rand::CryptoRng;
 
-use crate::Secrets;
+use crate::{LastEncrypted, OnceError, Secrets};
 
 /// Why nothing is encrypted.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,27 @@ pub enum EncryptSumError {
     /// The statement cannot be written.
     #[error(transparent)]
     Statement(#[from] SumError),
+    /// This node stands for another selection of the round.
+    #[error(transparent)]
+    Once(#[from] OnceError),
+}
+
+/// An encrypted sum. Its record must be on disk before it leaves the node.
+#[derive(Debug)]
+pub struct EncryptedOnce {
+    /// What this node encrypted last, for its store; kept for as long as the round is open.
+    pub record: Vec<u8>,
+    /// What leaves the node.
+    pub submission: Submission,
+}
+
+/// What this node has done in a round before, as its store holds it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before<'a> {
+    /// The record of what it encrypted last.
+    pub encrypted: Option<&'a [u8]>,
+    /// The record of what it has opened.
+    pub opened: Option<&'a [u8]>,
 }
 
 /// This node's share of the sum of one committee's batch, as its store holds it.
@@ -81,7 +102,8 @@ pub fn round_of(selection: &VerifiedSelection) -> Round {
 /// Encrypt this node's sum over the selected batches, with the task's noise added, under a fresh key, and seal a share of the key for each full
 /// node. Another call gives another ciphertext; the holders open at most one set of a round.
 ///
-/// `sums` are this node's shares by committee; those of committees that are not selected are left alone.
+/// `sums` are this node's shares by committee; those of committees that are not selected are left alone. `before` is what the
+/// store holds of this round.
 ///
 /// # Errors
 ///
@@ -91,8 +113,10 @@ pub fn encrypt(
     selection: &VerifiedSelection,
     secrets: &Secrets,
     sums: &BTreeMap<CommitteeIndex, StoredSum>,
+    before: Before<'_>,
     rng: &mut impl CryptoRng,
-) -> Result<Submission, EncryptSumError> {
+) -> Result<EncryptedOnce, EncryptSumError> {
+    let record = LastEncrypted::encrypting(selection, before.encrypted, before.opened.is_some())?;
     let own = secrets.node.id();
     let modulus = u128::from(task.vdaf.scheme.modulus());
     let mut total = vec![0_u64; task.vdaf.dimension];
@@ -142,10 +166,13 @@ pub fn encrypt(
         ciphertext: root,
         key_shares: key_shares.iter().map(|s| Digest::of(&s.0)).collect(),
     };
-    Ok(Submission {
-        statement: statement.sign(&secrets.node)?,
-        ciphertext: ciphertext.to_bytes(),
-        key_shares,
+    Ok(EncryptedOnce {
+        record: record.to_bytes(),
+        submission: Submission {
+            statement: statement.sign(&secrets.node)?,
+            ciphertext: ciphertext.to_bytes(),
+            key_shares,
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use defim_full::{
     helper::{self, Agreement, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
-    sum::{StoredSum, encrypt},
+    sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
     Committee, CommitteeIndex, Digest, Millis, Reason, ReportId, RoundNumber, SignedText,
@@ -107,6 +107,8 @@ pub struct Node {
     closing: bool,
     /// What it has opened, by round.
     answered: BTreeMap<RoundNumber, Vec<u8>>,
+    /// What it encrypted last in the open round.
+    encrypted: Option<Vec<u8>>,
 }
 
 /// What a leader's machine wants of others.
@@ -129,6 +131,7 @@ impl Node {
             machines: BTreeMap::new(),
             closing: false,
             answered: BTreeMap::new(),
+            encrypted: None,
         }
     }
 
@@ -137,6 +140,7 @@ impl Node {
         self.shelves.clear();
         self.machines.clear();
         self.closing = false;
+        self.encrypted = None;
         for committee in self.task.committees() {
             if committee.leader().node == self.secrets.node.id() {
                 let (index, secrets) = (committee.index(), self.secrets.clone());
@@ -305,7 +309,7 @@ impl Node {
             }
             Request::Encrypt(selected) => self.encrypt(round, selected),
             Request::OpenSum(question) => {
-                let before = self.answered.get(&round.round).map(Vec::as_slice);
+                let before = self.before(round);
                 let answer =
                     holder::answer(&self.task, round.round, &self.secrets, before, &question);
                 match answer {
@@ -320,7 +324,14 @@ impl Node {
         })
     }
 
-    fn encrypt(&self, round: &VerifiedRound, selected: SelectedBatches) -> Response {
+    fn before(&self, round: &VerifiedRound) -> Before<'_> {
+        Before {
+            encrypted: self.encrypted.as_deref(),
+            opened: self.answered.get(&round.round).map(Vec::as_slice),
+        }
+    }
+
+    fn encrypt(&mut self, round: &VerifiedRound, selected: SelectedBatches) -> Response {
         let SelectedBatches {
             selection,
             signatures,
@@ -333,11 +344,22 @@ impl Node {
             .collect();
         let encrypted = selection.map_err(|e| e.to_string()).and_then(|selection| {
             let mut random = rand::rng();
-            encrypt(&self.task, &selection, &self.secrets, &sums, &mut random)
-                .map_err(|e| e.to_string())
+            let before = self.before(round);
+            encrypt(
+                &self.task,
+                &selection,
+                &self.secrets,
+                &sums,
+                before,
+                &mut random,
+            )
+            .map_err(|e| e.to_string())
         });
         match encrypted {
-            Ok(submission) => Response::Encrypted(Box::new(submission)),
+            Ok(done) => {
+                self.encrypted = Some(done.record);
+                Response::Encrypted(Box::new(done.submission))
+            }
             Err(why) => Response::Refused(why),
         }
     }

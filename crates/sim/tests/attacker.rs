@@ -502,26 +502,10 @@ fn two_thirds_of_the_full_nodes_keys_and_what_it_was_sent_do_open_a_committees_s
     assert_eq!(needed, 3);
     for (pair, subtotal) in scene.pairs.iter().zip(&subtotals) {
         // What each holder would answer, if it answered for a part, made by hand from its sealing key.
-        let digest = one.opening(pair).digest();
-        let answers: Vec<SumShare> = task
-            .members
-            .iter()
-            .enumerate()
-            .map(|(place, holder)| {
-                let secrets = scene.world.mesh.secrets(&holder.node).unwrap();
-                let mut sum = vec![0; BLOCK_BYTES];
-                for node in pair {
-                    let submission = &one.submissions[node];
-                    let sealed = decoded(&submission.key_shares[place]);
-                    let about = about(one, submission, holder.node);
-                    let share = secrets.sealing.open_key_share(&about, &sealed).unwrap();
-                    let values = &share[share.len() - BLOCK_BYTES..];
-                    sum = combine(1, &sum, 1, values);
-                }
-                let head: &[u8] = b"defim he v1 sum share\0";
-                let place = [place as u8 + 1];
-                let bytes = [head, &digest.0, &place, &sum].concat();
-                SumShare::from_bytes(&bytes).unwrap()
+        let answers: Vec<SumShare> = (0..task.members.len())
+            .map(|place| {
+                let secrets = scene.world.mesh.secrets(&task.members[place].node);
+                answer_by_hand(one, secrets.unwrap(), place, pair)
             })
             .collect();
         let threshold = threshold(&task).unwrap();
@@ -530,6 +514,220 @@ fn two_thirds_of_the_full_nodes_keys_and_what_it_was_sent_do_open_a_committees_s
         // One fewer is not enough.
         assert!(SumKey::from_answers(threshold, &answers[2..]).is_err());
     }
+}
+
+/// Three full nodes, of which two open a sum. The first is corrupt and works for the aggregation node: it answers for
+/// whatever it is asked to. There are two selections: of all committees, and of all but that of the two honest ones, whose
+/// difference is what that committee has added: here one report.
+struct Conspiracy {
+    world: World,
+    task: VerifiedManifest,
+    key: NodeKey,
+    /// The one report that nobody may see.
+    target: Vec<u64>,
+    selections: [SelectedBatches; 2],
+}
+
+impl Conspiracy {
+    fn new() -> Self {
+        let mut world = World::of(3, Scheme::Pine64, 2);
+        world.mesh.listen();
+        let task = world.mesh.manifest().clone();
+        let corrupt = task.members[0].node;
+        let honest = move |c: &Committee| c.members().iter().all(|m| m.node != corrupt);
+        let target = add(&[plant(&mut world, honest)], Scheme::Pine64);
+        for _ in 0..3 {
+            plant(&mut world, |c| !honest(c));
+        }
+        // Until the batches are agreed, and the aggregation node asks for their sums.
+        let asked = |world: &World| {
+            let mut heard = world.mesh.heard().iter();
+            heard.find_map(|heard| match &heard.question {
+                Request::Encrypt(selected) => Some(selected.clone()),
+                _ => None,
+            })
+        };
+        for _ in 0..1_000 {
+            if asked(&world).is_some() {
+                break;
+            }
+            let ended = world.mesh.settle(&still, &mut Steps::default()).unwrap();
+            assert!(ended.is_none(), "{ended:?}");
+            world.mesh.wait(200);
+        }
+        let all = asked(&world).unwrap();
+        let key = NodeKey::from_seed(OWN_SEED);
+        let mut less: Selection = serde_json::from_str(&all.selection.payload).unwrap();
+        let kept = |index: &u32| !honest(&task.committee(*index).unwrap());
+        let pairs = less.batches.keys().copied().zip(all.signatures.clone());
+        let signatures = pairs.filter(|(index, _)| kept(index)).map(|(_, s)| s);
+        let signatures: Vec<_> = signatures.collect();
+        less.batches.retain(|index, _| kept(index));
+        less.attempt += 1;
+        let less = SelectedBatches {
+            selection: less.sign(&key).unwrap(),
+            signatures,
+            ..all.clone()
+        };
+        Self {
+            world,
+            task,
+            key,
+            target,
+            selections: [all, less],
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.task.members.iter().map(|m| m.node).collect()
+    }
+
+    fn encrypt(&mut self, node: usize, which: usize) -> Result<Submission, String> {
+        let question = Request::Encrypt(self.selections[which].clone());
+        match self.world.mesh.ask(&self.nodes()[node], question).unwrap() {
+            Response::Encrypted(submission) => Ok(*submission),
+            Response::Refused(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn loot(&self, which: usize, submissions: &[Submission]) -> Loot {
+        let SelectedBatches {
+            round,
+            selection,
+            signatures,
+            ..
+        } = self.selections[which].clone();
+        let selection = VerifiedSelection::verify(&self.task, round, selection, signatures);
+        let selection = selection.unwrap();
+        let nodes = || self.nodes().into_iter().zip(submissions);
+        let read = |s: &Submission| Ciphertext::from_bytes(dimension(&self.task), &s.ciphertext);
+        Loot {
+            round: round_of(&selection),
+            selected: self.selections[which].clone(),
+            selection,
+            submissions: nodes().map(|(node, s)| (node, s.clone())).collect(),
+            ciphertexts: nodes().map(|(node, s)| (node, read(s).unwrap())).collect(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Asks an honest node to open a selection.
+    fn open(&mut self, loot: &Loot, node: usize) -> Result<SumShare, String> {
+        let nodes = self.nodes();
+        let signed = SumOpening {
+            task: self.task.task(),
+            round: loot.selection.round,
+            selection: loot.selection.digest(),
+            set: hex(&loot.opening(&loot.all()).to_bytes()),
+        };
+        let sums = || loot.submissions.values();
+        let question = wire::OpenSum {
+            selected: loot.selected.clone(),
+            opening: signed.sign(&self.key).unwrap(),
+            statements: sums().map(|s| s.statement.clone()).collect(),
+            key_shares: sums().map(|s| s.key_shares[node].clone()).collect(),
+        };
+        let question = Request::OpenSum(question);
+        match self.world.mesh.ask(&nodes[node], question).unwrap() {
+            Response::SumShare(bytes) => Ok(SumShare::from_bytes(&bytes).unwrap()),
+            Response::Refused(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The corrupt node's answer, which no rule binds.
+    fn cheat(&self, loot: &Loot) -> SumShare {
+        let secrets = self.world.mesh.secrets(&self.nodes()[0]).unwrap();
+        answer_by_hand(loot, secrets, 0, &loot.all())
+    }
+}
+
+#[test]
+fn with_one_corrupt_full_node_no_two_selections_of_a_round_are_opened() {
+    // Both are encrypted before anything is opened: the honest nodes then stand for the later one.
+    let mut plot = Conspiracy::new();
+    let first: Vec<_> = (0..3).map(|node| plot.encrypt(node, 0).unwrap()).collect();
+    let second: Vec<_> = (0..3).map(|node| plot.encrypt(node, 1).unwrap()).collect();
+    let loot = [plot.loot(0, &first), plot.loot(1, &second)];
+    for node in [1, 2] {
+        let why = plot.open(&loot[0], node).unwrap_err();
+        assert!(why.contains("has not encrypted this selection"), "{why}");
+        // Nor does it go back to the earlier one.
+        let why = plot.encrypt(node, 0).unwrap_err();
+        assert!(why.contains("has encrypted attempt 2"), "{why}");
+    }
+    let threshold = threshold(&plot.task).unwrap();
+    let answers = [plot.cheat(&loot[1]), plot.open(&loot[1], 2).unwrap()];
+    let key = SumKey::from_answers(threshold, &answers).unwrap();
+    let without = loot[1].open(&plot.task, &loot[1].all(), &key).unwrap();
+    let alone = [plot.cheat(&loot[0])];
+    assert!(SumKey::from_answers(threshold, &alone).is_err());
+
+    // The first is opened before the second is encrypted: who has opened it encrypts no other one.
+    let mut plot = Conspiracy::new();
+    let first: Vec<_> = (0..3).map(|node| plot.encrypt(node, 0).unwrap()).collect();
+    let loot = plot.loot(0, &first);
+    let answers = [plot.cheat(&loot), plot.open(&loot, 1).unwrap()];
+    let key = SumKey::from_answers(threshold, &answers).unwrap();
+    let with = loot.open(&plot.task, &loot.all(), &key).unwrap();
+    let why = plot.encrypt(1, 1).unwrap_err();
+    assert!(why.contains("has helped to open this round"), "{why}");
+    // The other one still would, and alone gives nothing: the selection needs both.
+    plot.encrypt(2, 1).unwrap();
+    assert!(plot.open(&loot, 2).is_err());
+
+    // Two such totals of one round are worth the attempt: their difference is the one report.
+    assert_eq!(with.len(), without.len());
+    assert_eq!(plot.target.len(), with.len());
+}
+
+#[test]
+fn two_totals_of_one_round_would_show_a_report() {
+    let mut plot = Conspiracy::new();
+    let modulus = u128::from(Scheme::Pine64.modulus());
+    let totals = [0, 1].map(|which| {
+        let sums: Vec<_> = (0..3)
+            .map(|node| plot.encrypt(node, which).unwrap())
+            .collect();
+        let loot = plot.loot(which, &sums);
+        // With the sealing keys of two nodes nobody is asked.
+        let answers = [0, 2].map(|place| {
+            let secrets = plot.world.mesh.secrets(&plot.nodes()[place]).unwrap();
+            answer_by_hand(&loot, secrets, place, &loot.all())
+        });
+        let key = SumKey::from_answers(threshold(&plot.task).unwrap(), &answers).unwrap();
+        loot.open(&plot.task, &loot.all(), &key).unwrap()
+    });
+    let shown: Vec<u64> = totals[0]
+        .iter()
+        .zip(&totals[1])
+        .map(|(with, without)| {
+            ((u128::from(*with) + modulus - u128::from(*without)) % modulus) as u64
+        })
+        .collect();
+    assert_eq!(shown, plot.target);
+}
+
+/// What a holder would answer for a set, made from its sealing key.
+fn answer_by_hand(
+    loot: &Loot,
+    secrets: &defim_full::Secrets,
+    place: usize,
+    set: &BTreeSet<NodeId>,
+) -> SumShare {
+    let mut sum = vec![0; BLOCK_BYTES];
+    for node in set {
+        let submission = &loot.submissions[node];
+        let sealed = decoded(&submission.key_shares[place]);
+        let about = about(loot, submission, secrets.node.id());
+        let share = secrets.sealing.open_key_share(&about, &sealed).unwrap();
+        sum = combine(1, &sum, 1, &share[share.len() - BLOCK_BYTES..]);
+    }
+    let head: &[u8] = b"defim he v1 sum share\0";
+    let digest = loot.opening(set).digest();
+    let bytes = [head, &digest.0, &[place as u8 + 1], &sum].concat();
+    SumShare::from_bytes(&bytes).unwrap()
 }
 
 fn about(loot: &Loot, submission: &Submission, holder: NodeId) -> KeyShareData {

@@ -435,6 +435,11 @@ impl FullNode {
             .store
             .put_round(task.0, round.round, &text, clock::now())
             .await?;
+        // Only now: with a round that is still open here, what was encrypted in it counts.
+        if let Some(last) = round.round.checked_sub(1) {
+            let encrypted = super::sum::encrypted_key(&task, last);
+            self.inner.store.drop_settings(&encrypted).await?;
+        }
         self.inner.store.partial_drop_all(task.0).await?;
         tracing::info!(
             node = self.name(),

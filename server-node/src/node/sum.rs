@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use defim_full::{
     holder,
-    sum::{StoredSum, encrypt},
+    sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Digest, VerifiedRound,
+    Digest, RoundNumber, TaskId, VerifiedRound,
     sum::VerifiedSelection,
     wire::{OpenSum, Response, SelectedBatches},
 };
 
 use super::full::{FullNode, Served};
 use crate::failure::Outcome;
+
+/// Under which a node's store keeps what it encrypted last in a round.
+pub(super) fn encrypted_key(task: &TaskId, round: RoundNumber) -> String {
+    format!("encrypted/{task}/{round}/")
+}
 
 impl FullNode {
     /// The task and its open round, if the question is about that round.
@@ -61,12 +66,23 @@ impl FullNode {
             };
             sums.insert(batch.committee, sum);
         }
-        let secrets = &self.inner.secrets;
+        let (secrets, store) = (&self.inner.secrets, &self.inner.store);
+        let key = encrypted_key(&task.task(), round.round);
+        let _one_at_a_time = served.opening.lock().await;
+        let last = store.setting(&key).await?;
+        let opened = store.answered(task.task().0, round.round).await?;
+        let before = Before {
+            encrypted: last.as_deref(),
+            opened: opened.as_deref(),
+        };
         let encrypted = tokio::task::block_in_place(|| {
-            encrypt(task, &selection, secrets, &sums, &mut rand::rng())
+            encrypt(task, &selection, secrets, &sums, before, &mut rand::rng())
         });
         Ok(match encrypted {
-            Ok(submission) => {
+            Ok(done) => {
+                // Before it leaves the node: it opens this selection, and no other one.
+                store.put_setting(&key, &done.record).await?;
+                let submission = done.submission;
                 tracing::info!(
                     node = self.name(),
                     task = task.name,
@@ -92,10 +108,11 @@ impl FullNode {
         let (id, number) = (task.task().0, round.round);
         let store = &self.inner.store;
         let _one_at_a_time = served.opening.lock().await;
-        let before = store.answered(id, number).await?;
+        let opened = store.answered(id, number).await?;
+        let encrypted = store.setting(&encrypted_key(&task.task(), number)).await?;
         // The promise is for so many rounds, whoever asks for more.
         if task.privacy.is_some()
-            && before.is_none()
+            && opened.is_none()
             && store.rounds_answered(id).await? >= task.schedule.rounds
         {
             return Ok(Response::Refused(
@@ -104,7 +121,11 @@ impl FullNode {
         }
         let secrets = &self.inner.secrets;
         let answer = tokio::task::block_in_place(|| {
-            holder::answer(task, number, secrets, before.as_deref(), &question)
+            let before = Before {
+                encrypted: encrypted.as_deref(),
+                opened: opened.as_deref(),
+            };
+            holder::answer(task, number, secrets, before, &question)
         });
         Ok(match answer {
             Ok(answer) => {
