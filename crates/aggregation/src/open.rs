@@ -71,6 +71,16 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether other answers of holders could open what these do not.
+    pub fn is_wrong_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Opening(_) | Self::Sharing(SharingError::Inconsistent(_))
+        )
+    }
+}
+
 /// One node's encrypted sum, checked against what it signed.
 #[derive(Debug, Clone)]
 pub struct Encrypted {

@@ -69,7 +69,12 @@ struct Decrypting {
     /// By the holders' places in the manifest.
     answers: BTreeMap<usize, SumShare>,
     refused: BTreeMap<usize, String>,
+    /// So many answers were tried, and why they open nothing.
+    tried: Option<(usize, String)>,
 }
+
+/// Most sets of answers that are tried for a total that does not open with all of them.
+const MOST_SETS: usize = 500;
 
 impl Decrypting {
     fn step(selection: VerifiedSelection, sums: EncryptedSums, opening: SignedText) -> Step {
@@ -79,7 +84,32 @@ impl Decrypting {
             opening,
             answers: BTreeMap::new(),
             refused: BTreeMap::new(),
+            tried: None,
         }))
+    }
+
+    /// Open the total with the answers so far. A wrong answer shows only by a total that does not open; then others are
+    /// tried without it.
+    fn open(
+        &self,
+        task: &VerifiedManifest,
+        threshold: Threshold,
+    ) -> Result<OpenedTotal, OpenError> {
+        let try_with = |answers: &[SumShare]| {
+            OpenedTotal::open(task, &self.selection, &self.sums, threshold, answers)
+        };
+        let answers: Vec<_> = self.answers.values().cloned().collect();
+        let first = match try_with(&answers) {
+            Err(error) if error.is_wrong_answer() => error,
+            done => return done,
+        };
+        let others = choices(answers.len(), threshold.needed().into());
+        let others = others.take(MOST_SETS).map(|set| {
+            let chosen = set.iter().filter_map(|at| answers.get(*at).cloned());
+            chosen.collect::<Vec<_>>()
+        });
+        let mut totals = others.filter_map(|set| try_with(&set).ok());
+        totals.next().ok_or(first)
     }
 
     /// A holder's answer.
@@ -98,6 +128,24 @@ impl Decrypting {
             }
         }
     }
+}
+
+/// All ways to choose `k` of `n`, ascending.
+fn choices(n: usize, k: usize) -> impl Iterator<Item = Vec<usize>> {
+    let mut next = (k <= n).then(|| (0..k).collect::<Vec<_>>());
+    std::iter::from_fn(move || {
+        let this = next.take()?;
+        // The last one that can still move up, and those after it right behind.
+        let moves = (0..k)
+            .rev()
+            .find(|at| this.get(*at).is_some_and(|v| v + k - at < n));
+        next = moves.and_then(|at| {
+            let first = this.get(at)? + 1;
+            let head = this.iter().take(at).copied();
+            Some(head.chain(first..first + k - at).collect())
+        });
+        Some(this)
+    })
 }
 
 pub(crate) struct OpenRound {
@@ -256,7 +304,7 @@ impl OpenRound {
     pub fn advance(&mut self, now: Millis, key: &NodeKey, out: &mut impl FnMut(Output)) -> End {
         let since = *self.since.get_or_insert(now);
         let impatient = now >= since.saturating_add(PATIENCE_MS);
-        match &self.step {
+        match &mut self.step {
             Step::Collecting => {
                 let need = u64::from(self.task.schedule.min_batch);
                 let have = self.verified();
@@ -308,21 +356,24 @@ impl OpenRound {
             }
             Step::Decrypting(step) => {
                 let needed = usize::from(self.threshold.needed());
-                if step.answers.len() >= needed {
-                    let answers: Vec<_> = step.answers.values().cloned().collect();
-                    let Decrypting {
-                        selection, sums, ..
-                    } = &**step;
-                    return match OpenedTotal::open(
-                        &self.task,
-                        selection,
-                        sums,
-                        self.threshold,
-                        &answers,
-                    ) {
-                        Ok(total) => End::Opened(total, self.all_rejected(selection)),
-                        Err(error) => End::Void(error.to_string()),
-                    };
+                let have = step.answers.len();
+                if have >= needed && step.tried.as_ref().is_none_or(|(tried, _)| have > *tried) {
+                    match step.open(&self.task, self.threshold) {
+                        Ok(total) => {
+                            let selection = step.selection.clone();
+                            return End::Opened(total, self.all_rejected(&selection));
+                        }
+                        // One answer is wrong, and another one may come.
+                        Err(error) if error.is_wrong_answer() => {
+                            step.tried = Some((have, error.to_string()));
+                        }
+                        Err(error) => return End::Void(error.to_string()),
+                    }
+                }
+                if have + step.refused.len() == self.task.members.len()
+                    && let Some((_, why)) = &step.tried
+                {
+                    return End::Void(why.clone());
                 }
                 if self.task.members.len() - step.refused.len() < needed
                     && let Some((place, why)) = step.refused.iter().next()
@@ -572,5 +623,20 @@ fn count(all: &mut BTreeMap<String, u64>, rejected: &[(u16, u64)]) {
     for (code, more) in rejected {
         let total = all.entry(Reason::word(*code)).or_default();
         *total = total.saturating_add(*more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_comes_once() {
+        let all = |n, k| choices(n, k).collect::<Vec<_>>();
+        assert_eq!(all(3, 2), [vec![0, 1], vec![0, 2], vec![1, 2]]);
+        assert_eq!(all(4, 3).len(), 4);
+        assert_eq!(all(2, 2), [vec![0, 1]]);
+        assert_eq!(all(6, 3).len(), 20);
+        assert!(all(1, 2).is_empty());
     }
 }

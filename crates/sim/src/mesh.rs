@@ -24,6 +24,9 @@ use crate::{
 /// A day of virtual time: no round takes longer.
 const LONGEST_MS: Millis = 24 * 60 * 60 * 1000;
 
+/// A byte of an answer for the keys that is part of a number.
+const SHARE_BYTE: usize = 100;
+
 /// How a round ended.
 #[derive(Debug, Clone)]
 pub enum RoundResult {
@@ -42,6 +45,7 @@ pub struct Mesh {
     now: Millis,
     result: Option<RoundResult>,
     heard: Option<Vec<Heard>>,
+    lying: Option<usize>,
 }
 
 /// What the aggregation node asked of a full node, and what it was answered.
@@ -135,6 +139,7 @@ impl Mesh {
             now: 1_000_000,
             result: None,
             heard: None,
+            lying: None,
         })
     }
 
@@ -182,6 +187,11 @@ impl Mesh {
     /// back for the next round.
     pub fn vanish_after_encrypting(&mut self, nodes: usize) {
         self.vanishing = nodes;
+    }
+
+    /// From now on, this full node answers for the keys with something else, for tests; by its place in the manifest.
+    pub fn lie_about_keys(&mut self, place: usize) {
+        self.lying = Some(place);
     }
 
     /// Open the next round.
@@ -311,7 +321,12 @@ impl Mesh {
                 _ => &mut steps.add_ms,
             };
             let heard = self.heard.is_some().then(|| question.clone());
-            let answer = timed(clock, step, || node.answer(&round, question))?;
+            let mut answer = timed(clock, step, || node.answer(&round, question))?;
+            if let (Response::SumShare(share), true) = (&mut answer, self.lying == Some(place))
+                && let Some(last) = share.get_mut(SHARE_BYTE)
+            {
+                *last ^= 1;
+            }
             if let (Some(all), Some(question)) = (&mut self.heard, heard) {
                 let answer = answer.clone();
                 all.push(Heard {

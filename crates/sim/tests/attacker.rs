@@ -536,8 +536,11 @@ impl Conspiracy {
         let corrupt = task.members[0].node;
         let honest = move |c: &Committee| c.members().iter().all(|m| m.node != corrupt);
         let target = add(&[plant(&mut world, honest)], Scheme::Pine64);
-        for _ in 0..3 {
-            plant(&mut world, |c| !honest(c));
+        for at in [1, 2, 1, 2] {
+            let pair = [corrupt, task.members[at].node];
+            plant(&mut world, |c| {
+                c.members().iter().all(|m| pair.contains(&m.node))
+            });
         }
         // Until the batches are agreed, and the aggregation node asks for their sums.
         let asked = |world: &World| {

@@ -63,6 +63,35 @@ fn every_number_of_full_nodes_gives_the_same_model() {
 }
 
 #[test]
+fn a_full_node_that_lies_about_keys_costs_nothing_while_enough_others_answer() {
+    let mut honest = World::new(3, Scheme::Pine64);
+    for party in 0..6 {
+        honest.upload_where(party, |_| true);
+    }
+    assert_eq!(honest.ended(), Ok(6));
+    for liar in 0..3 {
+        let mut world = World::new(3, Scheme::Pine64);
+        world.mesh.lie_about_keys(liar);
+        for party in 0..6 {
+            world.upload_where(party, |_| true);
+        }
+        assert_eq!(world.ended(), Ok(6), "full node {liar} lies");
+        assert_eq!(
+            world.mesh.coordinator().model(),
+            honest.mesh.coordinator().model()
+        );
+        // With another one away there are too few good answers, and nothing wrong is opened.
+        world.round = world.mesh.open_round().unwrap();
+        for party in 0..6 {
+            world.upload_where(party, |_| true);
+        }
+        world.until(|phase| matches!(phase, RoundPhase::Decrypting { .. }));
+        world.mesh.set_up((liar + 1) % 3, false);
+        assert!(world.ended().is_err());
+    }
+}
+
+#[test]
 fn once_sums_are_encrypted_all_but_the_threshold_may_go() {
     for (full, gone) in [(3_u8, 1), (4, 1), (6, 2)] {
         let mut world = World::new(full, Scheme::Pine64);
