@@ -56,15 +56,22 @@ pub fn accept_upload(
         leader,
         ..
     } = &report;
-    OpenedShare::open(
-        task,
-        round.round,
-        Seat::Leader,
-        &secrets.sealing,
-        metadata,
-        public_share,
-        leader,
-    )?;
+    let open = |round| {
+        OpenedShare::open(
+            task,
+            round,
+            Seat::Leader,
+            &secrets.sealing,
+            metadata,
+            public_share,
+            leader,
+        )
+    };
+    open(round.round).map_err(|reason| match reason {
+        // Whoever made it was told of the next round before this node: it is to come again.
+        Reason::WrongRound if open(round.round.saturating_add(1)).is_ok() => Reason::Unavailable,
+        reason => reason,
+    })?;
     // After the seal: a report of an earlier round is told that, and not that its committee changed.
     let committee = task.committee_of(round, &metadata.id);
     if committee.leader().node != secrets.node.id() {

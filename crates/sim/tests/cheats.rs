@@ -299,6 +299,11 @@ fn a_report_counts_only_in_its_round_and_in_time() {
     world.upload_honest(0..2);
     let id = ReportId([4; 16]);
     let (public, shares) = world.shares(id);
+    // A leader that was not told of the next round yet keeps nobody out of it: the sender comes again.
+    for (round, reason) in [(3, Reason::Unavailable), (4, Reason::WrongRound)] {
+        let early = world.seal(id, round, &public, shares.clone());
+        assert_eq!(world.mesh.upload(early), Err(reason));
+    }
     let two = world.seal(id, 2, &public, shares.clone());
     let one = world.seal(id, 1, &public, shares);
     let mut mixed = Report::get_decoded(&two).unwrap();

@@ -79,7 +79,8 @@ impl FullNode {
 
     async fn try_receive(&self, task: TaskId, bytes: Vec<u8>) -> Result<Received, ReceiveError> {
         let served = self.led(&task)?;
-        let round = served.round().ok_or(Reason::RoundClosed)?;
+        // The first round is about to be told here too.
+        let round = served.round().ok_or(Reason::Unavailable)?;
         let now = clock::now();
         let report = tokio::task::block_in_place(|| {
             accept_upload(&served.manifest, &round, &self.inner.secrets, now, bytes)
