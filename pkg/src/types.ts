@@ -42,6 +42,8 @@ export interface RoundView {
   verified: number;
   /** Refused reports, by reason. */
   rejected: Record<string, number>;
+  /** How often the report of a full node's silo counts, by the node's name; all others count once. */
+  weights?: Record<string, number>;
   minBatch: number;
   maxBatch: number;
 }

@@ -176,6 +176,9 @@ pub struct ScheduleArgs {
     /// Rounds of the task.
     #[arg(long, default_value_t = 1000)]
     pub rounds: u64,
+    /// How often the report of a full node's silo may count: as often as it has rows, up to this.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub max_weight: u8,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
@@ -275,6 +278,9 @@ pub struct Simulate {
     /// Full nodes with rows of their own, five times as many as a light node's.
     #[arg(long, default_value_t = 0)]
     pub silos: usize,
+    /// How often a silo's report may count: as often as it has rows, up to this.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub max_weight: u8,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,

@@ -230,6 +230,8 @@ fn a_simulation_prints_its_rounds_and_a_summary() {
         "4",
         "--silos",
         "1",
+        "--max-weight",
+        "20",
         "--rounds",
         "2",
         "--json",

@@ -90,6 +90,8 @@ fn companies_with_silos_train_by_themselves_round_after_round() {
         "3",
         "--tasks",
         "digits,diabetes",
+        "--max-weight",
+        "200",
     ];
     let mesh = Mesh::start_changed(&init, |mesh| {
         for node in ["full-1", "full-2", "full-3"] {
@@ -106,6 +108,19 @@ fn companies_with_silos_train_by_themselves_round_after_round() {
     assert!(finished(&task).iter().all(|(_, reports)| *reports == 3));
     let accuracy = |metrics: &Value| metrics["accuracy"].as_f64().unwrap();
     assert!(accuracy(&task["history"][1]["metrics"]) > 0.8);
+    // Each has 600 rows and says so: from then on it counts as often as the task allows, and rounds go on.
+    mesh.wait("the silos have weights", |mesh| {
+        let weights = &mesh.task()["round"]["weights"];
+        ["full-1", "full-2", "full-3"]
+            .iter()
+            .all(|node| weights[node] == 200)
+    });
+    let weighed = mesh.task()["round"]["round"].as_u64().unwrap();
+    mesh.wait("a round with weights is finished", |mesh| {
+        mesh.task()["roundsDone"].as_u64().unwrap() >= weighed
+    });
+    let task = mesh.task();
+    assert!(finished(&task).iter().all(|(_, reports)| *reports == 3));
     // Rows of digits do not fit the other task: it is said, and nothing is sent.
     let log = std::fs::read_to_string(mesh.log("full-1")).unwrap();
     let said = log

@@ -40,6 +40,8 @@ pub struct Coordinator {
     rounds_opened: u64,
     last_round: RoundNumber,
     open: Option<OpenRound>,
+    /// Rows of the full nodes' silos, as they last said.
+    silo_rows: BTreeMap<NodeId, u64>,
     threshold: Threshold,
     paused: bool,
     out: VecDeque<Output>,
@@ -110,6 +112,7 @@ impl Coordinator {
             rounds_opened: restored.rounds_opened,
             last_round: 0,
             open: None,
+            silo_rows: BTreeMap::new(),
             threshold,
             paused: restored.paused,
             out: VecDeque::new(),
@@ -209,6 +212,9 @@ impl Coordinator {
                 self.advance(now);
             }
             Input::Progress(node, progress) => self.progress(node, progress),
+            Input::SiloRows(node, rows) => {
+                self.silo_rows.insert(node, rows);
+            }
             Input::Pause(paused) => {
                 self.paused = paused;
                 self.out.push_back(Output::Changed);
@@ -252,6 +258,7 @@ impl Coordinator {
             base_model: self.digest,
             opened_ms: now,
             deadline_ms: now.saturating_add(self.task.schedule.round_ms),
+            weights: self.weights(),
         };
         let Ok(signed) = opened.sign(&self.key) else {
             return;
@@ -263,6 +270,16 @@ impl Coordinator {
         self.open = Some(OpenRound::new(round, self.task.clone(), self.threshold));
         self.out.push_back(Output::Open { signed, opened });
         self.out.push_back(Output::Changed);
+    }
+
+    /// How often the silos' reports count: as often as they have rows, as far as they have said and the task allows.
+    fn weights(&self) -> BTreeMap<NodeId, u8> {
+        let most = u64::from(self.task.max_weight);
+        let known = self.silo_rows.iter();
+        known
+            .map(|(node, rows)| (*node, u8::try_from((*rows).min(most)).unwrap_or(u8::MAX)))
+            .filter(|(node, weight)| *weight > 1 && self.task.place(node).is_some())
+            .collect()
     }
 
     fn void(&mut self, reason: String) {
@@ -304,7 +321,7 @@ impl Coordinator {
         rejected: BTreeMap<String, u64>,
     ) {
         let mut optimiser = self.optimiser.clone();
-        let stepped = MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.reports())
+        let stepped = MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.weight())
             .and_then(|mean| self.spec.server.step(&mut optimiser, &self.model, &mean));
         let model = match stepped {
             Ok(model) => model,

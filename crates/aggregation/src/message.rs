@@ -58,6 +58,8 @@ pub enum Input {
     Answered(NodeId, Response),
     /// A leader's word on the round; the node is the authenticated sender.
     Progress(NodeId, Progress),
+    /// A full node says how many rows its silo has for this task. It counts from the next round on.
+    SiloRows(NodeId, u64),
     /// An admin pauses the task or lets it go on.
     Pause(bool),
     /// An admin gives this round up, if it is the open one.

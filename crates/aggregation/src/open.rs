@@ -61,13 +61,13 @@ pub enum OpenError {
     Noise(#[from] PrivacyError),
     /// So many contributions cannot add up to this.
     #[error(
-        "the total's norm is {norm:.1}, more than {reports} contributions can have: a full node has lied about its sum"
+        "the total's norm is {norm:.1}, more than contributions that count {weight} times can have: a full node has lied about its sum"
     )]
     TooLong {
         /// L2 norm of the total, in units of the norm bound.
         norm: f64,
-        /// Reports in the selection.
-        reports: u64,
+        /// How often the reports of the selection count together.
+        weight: u64,
     },
 }
 
@@ -246,6 +246,7 @@ pub fn selected(selection: &VerifiedSelection) -> SelectedBatches {
 #[derive(Debug, Clone)]
 pub struct OpenedTotal {
     reports: u64,
+    weight: u64,
     sum: Vec<f64>,
 }
 
@@ -269,7 +270,7 @@ impl OpenedTotal {
         let key = SumKey::from_answers(threshold, answers)?;
         let integers = open(opening.round(), &sum, &key)?;
         let sum = task.vdaf.total(&integers)?;
-        let reports = selection.accepted();
+        let (reports, weight) = (selection.accepted(), selection.weight());
         let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
         // Each contribution was proven to have a norm of at most 1, up to rounding. The norm of the noise is its
         // deviation times the root of the dimension, and hardly ever six deviations more.
@@ -280,10 +281,14 @@ impl OpenedTotal {
                 deviation * ((task.vdaf.dimension as f64).sqrt() + 6.0)
             }
         };
-        if norm > reports as f64 * (1.0 + 1e-6) + noise {
-            return Err(OpenError::TooLong { norm, reports });
+        if norm > weight as f64 * (1.0 + 1e-6) + noise {
+            return Err(OpenError::TooLong { norm, weight });
         }
-        Ok(Self { reports, sum })
+        Ok(Self {
+            reports,
+            weight,
+            sum,
+        })
     }
 
     /// Reports in it.
@@ -291,7 +296,12 @@ impl OpenedTotal {
         self.reports
     }
 
-    /// The sum of all updates, `[d]`, in units of the norm bound.
+    /// How often they count together.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The sum of all updates, each as often as it counts, `[d]`, in units of the norm bound.
     pub fn sum(&self) -> &[f64] {
         &self.sum
     }

@@ -401,7 +401,7 @@ impl OpenRound {
         }
         let pending = self.progress.values().map(|p| p.pending);
         OpenRoundView {
-            opened: **self.opened(),
+            opened: (**self.opened()).clone(),
             phase: self.phase(),
             pending: pending.fold(0, u64::saturating_add),
             verified: self.verified(),

@@ -60,6 +60,7 @@ impl World {
                 rounds: 9,
             },
             privacy: None,
+            max_weight: 1,
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };
@@ -233,6 +234,7 @@ fn a_round_that_was_opened_for_another_model_is_given_up() {
             base_model,
             opened_ms: 0,
             deadline_ms: ROUND_MS,
+            weights: BTreeMap::new(),
         };
         let signed: SignedText = opened.sign(&world.key).unwrap();
         world.machine(Restored {

@@ -58,6 +58,7 @@ pub fn prepare(
                 &sealed,
             )
         })
+        .and_then(|share| share.authentic(round, &init.public_share))
         .and_then(|share| share.answer(verify_key, &init.message));
     match result {
         Ok((share, answer)) => Prepared {
@@ -131,7 +132,8 @@ pub fn agree(
         claimed.committee,
         ids,
         claimed.rejected.clone(),
-    )?;
+    )?
+    .weighed(round, ids);
     let listed: BTreeSet<_> = ids.iter().chain(refused).copied().collect();
     if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);

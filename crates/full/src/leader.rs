@@ -374,7 +374,8 @@ impl Leader {
             &report.metadata,
             &report.public_share,
             &report.leader,
-        )?;
+        )?
+        .authentic(&self.round, &report.public_share)?;
         let (pending, message) = share.begin(verify_key)?;
         let init = PrepareInit {
             id: report.metadata.id,
@@ -444,6 +445,7 @@ impl Leader {
         }
         let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
         let signed = BatchSummary::new(task, round, committee, &ids, rejected)
+            .map(|summary| summary.weighed(&self.round, &ids))
             .and_then(|summary| summary.sign(&self.secrets.node));
         match signed {
             Ok(summary) => {

@@ -1,8 +1,8 @@
 //! Opening one's own share of a report, and checking the proof together: one message each way.
 
 use defim_protocol::{
-    Reason, ReportId, RoundNumber, VerifiedManifest,
-    report::{Ciphertext, Metadata, ROUND_EXTENSION},
+    Reason, ReportId, RoundNumber, VerifiedManifest, VerifiedRound,
+    report::{Ciphertext, Metadata, ROUND_EXTENSION, SILO_EXTENSION},
     seal::{SealingKey, Seat},
     vdaf::{InputShare, NONCE_BYTES, OutputShare, PublicShare, UpdateVdaf, VERIFY_KEY_BYTES},
 };
@@ -18,6 +18,8 @@ type State = PingPongState<VERIFY_KEY_BYTES, NONCE_BYTES, UpdateVdaf>;
 /// This member's share of one report: its seal opened, bound to the right round, well formed.
 pub struct OpenedShare {
     id: ReportId,
+    /// A full node's word that this is its silo's report.
+    signature: Option<[u8; 64]>,
     vdaf: UpdateVdaf,
     public_share: PublicShare,
     input_share: InputShare,
@@ -45,15 +47,19 @@ impl OpenedShare {
         sealed: &Ciphertext,
     ) -> Result<Self, Reason> {
         let plain = key.open(seat, &task.task(), metadata, public_share, sealed)?;
-        let mut bound = None;
+        let (mut bound, mut signature) = (None, None);
         for extension in &plain.extensions {
-            // A second round extension could name another round to the other member.
-            if extension.kind != ROUND_EXTENSION || bound.is_some() {
-                return Err(Reason::UnknownExtension);
+            let data = extension.data.as_slice();
+            match extension.kind {
+                // A second round extension could name another round to the other member.
+                ROUND_EXTENSION if bound.is_none() => {
+                    bound = Some(<[u8; 8]>::try_from(data).map_err(|_| Reason::Malformed)?);
+                }
+                SILO_EXTENSION if signature.is_none() => {
+                    signature = Some(data.try_into().map_err(|_| Reason::Malformed)?);
+                }
+                _ => return Err(Reason::UnknownExtension),
             }
-            bound = Some(
-                <[u8; 8]>::try_from(extension.data.as_slice()).map_err(|_| Reason::Malformed)?,
-            );
         }
         if bound.map(u64::from_be_bytes) != Some(round) {
             return Err(Reason::WrongRound);
@@ -66,10 +72,23 @@ impl OpenedShare {
                 .map_err(|_| Reason::InvalidShare)?;
         Ok(Self {
             id: metadata.id,
+            signature,
             vdaf,
             public_share,
             input_share,
         })
+    }
+
+    /// Check that a silo's report, which may count more than once, is signed by its full node, and that no other one is.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotTheSilos`].
+    pub fn authentic(self, round: &VerifiedRound, public_share: &[u8]) -> Result<Self, Reason> {
+        match round.is_authentic(&self.id, public_share, self.signature.as_ref()) {
+            true => Ok(self),
+            false => Err(Reason::NotTheSilos),
+        }
     }
 
     /// Leader: begin preparation. The bytes go to the helper.

@@ -1,9 +1,9 @@
 //! Adding the verified shares of an agreed batch.
 
 use defim_protocol::{
-    ReportId, VerifiedManifest,
+    ReportId, VerifiedManifest, VerifiedRound,
     batch::{AgreedBatch, merkle_root},
-    vdaf::{AggregateShare, OutputShare, UpdateVdaf},
+    vdaf::{AggregateShare, OutputShare, UpdateVdaf, VdafSpec},
 };
 use prio::{
     codec::{Encode as _, ParameterizedDecode as _},
@@ -40,29 +40,33 @@ pub enum ReleaseError {
 #[derive(Debug)]
 pub struct AggregateBuilder {
     vdaf: UpdateVdaf,
+    spec: VdafSpec,
+    round: VerifiedRound,
     ids: Vec<ReportId>,
     sum: Option<AggregateShare>,
 }
 
 impl AggregateBuilder {
-    /// An empty sum for this task.
+    /// An empty sum for this task, with the weights of this round.
     ///
     /// # Errors
     ///
     /// [`ReleaseError::Vdaf`] if the task's VDAF cannot be made.
-    pub fn new(task: &VerifiedManifest) -> Result<Self, ReleaseError> {
+    pub fn new(task: &VerifiedManifest, round: &VerifiedRound) -> Result<Self, ReleaseError> {
         let vdaf = task
             .vdaf
             .instance()
             .map_err(|e| ReleaseError::Vdaf(e.to_string()))?;
         Ok(Self {
             vdaf,
+            spec: task.vdaf,
+            round: round.clone(),
             ids: Vec::new(),
             sum: None,
         })
     }
 
-    /// Add one verified share, ids ascending.
+    /// Add one verified share as often as its report counts, ids ascending.
     ///
     /// # Errors
     ///
@@ -71,6 +75,12 @@ impl AggregateBuilder {
         if self.ids.last().is_some_and(|last| *last >= id) {
             return Err(ReleaseError::OutOfOrder(id));
         }
+        let weight = self.round.weight_of(&id);
+        let scaled = (weight > 1).then(|| self.spec.scaled(share, weight));
+        let scaled = scaled
+            .transpose()
+            .map_err(|_| ReleaseError::DamagedShare(id))?;
+        let share = scaled.as_deref().unwrap_or(share);
         let share = OutputShare::get_decoded_with_param(&(&self.vdaf, &()), share)
             .map_err(|_| ReleaseError::DamagedShare(id))?;
         match &mut self.sum {

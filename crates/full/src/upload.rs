@@ -67,11 +67,12 @@ pub fn accept_upload(
             leader,
         )
     };
-    open(round.round).map_err(|reason| match reason {
+    let opened = open(round.round).map_err(|reason| match reason {
         // Whoever made it was told of the next round before this node: it is to come again.
         Reason::WrongRound if open(round.round.saturating_add(1)).is_ok() => Reason::Unavailable,
         reason => reason,
-    })?;
+    });
+    opened?.authentic(round, public_share)?;
     // After the seal: a report of an earlier round is told that, and not that its committee changed.
     let committee = task.committee_of(round, &metadata.id);
     if committee.leader().node != secrets.node.id() {

@@ -55,6 +55,7 @@ fn world() -> World {
             rounds: 1,
         },
         privacy: None,
+        max_weight: 1,
         created_ms: 0,
         learning: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
     };
@@ -65,6 +66,7 @@ fn world() -> World {
         base_model: Digest([0; 32]),
         opened_ms: 0,
         deadline_ms: 1_000,
+        weights: BTreeMap::new(),
     };
     let round = VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap();
     World {
@@ -97,6 +99,21 @@ fn asked(
         refused,
     };
     agree(&world.task, &world.round, &world.helper, proposed, verified)
+}
+
+#[test]
+fn the_helper_signs_no_weight_that_the_round_does_not_give() {
+    let world = world();
+    let ids = ids(0..5);
+    let mut summary = BatchSummary::new(world.task.task(), 1, 0, &ids, BTreeMap::new()).unwrap();
+    summary.extra_weight = 1;
+    let proposed = Proposed {
+        summary: summary.sign(&world.leader.node).unwrap(),
+        ids: &ids,
+        refused: &[],
+    };
+    let refused = agree(&world.task, &world.round, &world.helper, proposed, &ids);
+    assert_eq!(refused.unwrap_err(), BatchError::WrongIds);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use defim_learn::LearningSpec;
 use defim_protocol::{
-    Committee, Millis, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest, VerifiedRound,
+    Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest,
+    VerifiedRound,
 };
 
 use crate::LightError;
@@ -83,6 +84,11 @@ impl JoinedTask {
 pub struct OpenRound(VerifiedRound);
 
 impl OpenRound {
+    /// The id of the report of this full node's silo, if it counts more than once.
+    pub fn silo_report(&self, node: &NodeId) -> Option<ReportId> {
+        self.0.silo_report(node)
+    }
+
     pub(crate) fn verified(&self) -> &VerifiedRound {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! Splitting an update into shares with a proof, and sealing each share for its member.
 
 use defim_protocol::{
-    Committee, ReportId, RoundNumber, TaskId,
+    Committee, NodeKey, ReportId, RoundNumber, TaskId,
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
 };
@@ -93,10 +93,39 @@ impl Split {
     ///
     /// [`LightError::Seal`] if a member's key cannot be used.
     pub fn seal<R: RngCore + CryptoRng>(self, rng: &mut R) -> Result<SealedReport, LightError> {
+        self.seal_with(None, rng)
+    }
+
+    /// As [`Split::seal`], as the report of this full node's silo. Its id must be [`defim_protocol::VerifiedRound::silo_report`].
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::Seal`] if a member's key cannot be used.
+    pub fn seal_as_silo<R: RngCore + CryptoRng>(
+        self,
+        round: &OpenRound,
+        key: &NodeKey,
+        rng: &mut R,
+    ) -> Result<SealedReport, LightError> {
+        let signature = round
+            .verified()
+            .sign_silo(&self.metadata.id, &self.public_share, key);
+        self.seal_with(Some(signature), rng)
+    }
+
+    fn seal_with<R: RngCore + CryptoRng>(
+        self,
+        signature: Option<[u8; 64]>,
+        rng: &mut R,
+    ) -> Result<SealedReport, LightError> {
         let task = self.committee.task();
         let mut sealed = |member: &defim_protocol::Member, seat, payload: Vec<u8>| {
+            let silo = signature.as_ref().map(Extension::silo);
             let plain = PlaintextShare {
-                extensions: vec![Extension::round(self.round)],
+                extensions: [Extension::round(self.round)]
+                    .into_iter()
+                    .chain(silo)
+                    .collect(),
                 payload,
             };
             seal(

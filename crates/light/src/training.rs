@@ -4,9 +4,10 @@ use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
 };
-use defim_protocol::{Committee, Digest, NodeId, ReportId, RoundNumber};
+use defim_protocol::{Committee, Digest, NodeId, NodeKey, ReportId, RoundNumber};
+use rand::{CryptoRng, RngCore};
 
-use crate::{JoinedTask, LightError, OpenRound, Split};
+use crate::{JoinedTask, LightError, OpenRound, SealedReport, Split};
 
 /// A round joined with the very model that was signed for it.
 #[derive(Debug)]
@@ -143,6 +144,31 @@ impl Training {
             id = ReportId(draw());
         }
         id
+    }
+
+    /// Split the update of a full node's silo and seal it: as a report that counts more than once, if the round says so.
+    /// `draw` gives the id otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Training::split`] and [`Split::seal`].
+    pub fn seal_silo<R: RngCore + CryptoRng>(
+        &self,
+        update: &FixedUpdate,
+        key: &NodeKey,
+        time_s: u64,
+        draw: impl FnMut() -> [u8; 16],
+        rng: &mut R,
+    ) -> Result<SealedReport, LightError> {
+        match self.round.verified().silo_report(&key.id()) {
+            Some(id) => self
+                .split(update, id, time_s)?
+                .seal_as_silo(&self.round, key, rng),
+            None => {
+                let id = self.draw_report_id(|_| true, draw);
+                self.split(update, id, time_s)?.seal(rng)
+            }
+        }
     }
 
     /// Split an encoded update into one share for each member, with a proof of its norm.

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Committee, CommitteeIndex, Context, Digest, NodeKey, ReportId, RoundNumber, SignatureError,
-    SignedText, TaskId,
+    SignedText, TaskId, VerifiedRound,
 };
 
 /// What both members of a committee sign when a round closes.
@@ -26,6 +26,17 @@ pub struct BatchSummary {
     pub accepted: u64,
     /// How many were refused, by [`crate::Reason::slug`].
     pub rejected: BTreeMap<String, u64>,
+    /// By how much accepted reports count more than once each ([`crate::RoundOpened::weights`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub extra_weight: u64,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(weight: &u64) -> bool {
+    *weight == 0
 }
 
 /// Why a batch is refused.
@@ -94,7 +105,17 @@ impl BatchSummary {
             root: merkle_root(&sorted),
             accepted: ids.len() as u64,
             rejected,
+            extra_weight: 0,
         })
+    }
+
+    /// The same with the weights of a round's reports.
+    #[must_use]
+    pub fn weighed(self, round: &VerifiedRound, ids: &[ReportId]) -> Self {
+        Self {
+            extra_weight: round.extra_weight(ids),
+            ..self
+        }
     }
 
     /// Sign the summary as a member.

@@ -179,6 +179,7 @@ mod tests {
                 base_model: Digest([0; 32]),
                 opened_ms: 1,
                 deadline_ms: 2,
+                weights: std::collections::BTreeMap::new(),
             };
             VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap()
         };

@@ -61,11 +61,26 @@ pub struct Manifest {
     /// The promise of differential privacy; none: no noise is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub max_weight: u8,
     /// When the task was made, milliseconds since 1970.
     pub created_ms: u64,
     /// The learning specification (schema, model, local training, server step), read by the
     /// roles that train or update; opaque to those that only see shares.
     pub learning: Box<RawValue>,
+}
+
+const fn once() -> u8 {
+    1
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_once(weight: &u8) -> bool {
+    *weight == 1
 }
 
 /// Why a manifest is refused.
@@ -159,17 +174,23 @@ impl Manifest {
         if round_ms == 0 || rounds == 0 {
             return unusable("round_ms and rounds must be at least 1".into());
         }
+        if self.max_weight == 0 {
+            return unusable("max_weight is 0; it must be from 1 to 255".into());
+        }
         // One report more and a sum could wrap, and be read as another. A committee does not know how many
         // reports the others have.
         let committees = self.members.len() * (self.members.len() - 1);
         let mut most = u64::from(max_batch).saturating_mul(committees as u64);
+        most = most.saturating_add(self.most_extra_weight());
         if let Some(privacy) = &self.privacy {
-            privacy.check(&self.vdaf, rounds).map_err(|e| {
-                ManifestError::Unusable(format!(
-                    "epsilon {} and delta {} are not kept for {rounds} rounds: {e}",
-                    privacy.epsilon, privacy.delta
-                ))
-            })?;
+            privacy
+                .check(&self.vdaf, self.max_weight, rounds)
+                .map_err(|e| {
+                    ManifestError::Unusable(format!(
+                        "epsilon {} and delta {} are not kept for {rounds} rounds: {e}",
+                        privacy.epsilon, privacy.delta
+                    ))
+                })?;
             // More than 30 standard deviations of noise never come up.
             let deviation = privacy
                 .deviation(&self.vdaf, self.members.len())
@@ -178,6 +199,11 @@ impl Manifest {
         }
         self.vdaf.check_batch(most)?;
         Ok(())
+    }
+
+    /// By how much the silos' reports of a round can count more than once each.
+    pub fn most_extra_weight(&self) -> u64 {
+        self.members.len() as u64 * u64::from(self.max_weight.saturating_sub(1))
     }
 
     /// Sign this manifest. The result's text decides the task id.
@@ -295,6 +321,7 @@ pub(crate) mod tests {
                 rounds: 3,
             },
             privacy: None,
+            max_weight: 1,
             created_ms: 0,
             learning: RawValue::from_string("{}".into()).unwrap(),
         }
@@ -331,12 +358,26 @@ pub(crate) mod tests {
         assert!(refused(&|m| m.name = "No Spaces".into()).contains("a-z"));
         assert!(refused(&|m| m.members.truncate(1)).contains("from 2 to 32"));
         assert!(refused(&|m| m.vdaf.dimension = 0).contains("dimension"));
+        assert!(refused(&|m| m.max_weight = 0).contains("max_weight"));
+        // Without weights the text, and so the task, is what it always was.
+        let text = |m: &Manifest| m.sign(&key).unwrap().payload;
+        let mut weighed = manifest(&key);
+        assert!(!text(&weighed).contains("max_weight"));
+        weighed.max_weight = 3;
+        assert!(text(&weighed).contains("\"max_weight\":3"));
         // Noise that is too little for what is promised.
         let vdaf = manifest(&key).vdaf;
-        let kept = Privacy::new(&vdaf, 1.0, 1e-5, 3).unwrap();
+        let kept = Privacy::new(&vdaf, 1, 1.0, 1e-5, 3).unwrap();
         let mut private = manifest(&key);
         private.privacy = Some(kept);
         assert!(private.sign(&key).is_ok());
+        assert!(
+            refused(&|m| {
+                m.privacy = Some(kept);
+                m.max_weight = 2;
+            })
+            .contains("not kept for 3 rounds")
+        );
         let less = Privacy {
             variance: kept.variance - kept.variance / 1000,
             ..kept

@@ -8,7 +8,7 @@ use crate::vdaf::VdafSpec;
 /// What a task promises for all of its rounds together. It holds as long as one full node whose sum is in a total is
 /// honest: each adds the whole noise, so that a total of `n` nodes has `sqrt(n)` times its standard deviation.
 ///
-/// Neighbours differ in one contribution a round, exchanged for any other of the same bound.
+/// Neighbours differ in one contribution a round, exchanged for any other of the same bound and weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Privacy {
@@ -22,19 +22,21 @@ pub struct Privacy {
 }
 
 impl Privacy {
-    /// The promise for so many rounds, with the least noise that keeps it.
+    /// The promise for so many rounds, with the least noise that keeps it for a contribution that counts `max_weight` times.
     ///
     /// # Errors
     ///
     /// [`PrivacyError`] if epsilon, delta or the noise are out of range.
     pub fn new(
         vdaf: &VdafSpec,
+        max_weight: u8,
         epsilon: f64,
         delta: f64,
         rounds: u64,
     ) -> Result<Self, PrivacyError> {
         let rounds = u32::try_from(rounds).map_err(|_| PrivacyError::VarianceRange)?;
-        let least = Budget::new(epsilon, delta)?.variance(rounds, sensitivity(vdaf)?)?;
+        let least =
+            Budget::new(epsilon, delta)?.variance(rounds, sensitivity(vdaf, max_weight)?)?;
         let least = least.numerator().div_ceil(least.denominator().into());
         Ok(Self {
             epsilon,
@@ -48,9 +50,9 @@ impl Privacy {
     /// # Errors
     ///
     /// [`PrivacyError`] if it does not, or a value is out of range.
-    pub fn check(&self, vdaf: &VdafSpec, rounds: u64) -> Result<(), PrivacyError> {
+    pub fn check(&self, vdaf: &VdafSpec, max_weight: u8, rounds: u64) -> Result<(), PrivacyError> {
         let accountant = Accountant::new(Budget::new(self.epsilon, self.delta)?);
-        let cost = self.cost(vdaf)?;
+        let cost = self.cost(vdaf, max_weight)?;
         match rounds <= u64::from(accountant.rounds_left(cost)) {
             true => Ok(()),
             false => Err(PrivacyError::Exhausted {
@@ -74,8 +76,11 @@ impl Privacy {
     /// # Errors
     ///
     /// [`PrivacyError`] if a value is out of range.
-    pub fn cost(&self, vdaf: &VdafSpec) -> Result<Rho, PrivacyError> {
-        Ok(Rho::of_gaussian(sensitivity(vdaf)?, self.noise()?))
+    pub fn cost(&self, vdaf: &VdafSpec, max_weight: u8) -> Result<Rho, PrivacyError> {
+        Ok(Rho::of_gaussian(
+            sensitivity(vdaf, max_weight)?,
+            self.noise()?,
+        ))
     }
 
     /// Epsilon after so many rounds, at this delta.
@@ -83,10 +88,13 @@ impl Privacy {
     /// # Errors
     ///
     /// [`PrivacyError`] if a value is out of range.
-    pub fn spent(&self, vdaf: &VdafSpec, rounds: u64) -> Result<f64, PrivacyError> {
+    pub fn spent(&self, vdaf: &VdafSpec, max_weight: u8, rounds: u64) -> Result<f64, PrivacyError> {
         let budget = Budget::new(self.epsilon, self.delta)?;
         let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-        Ok(self.cost(vdaf)?.times(rounds).epsilon(budget.delta()))
+        Ok(self
+            .cost(vdaf, max_weight)?
+            .times(rounds)
+            .epsilon(budget.delta()))
     }
 
     /// Standard deviation of the noise in a total of so many full nodes, in units of the norm bound.
@@ -101,7 +109,7 @@ impl Privacy {
     }
 }
 
-/// One contribution exchanged for another moves a total by at most twice the norm bound.
-fn sensitivity(vdaf: &VdafSpec) -> Result<Sensitivity, PrivacyError> {
-    Sensitivity::replace_one(vdaf.norm_bound(), 1)
+/// One contribution exchanged for another moves a total by at most twice the norm bound, as often as it counts.
+fn sensitivity(vdaf: &VdafSpec, max_weight: u8) -> Result<Sensitivity, PrivacyError> {
+    Sensitivity::replace_one(vdaf.norm_bound(), max_weight.into())
 }

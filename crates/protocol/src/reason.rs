@@ -71,6 +71,8 @@ reasons! {
     Unavailable = 17, "unavailable", "The node cannot store reports at the moment. Nothing is lost; it is tried again.";
     /// Another committee checks this report.
     WrongCommittee = 18, "wrong-committee", "Another committee of full nodes checks this report. Load the task again and send again.";
+    /// A silo's report that its full node has not signed, or the other way round.
+    NotTheSilos = 19, "not-the-silos", "The report's id is that of a full node's silo, which has not signed it. Send again: a new id is drawn.";
 }
 
 impl Reason {

@@ -19,6 +19,10 @@ pub const HPKE_CONFIG_LIST_MEDIA_TYPE: &str = "application/dap-hpke-config-list"
 /// big-endian. It travels inside the seal, so nobody can move a report to another round.
 pub const ROUND_EXTENSION: u16 = 0xFF01;
 
+/// Private-use extension of the one report of a full node's silo that counts more than once: its signature
+/// ([`crate::VerifiedRound::sign_silo`]).
+pub const SILO_EXTENSION: u16 = 0xFF02;
+
 /// A sealing key's public side (`HpkeConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HpkeConfig {
@@ -91,6 +95,14 @@ impl Extension {
         Self {
             kind: ROUND_EXTENSION,
             data: round.to_be_bytes().to_vec(),
+        }
+    }
+
+    /// The extension that shows that a report is a silo's.
+    pub fn silo(signature: &[u8; 64]) -> Self {
+        Self {
+            kind: SILO_EXTENSION,
+            data: signature.to_vec(),
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Rounds: their signed opening and the one list of states that pages, logs and metrics show.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::{Context, Digest, SignatureError, SignedText, TaskId, VerifiedManifest};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Context, Digest, NodeId, NodeKey, ReportId, SignatureError, SignedText, TaskId,
+    VerifiedManifest,
+};
 
 /// Milliseconds since 1970, or a length of time in milliseconds.
 pub type Millis = u64;
@@ -10,7 +16,7 @@ pub type Millis = u64;
 pub type RoundNumber = u64;
 
 /// The statement that opens a round, signed by the task's aggregation node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoundOpened {
     /// The task.
@@ -23,6 +29,9 @@ pub struct RoundOpened {
     pub opened_ms: Millis,
     /// Reports that arrive after this are too late.
     pub deadline_ms: Millis,
+    /// Full nodes whose silo's report counts more than once: how many times. All other reports count once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<NodeId, u8>,
 }
 
 /// Why a round's opening is not believed.
@@ -54,6 +63,16 @@ pub enum RoundError {
         /// Its deadline.
         deadline_ms: Millis,
     },
+    /// A weight that the task does not allow, or a stranger's.
+    #[error(
+        "the round's opening gives node {node} the weight {weight}, which the task does not allow"
+    )]
+    Weight {
+        /// The node.
+        node: NodeId,
+        /// Its weight.
+        weight: u8,
+    },
 }
 
 impl RoundOpened {
@@ -73,6 +92,8 @@ impl RoundOpened {
 pub struct VerifiedRound {
     signed: SignedText,
     opened: RoundOpened,
+    /// The one report of each silo that counts more than once.
+    silos: BTreeMap<ReportId, NodeId>,
 }
 
 impl VerifiedRound {
@@ -104,7 +125,80 @@ impl VerifiedRound {
                 deadline_ms,
             });
         }
-        Ok(Self { signed, opened })
+        for (node, weight) in &opened.weights {
+            let known = manifest.members.iter().any(|member| member.node == *node);
+            if !known || !(2..=manifest.max_weight).contains(weight) {
+                return Err(RoundError::Weight {
+                    node: *node,
+                    weight: *weight,
+                });
+            }
+        }
+        let mut this = Self {
+            signed,
+            opened,
+            silos: BTreeMap::new(),
+        };
+        let randomness = this.randomness();
+        let named = this.opened.weights.keys();
+        let silos = named.map(|node| (silo_report(&this.opened.task, &randomness, node), *node));
+        this.silos = silos.collect();
+        Ok(this)
+    }
+
+    /// The id of the report of a full node's silo, if the round gives it a weight: neither can it choose its committee, nor
+    /// count twice.
+    pub fn silo_report(&self, node: &NodeId) -> Option<ReportId> {
+        let mut silos = self.silos.iter();
+        silos.find(|(_, of)| *of == node).map(|(id, _)| *id)
+    }
+
+    /// How often a report counts.
+    pub fn weight_of(&self, report: &ReportId) -> u8 {
+        let node = self.silos.get(report);
+        let weight = node.and_then(|node| self.opened.weights.get(node));
+        weight.copied().unwrap_or(1)
+    }
+
+    /// By how much these reports count more than once each.
+    pub fn extra_weight<'a>(&self, reports: impl IntoIterator<Item = &'a ReportId>) -> u64 {
+        let extra = |report| u64::from(self.weight_of(report).saturating_sub(1));
+        reports.into_iter().map(extra).sum()
+    }
+
+    /// Sign the report of this node's silo. The public share commits to both shares of the report.
+    pub fn sign_silo(&self, report: &ReportId, public_share: &[u8], key: &NodeKey) -> [u8; 64] {
+        let statement = self.silo_statement(report, public_share);
+        SignedText::sign(Context::Silo, statement, key).signature
+    }
+
+    /// Whether a report may have this id: a silo's is signed by its full node, and no other report is.
+    pub fn is_authentic(
+        &self,
+        report: &ReportId,
+        public_share: &[u8],
+        signature: Option<&[u8; 64]>,
+    ) -> bool {
+        match (self.silos.get(report), signature) {
+            (None, None) => true,
+            (Some(node), Some(signature)) => {
+                let signed = SignedText {
+                    payload: self.silo_statement(report, public_share),
+                    signer: *node,
+                    signature: *signature,
+                };
+                signed.verify(Context::Silo, node).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    fn silo_statement(&self, report: &ReportId, public_share: &[u8]) -> String {
+        let share = Digest::of(public_share);
+        format!(
+            "{} {} {report} {share}",
+            self.opened.task, self.opened.round
+        )
     }
 
     /// The text and signature that were verified.
@@ -118,6 +212,18 @@ impl VerifiedRound {
         let signature = self.signed.signature.as_slice();
         Digest::of(&[self.signed.payload.as_bytes(), signature].concat())
     }
+}
+
+/// `SHA-256(label, task, randomness, node)`, its first half.
+fn silo_report(task: &TaskId, randomness: &Digest, node: &NodeId) -> ReportId {
+    let mut hash = Sha256::new_with_prefix(b"defim v1 silo report\0");
+    hash.update(task.0);
+    hash.update(randomness.0);
+    hash.update(node.0);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    ReportId(id)
 }
 
 impl std::ops::Deref for VerifiedRound {
@@ -266,13 +372,14 @@ mod tests {
             base_model: Digest([0; 32]),
             opened_ms: 10,
             deadline_ms: 20,
+            weights: BTreeMap::new(),
         };
         assert!(VerifiedRound::verify(opened.sign(&key).unwrap(), &task).is_ok());
         let stranger = NodeKey::from_seed([8; 32]);
         assert!(VerifiedRound::verify(opened.sign(&stranger).unwrap(), &task).is_err());
         let elsewhere = RoundOpened {
             task: TaskId([1; 32]),
-            ..opened
+            ..opened.clone()
         };
         assert!(matches!(
             VerifiedRound::verify(elsewhere.sign(&key).unwrap(), &task),
@@ -283,6 +390,41 @@ mod tests {
             ..opened
         };
         assert!(VerifiedRound::verify(backwards.sign(&key).unwrap(), &task).is_err());
+    }
+
+    #[test]
+    fn weights_are_the_members_and_within_the_tasks_bound() {
+        let key = NodeKey::from_seed([9; 32]);
+        let mut manifest = manifest(&key);
+        manifest.max_weight = 20;
+        let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
+        let member = task.members[0].node;
+        let verify = |weights: BTreeMap<NodeId, u8>| {
+            let opened = RoundOpened {
+                task: task.task(),
+                round: 1,
+                base_model: Digest([0; 32]),
+                opened_ms: 10,
+                deadline_ms: 20,
+                weights,
+            };
+            VerifiedRound::verify(opened.sign(&key).unwrap(), &task)
+        };
+        let round = verify(BTreeMap::from([(member, 20)])).unwrap();
+        let id = round.silo_report(&member).unwrap();
+        assert_eq!(round.weight_of(&id), 20);
+        assert_eq!(round.weight_of(&ReportId([0; 16])), 1);
+        assert_eq!(round.extra_weight(&[id, ReportId([0; 16])]), 19);
+        assert!(
+            verify(BTreeMap::new())
+                .unwrap()
+                .silo_report(&member)
+                .is_none()
+        );
+        for (node, weight) in [(member, 21), (member, 1), (member, 0), (NodeId([5; 32]), 2)] {
+            let refused = verify(BTreeMap::from([(node, weight)])).unwrap_err();
+            assert_eq!(refused, RoundError::Weight { node, weight });
+        }
     }
 
     #[test]

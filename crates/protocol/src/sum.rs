@@ -246,10 +246,15 @@ impl VerifiedSelection {
         if have < need {
             return Err(SumError::BelowMinBatch { have, need });
         }
+        let weight = this.weight();
         task.vdaf
-            .check_batch(have)
-            .map_err(|_| SumError::TooMany(have))?;
-        Ok(this)
+            .check_batch(weight)
+            .map_err(|_| SumError::TooMany(weight))?;
+        // Both members of a committee can make weights up, but not more than the task allows.
+        match weight - have <= task.most_extra_weight() {
+            true => Ok(this),
+            false => Err(SumError::TooMany(weight)),
+        }
     }
 
     /// The text and signature that were verified.
@@ -282,6 +287,13 @@ impl VerifiedSelection {
     pub fn accepted(&self) -> u64 {
         let summaries = self.batches.values().map(AgreedBatch::summary);
         summaries.fold(0, |sum, summary| sum.saturating_add(summary.accepted))
+    }
+
+    /// How often the reports of all batches count together: what a mean is divided by.
+    pub fn weight(&self) -> u64 {
+        let summaries = self.batches.values().map(AgreedBatch::summary);
+        let extra = summaries.fold(0_u64, |sum, s| sum.saturating_add(s.extra_weight));
+        self.accepted().saturating_add(extra)
     }
 
     /// Reports that were refused, in all committees, by reason.
@@ -373,6 +385,26 @@ mod tests {
         assert_eq!(
             verify(signed.clone(), vec![first.clone()]).unwrap_err(),
             SumError::OtherBatches
+        );
+        // Weights that the task does not allow, though both members signed them.
+        let committee = world.task.committee(1).unwrap();
+        let mut heavy = BatchSummary::read(&second[0].payload).unwrap();
+        heavy.extra_weight = 1;
+        let heavy: Vec<_> = committee
+            .members()
+            .map(|member| {
+                let keys = (1..=3).map(|n| NodeKey::from_seed([n; 32]));
+                let key = keys
+                    .into_iter()
+                    .find(|key| key.id() == member.node)
+                    .unwrap();
+                heavy.sign(&key).unwrap()
+            })
+            .to_vec();
+        let weighed = world.selection(&[(0, &first), (1, &heavy)]);
+        assert_eq!(
+            verify(weighed, vec![first.clone(), heavy]).unwrap_err(),
+            SumError::TooMany(3)
         );
         // One report is less than the task's two.
         let alone = world.selection(&[(0, &first)]);

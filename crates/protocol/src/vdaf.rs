@@ -211,6 +211,20 @@ impl VdafSpec {
             .collect())
     }
 
+    /// A share, encoded, that counts `weight` times.
+    ///
+    /// # Errors
+    ///
+    /// [`VdafError::Total`] for bytes that are no share.
+    pub fn scaled(&self, share: &[u8], weight: u8) -> Result<Vec<u8>, VdafError> {
+        let modulus = u128::from(self.scheme.modulus());
+        let width = self.scheme.element_bytes();
+        let product = |n: &u64| (u128::from(*n) * u128::from(weight) % modulus) as u64;
+        let integers = self.integers(share)?;
+        let bytes = integers.iter().map(|n| product(n).to_le_bytes());
+        Ok(bytes.flat_map(|n| n.into_iter().take(width)).collect())
+    }
+
     /// The sum of all updates, `[d]` in units of the norm bound, from the integer sum of all aggregate shares'
     /// coordinates, each reduced modulo 2^64 - 2^32 + 1.
     ///

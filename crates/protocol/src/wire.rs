@@ -89,8 +89,8 @@ pub enum Response {
     Refused(String),
     /// Not now; ask again.
     Later(String),
-    /// To [`Request::Hello`]: the node's multiaddresses.
-    Here(Vec<String>),
+    /// To [`Request::Hello`].
+    Here(Here),
     /// To [`Request::CloseRound`]: the committees that this node leads and has closed so far.
     Closed(Vec<ClosedBatch>),
     /// To [`Request::Encrypt`].
@@ -104,6 +104,15 @@ pub enum Response {
         /// In the question, and not verified here.
         unknown: Vec<ReportId>,
     },
+}
+
+/// What a full node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// Its multiaddresses.
+    pub addresses: Vec<String>,
+    /// How many rows its silo has for a task, where it has contributed them.
+    pub silo_rows: Vec<(TaskId, u64)>,
 }
 
 /// Reports that a leader asks its helper to prepare.

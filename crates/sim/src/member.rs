@@ -72,10 +72,11 @@ impl Shelf {
     fn release(
         &mut self,
         task: &VerifiedManifest,
+        round: &VerifiedRound,
         batch: AgreedBatch,
         ids: &[ReportId],
     ) -> Result<(), ReleaseError> {
-        let mut builder = AggregateBuilder::new(task)?;
+        let mut builder = AggregateBuilder::new(task, round)?;
         for id in ids {
             builder.add(
                 *id,
@@ -214,7 +215,7 @@ impl Node {
     pub fn perform(
         &mut self,
         index: CommitteeIndex,
-        round: RoundNumber,
+        round: &VerifiedRound,
         now: Millis,
         output: leader::Output,
     ) -> Result<(Option<leader::Input>, Option<Errand>), SimError> {
@@ -256,7 +257,7 @@ impl Node {
                 None
             }
             O::Release { batch, ids } => {
-                shelf.release(&self.task, batch, &ids)?;
+                shelf.release(&self.task, round, batch, &ids)?;
                 Some(I::Released)
             }
             O::Without(_) => {
@@ -266,7 +267,7 @@ impl Node {
             O::Phase(phase, counts) => {
                 let progress = Progress {
                     task: self.task.task(),
-                    round,
+                    round: round.round,
                     committee: index,
                     phase,
                     pending: counts.pending,
@@ -434,7 +435,7 @@ impl Node {
             match helper::agree(&committee, round, &self.secrets, proposed, &verified) {
                 Ok(Agreement::Agreed(batch, signature)) => {
                     shelf.disown(refused);
-                    shelf.release(&self.task, *batch, ids)?;
+                    shelf.release(&self.task, round, *batch, ids)?;
                     Response::Agreed(signature)
                 }
                 Ok(Agreement::Differs { missing, unknown }) => {

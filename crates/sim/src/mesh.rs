@@ -73,6 +73,8 @@ pub struct MeshSetup<'a> {
     pub full: u8,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
     pub privacy: Option<(f64, f64)>,
+    /// How often a silo's report may count.
+    pub max_weight: u8,
 }
 
 impl Mesh {
@@ -90,6 +92,7 @@ impl Mesh {
             scheme,
             full,
             privacy,
+            max_weight,
         } = setup;
         let vdaf = VdafSpec {
             scheme,
@@ -97,7 +100,9 @@ impl Mesh {
             frac_bits: spec.frac_bits,
         };
         let privacy = privacy
-            .map(|(epsilon, delta)| Privacy::new(&vdaf, epsilon, delta, schedule.rounds))
+            .map(|(epsilon, delta)| {
+                Privacy::new(&vdaf, max_weight, epsilon, delta, schedule.rounds)
+            })
             .transpose()
             .map_err(|e| failed(&e))?;
         let key = Arc::new(NodeKey::from_seed([1; 32]));
@@ -123,6 +128,7 @@ impl Mesh {
             vdaf,
             schedule,
             privacy,
+            max_weight,
             created_ms: 0,
             learning,
         };
@@ -152,7 +158,9 @@ impl Mesh {
     pub fn spent_epsilon(&self) -> Option<f64> {
         let opened = self.coordinator.rounds_opened();
         let privacy = self.manifest.privacy.as_ref()?;
-        privacy.spent(&self.manifest.vdaf, opened).ok()
+        privacy
+            .spent(&self.manifest.vdaf, self.manifest.max_weight, opened)
+            .ok()
     }
 
     /// The coordinator.
@@ -192,6 +200,14 @@ impl Mesh {
     /// From now on, this full node answers for the keys with something else, for tests; by its place in the manifest.
     pub fn lie_about_keys(&mut self, place: usize) {
         self.lying = Some(place);
+    }
+
+    /// This full node's silo has so many rows, by its place in the manifest; it counts from the next round on.
+    pub fn declare_silo(&mut self, place: usize, rows: u64) {
+        if let Some(node) = self.nodes.get(place) {
+            let id = node.secrets.node.id();
+            self.coordinate(coordinator::Input::SiloRows(id, rows));
+        }
     }
 
     /// Open the next round.
@@ -410,9 +426,7 @@ impl Mesh {
             leader::Output::Release { .. } => &mut steps.add_ms,
             _ => &mut steps.verify_ms,
         };
-        let performed = timed(clock, step, || {
-            node.perform(index, round.round, self.now, output)
-        })?;
+        let performed = timed(clock, step, || node.perform(index, round, self.now, output))?;
         match performed {
             (_, Some(Errand::Ask(committee, request))) => {
                 let helper = committee.helper().node;
@@ -438,6 +452,11 @@ impl Mesh {
             }
             (next, None) => Ok(next),
         }
+    }
+
+    /// A full node's signing key, by its place in the manifest.
+    pub fn node_key(&self, place: usize) -> Option<&NodeKey> {
+        self.nodes.get(place).map(|node| &node.secrets.node)
     }
 
     /// The signed task.

@@ -3,7 +3,7 @@
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
 use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
 use defim_protocol::{
-    ReportId, Schedule,
+    NodeKey, ReportId, Schedule,
     vdaf::{Scheme, VdafSpec},
 };
 use rand::RngCore as _;
@@ -38,6 +38,8 @@ pub struct Setup {
     pub vanishing: usize,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
     pub privacy: Option<(f64, f64)>,
+    /// How often a silo's report may count: as often as it has rows, up to this.
+    pub max_weight: u8,
 }
 
 impl Setup {
@@ -112,7 +114,18 @@ impl Setup {
     }
 }
 
-/// What one light node does in a round: train, split, seal.
+/// Who contributes.
+#[derive(Clone, Copy)]
+pub struct Party<'a> {
+    /// Its rows.
+    pub rows: &'a Features,
+    /// Decides its training.
+    pub seed: u64,
+    /// The key of the full node whose silo it is.
+    pub silo: Option<&'a NodeKey>,
+}
+
+/// What one light node, or a silo, does in a round: train, split, seal.
 ///
 /// # Errors
 ///
@@ -121,23 +134,34 @@ pub fn contribute(
     task: &JoinedTask,
     round: &OpenRound,
     model: &[u8],
-    rows: &Features,
-    seed: u64,
+    party: Party<'_>,
     now: u64,
     clock: Clock<'_>,
 ) -> Result<(SealedReport, Steps), SimError> {
     let mut steps = Steps::default();
     let training = Training::start(task, round, model)?;
     let quantised = timed(clock, &mut steps.train_ms, || {
-        let update = training.train(rows, seed, &mut |_| {})?;
+        let update = training.train(party.rows, party.seed, &mut |_| {})?;
         training.clip_and_quantise(update)
     })?;
-    let mut id = [0; 16];
-    rand::rng().fill_bytes(&mut id);
+    let weighty = party
+        .silo
+        .filter(|key| round.silo_report(&key.id()).is_some());
+    let id = match weighty.and_then(|key| round.silo_report(&key.id())) {
+        Some(id) => id,
+        None => {
+            let mut id = [0; 16];
+            rand::rng().fill_bytes(&mut id);
+            ReportId(id)
+        }
+    };
     let split = timed(clock, &mut steps.split_ms, || {
-        training.split(&quantised.fixed, ReportId(id), now / 1000)
+        training.split(&quantised.fixed, id, now / 1000)
     })?;
-    let sealed = timed(clock, &mut steps.seal_ms, || split.seal(&mut rand::rng()))?;
+    let sealed = timed(clock, &mut steps.seal_ms, || match weighty {
+        Some(key) => split.seal_as_silo(round, key, &mut rand::rng()),
+        None => split.seal(&mut rand::rng()),
+    })?;
     Ok((sealed, steps))
 }
 
@@ -169,7 +193,11 @@ pub fn run(
         scheme: setup.scheme,
         full: setup.full,
         privacy: setup.privacy,
+        max_weight: setup.max_weight,
     })?;
+    for (place, rows) in dealt.parties.iter().take(setup.silos).enumerate() {
+        mesh.declare_silo(place, rows.len() as u64);
+    }
     mesh.vanish_after_encrypting(setup.vanishing);
     let task = JoinedTask::join(mesh.signed().clone(), Some(mesh.manifest().task()))?;
     let (mut last, mut total, mut bytes) = (None, Steps::default(), 0);
@@ -185,15 +213,9 @@ pub fn run(
             .par_iter()
             .enumerate()
             .map(|(at, rows)| {
-                contribute(
-                    &task,
-                    &open,
-                    model,
-                    rows,
-                    setup.training_seed(opened.round, at),
-                    now,
-                    clock,
-                )
+                let silo = (at < setup.silos).then(|| mesh.node_key(at)).flatten();
+                let seed = setup.training_seed(opened.round, at);
+                contribute(&task, &open, model, Party { rows, seed, silo }, now, clock)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut steps = Steps::default();

@@ -433,7 +433,7 @@ fn a_total_below_min_batch_is_never_opened() {
     );
     // And a summary that lies about its size does not let fewer shares go.
     let lying = AgreedBatch::verify(&committee, 1, enough).unwrap();
-    let mut builder = defim_full::AggregateBuilder::new(&task).unwrap();
+    let mut builder = defim_full::AggregateBuilder::new(&task, &world.round).unwrap();
     let vdaf = task.vdaf.instance().unwrap();
     let share = vec![0; 8 * task.vdaf.dimension];
     assert!(vdaf::OutputShare::get_decoded_with_param(&(&vdaf, &()), &share).is_ok());
@@ -515,6 +515,7 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         full: 3,
         vanishing: 0,
         privacy: None,
+        max_weight: 1,
     }
 }
 

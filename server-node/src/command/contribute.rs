@@ -20,7 +20,7 @@ use crate::{
     clock,
     failure::{Failure, Outcome},
     http::{MeshView, RoundRecordView, TaskView},
-    node::light::{self, Prepared, ms},
+    node::light::{self, Prepared, Who, ms},
 };
 
 const POLL: Duration = Duration::from_millis(300);
@@ -205,7 +205,7 @@ fn prepare(
         let id = node.to_string();
         mesh.nodes.iter().any(|n| n.id == id && n.reachable)
     };
-    light::prepare(&training, csv, there).map_err(|failure| match failure {
+    light::prepare(&training, csv, Who::Person(&there)).map_err(|failure| match failure {
         Failure::Input(why) => Failure::Input(format!("{}: {why}", file.display())),
         other => other,
     })

@@ -238,6 +238,7 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         rows,
         light: args.light,
         silos: args.silos,
+        max_weight: args.max_weight,
         rounds: args.rounds,
         seed: args.seed,
         scheme: args.scheme,

@@ -80,6 +80,7 @@ pub fn request(
         schedule: schedule.schedule()?,
         scheme: Scheme::default(),
         privacy: schedule.privacy.privacy(),
+        max_weight: schedule.max_weight,
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
@@ -198,6 +199,9 @@ fn print(task: &TaskView) {
             "              {} verified, {} to check",
             round.verified, round.pending
         );
+        for (node, weight) in &round.weights {
+            println!("              the silo of {node} counts {weight} times");
+        }
         for (reason, count) in &round.rejected {
             println!("              {count} refused: {reason}");
         }

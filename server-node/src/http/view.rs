@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use defim_aggregation::coordinator::Coordinator;
 use defim_learn::ModelSpec;
 use defim_light::JoinedTask;
-use defim_protocol::{Committee, Digest, NodeId, Reason, RoundPhase, SignedText};
+use defim_protocol::{
+    Committee, Digest, Manifest, Member, NodeId, Reason, RoundOpened, RoundPhase, SignedText,
+};
 use defim_store::RoundRecord;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -71,6 +73,9 @@ pub struct RoundView {
     pub verified: u64,
     /// Refused, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// How often the report of a full node's silo counts, by name; all others count once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u8>,
     /// Fewest for a release.
     pub min_batch: u32,
     /// Most of a round.
@@ -377,10 +382,17 @@ impl Mesh {
             pending: told.as_ref().map_or(0, |view| view.pending),
             verified: told.as_ref().map_or(0, |view| view.verified),
             rejected: told.map(|view| view.rejected).unwrap_or_default(),
+            weights: weights(manifest, open),
             min_batch: manifest.schedule.min_batch,
             max_batch: manifest.schedule.max_batch,
         })
     }
+}
+
+fn weights(manifest: &Manifest, round: &RoundOpened) -> BTreeMap<String, u8> {
+    let members = manifest.members.iter();
+    let weight = |m: &Member| Some((m.name.clone(), *round.weights.get(&m.node)?));
+    members.filter_map(weight).collect()
 }
 
 fn privacy_view(machine: &Coordinator) -> Option<PrivacyView> {
@@ -390,7 +402,9 @@ fn privacy_view(machine: &Coordinator) -> Option<PrivacyView> {
     Some(PrivacyView {
         epsilon: privacy.epsilon,
         delta: privacy.delta,
-        spent: privacy.spent(&manifest.vdaf, opened).ok()?,
+        spent: privacy
+            .spent(&manifest.vdaf, manifest.max_weight, opened)
+            .ok()?,
         rounds_left: manifest.schedule.rounds.saturating_sub(opened),
         noise: privacy
             .deviation(&manifest.vdaf, manifest.members.len())

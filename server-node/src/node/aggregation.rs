@@ -80,6 +80,8 @@ pub struct NewTask {
     pub scheme: Scheme,
     /// Epsilon and delta that the task promises for all of its rounds.
     pub privacy: Option<PrivacyRequest>,
+    /// How often the report of a full node's silo may count.
+    pub max_weight: u8,
 }
 
 impl AggregationNode {
@@ -129,6 +131,18 @@ impl AggregationNode {
         Ok(node)
     }
 
+    /// Tell the tasks how many rows a member's silo has.
+    async fn weigh(&self, node: NodeId, rows: Vec<(TaskId, u64)>) {
+        for (task, run) in self.tasks() {
+            let said = rows.iter().find(|(of, _)| *of == task);
+            if let Some((_, rows)) = said
+                && let Err(failure) = run.handle(Input::SiloRows(node, *rows)).await
+            {
+                tracing::warn!(%task, %failure, "a silo's rows are not taken");
+            }
+        }
+    }
+
     /// Ask a member again and again whether it is there.
     async fn watch(self, peer: Peer) {
         loop {
@@ -138,10 +152,13 @@ impl AggregationNode {
                 .ask_within(&peer.node, &Request::Hello, HELLO_DEADLINE)
                 .await;
             let health = match answer {
-                Ok(Response::Here(addresses)) => Health {
-                    reachable: true,
-                    addresses,
-                },
+                Ok(Response::Here(here)) => {
+                    self.weigh(peer.node, here.silo_rows).await;
+                    Health {
+                        reachable: true,
+                        addresses: here.addresses,
+                    }
+                }
                 _ => Health {
                     reachable: false,
                     addresses: self.health(&peer.node).addresses,
@@ -260,7 +277,15 @@ impl AggregationNode {
         };
         let privacy = new
             .privacy
-            .map(|asked| Privacy::new(&vdaf, asked.epsilon, asked.delta, new.schedule.rounds))
+            .map(|asked| {
+                Privacy::new(
+                    &vdaf,
+                    new.max_weight,
+                    asked.epsilon,
+                    asked.delta,
+                    new.schedule.rounds,
+                )
+            })
             .transpose()
             .map_err(|e| Failure::Input(e.to_string()))?;
         let manifest = Manifest {
@@ -272,6 +297,7 @@ impl AggregationNode {
             vdaf,
             schedule: new.schedule,
             privacy,
+            max_weight: new.max_weight,
             created_ms: clock::now(),
             learning,
         };

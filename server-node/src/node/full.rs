@@ -15,7 +15,7 @@ use defim_net::{http::HttpClient, native::WebRtcCounts};
 use defim_protocol::{
     Committee, CommitteeIndex, Digest, NodeId, Reason, RoundNumber, SignedText, TaskId,
     VerifiedManifest, VerifiedRound, limits,
-    wire::{self, ClosedBatch, Progress, Request, Response},
+    wire::{self, ClosedBatch, Here, Progress, Request, Response},
 };
 use defim_store::{BatchKey, WorkStore};
 use serde::de::DeserializeOwned;
@@ -66,6 +66,8 @@ pub struct Served {
     refusals: Mutex<(RoundNumber, BTreeMap<u16, u64>)>,
     /// Most bytes of a report of this task.
     pub report_bytes: usize,
+    /// Rows of this node's silo for this task; zero until they were read.
+    pub(super) silo_rows: AtomicU64,
     /// One preparation at a time: a repeated request must find the first one's answers.
     pub preparing: tokio::sync::Mutex<()>,
     /// One opening at a time: what is answered first is on disk before another is looked at.
@@ -301,6 +303,7 @@ impl FullNode {
             closing: AtomicU64::new(0),
             refusals: Mutex::default(),
             report_bytes,
+            silo_rows: AtomicU64::new(0),
             paused: AtomicBool::new(paused),
             round: RwLock::new(round),
             preparing: tokio::sync::Mutex::new(()),
@@ -375,10 +378,19 @@ impl FullNode {
             }
             Request::Encrypt(selected) if from_aggregation => self.encrypt(selected).await,
             Request::OpenSum(question) if from_aggregation => self.open_sum(question).await,
-            Request::Hello if from_aggregation => Ok(Response::Here(
-                self.inner.link.endpoint().addresses().to_vec(),
-            )),
+            Request::Hello if from_aggregation => Ok(Response::Here(self.here())),
             _ => refused("this node does not answer that to you"),
+        }
+    }
+
+    fn here(&self) -> Here {
+        let rows = |served: Arc<Served>| {
+            let rows = served.silo_rows.load(Ordering::Relaxed);
+            (rows > 0).then(|| (served.manifest.task(), rows))
+        };
+        Here {
+            addresses: self.inner.link.endpoint().addresses().to_vec(),
+            silo_rows: self.all_served().into_iter().filter_map(rows).collect(),
         }
     }
 

@@ -264,7 +264,10 @@ impl FullNode {
         ids: Vec<ReportId>,
     ) -> Outcome {
         let failed = |e: &dyn std::fmt::Display| Failure::Integrity(e.to_string());
-        let mut builder = AggregateBuilder::new(&served.manifest).map_err(|e| failed(&e))?;
+        let round = served.round().filter(|round| round.round == key.round);
+        let round = round.ok_or_else(|| Failure::Other(format!("round {} is over", key.round)))?;
+        let mut builder =
+            AggregateBuilder::new(&served.manifest, &round).map_err(|e| failed(&e))?;
         let report_ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         self.inner
             .store

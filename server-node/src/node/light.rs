@@ -1,7 +1,7 @@
 //! A native light node's work on a round: the same for a person's contribution and for a company's silo.
 
 use defim_light::{SealedReport, Training};
-use defim_protocol::NodeId;
+use defim_protocol::{NodeId, NodeKey};
 use rand::RngCore as _;
 
 use crate::{clock, failure::Outcome};
@@ -20,21 +20,25 @@ pub struct Prepared {
     pub clipped: bool,
 }
 
+/// Whose rows they are.
+pub enum Who<'a> {
+    /// A person's, for a committee whose members are reachable as far as this tells.
+    Person(&'a dyn Fn(&NodeId) -> bool),
+    /// The silo's of the full node with this key.
+    Silo(&'a NodeKey),
+}
+
 /// Milliseconds since then.
 pub fn ms(from: std::time::Instant) -> u64 {
     u64::try_from(from.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Read rows, train on them, split the update and seal it for a committee whose members are `reachable`.
+/// Read rows, train on them, split the update and seal it for a committee.
 ///
 /// # Errors
 ///
 /// [`crate::failure::Failure`] for rows that do not fit the task, and what the steps say.
-pub fn prepare(
-    training: &Training,
-    csv: &[u8],
-    reachable: impl Fn(&NodeId) -> bool,
-) -> Outcome<Prepared> {
+pub fn prepare(training: &Training, csv: &[u8], who: Who<'_>) -> Outcome<Prepared> {
     let samples = training.read_csv(csv)?;
     let features = training.features(&samples);
     let mut random = rand::rng();
@@ -43,14 +47,19 @@ pub fn prepare(
     let quantised = training.clip_and_quantise(update)?;
     let train_ms = ms(started);
     let started = clock::start();
-    let id = training.draw_report_id(reachable, || {
+    let draw = || {
         let mut id = [0; 16];
         rand::rng().fill_bytes(&mut id);
         id
-    });
-    let report = training
-        .split(&quantised.fixed, id, clock::now_s())?
-        .seal(&mut random)?;
+    };
+    let (update, now) = (&quantised.fixed, clock::now_s());
+    let report = match who {
+        Who::Person(reachable) => {
+            let id = training.draw_report_id(reachable, draw);
+            training.split(update, id, now)?.seal(&mut random)?
+        }
+        Who::Silo(key) => training.seal_silo(update, key, now, draw, &mut random)?,
+    };
     Ok(Prepared {
         report,
         rows: samples.len(),

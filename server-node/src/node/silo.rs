@@ -1,7 +1,11 @@
 //! A company's own data beside its full node: each round it contributes as any light node does, with the same
 //! proof, to the same committees.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use defim_light::{JoinedTask, SealedReport, Training};
 use defim_net::upload::{Report, upload};
@@ -9,7 +13,7 @@ use defim_protocol::{Digest, Reason, VerifiedRound, wire::protocol};
 
 use super::{
     full::{FullNode, Served},
-    light::{self, Prepared},
+    light::{self, Prepared, Who},
     receive::ReceiveError,
 };
 use crate::{
@@ -79,7 +83,8 @@ impl FullNode {
         let csv = tokio::fs::read(silo).await.map_err(cannot)?;
         let model = self.fetch_model(&round.base_model).await?;
         let Prepared { report, rows, .. } =
-            tokio::task::block_in_place(|| prepare(served, round, &model, &csv))?;
+            tokio::task::block_in_place(|| self.prepare_silo(served, round, &model, &csv))?;
+        served.silo_rows.store(rows as u64, Ordering::Relaxed);
         while clock::now() <= round.deadline_ms
             && served.round().is_some_and(|open| open.round == round.round)
         {
@@ -101,6 +106,19 @@ impl FullNode {
         Err(Failure::Unreachable(
             "the round was over before its leader took the report".into(),
         ))
+    }
+
+    fn prepare_silo(
+        &self,
+        served: &Served,
+        round: &VerifiedRound,
+        model: &[u8],
+        csv: &[u8],
+    ) -> Outcome<Prepared> {
+        let task = JoinedTask::join(served.manifest.signed().clone(), None)?;
+        let open = task.open_round(round.signed().clone(), clock::now())?;
+        let training = Training::start(&task, &open, model)?;
+        light::prepare(&training, csv, Who::Silo(&self.inner.secrets.node))
     }
 
     async fn send(&self, report: &SealedReport) -> Outcome<Said> {
@@ -150,11 +168,4 @@ fn said(code: u16) -> Said {
         Some(Reason::Unavailable | Reason::Paused) => Said::Later("not now".into()),
         Some(reason) => Said::Refused(reason),
     }
-}
-
-fn prepare(served: &Served, round: &VerifiedRound, model: &[u8], csv: &[u8]) -> Outcome<Prepared> {
-    let task = JoinedTask::join(served.manifest.signed().clone(), None)?;
-    let open = task.open_round(round.signed().clone(), clock::now())?;
-    let training = Training::start(&task, &open, model)?;
-    light::prepare(&training, csv, |_| true)
 }

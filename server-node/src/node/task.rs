@@ -51,6 +51,13 @@ pub struct TaskRequest {
     /// Differential privacy; without it no noise is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<PrivacyRequest>,
+    /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
+    #[serde(default = "once")]
+    pub max_weight: u8,
+}
+
+const fn once() -> u8 {
+    1
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -67,6 +74,7 @@ impl TryFrom<TaskRequest> for NewTask {
             schedule,
             scheme,
             privacy,
+            max_weight,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -83,6 +91,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     schedule,
                     scheme,
                     privacy,
+                    max_weight,
                 })
             }
             (None, Some(spec)) => {
@@ -96,6 +105,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     schedule,
                     scheme,
                     privacy,
+                    max_weight,
                 })
             }
             _ => Err(Failure::Input(

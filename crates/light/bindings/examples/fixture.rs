@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rounds: 10,
         },
         privacy: None,
+        max_weight: 1,
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
@@ -70,6 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         base_model,
         opened_ms: OPENED_MS,
         deadline_ms: DEADLINE_MS,
+        weights: std::collections::BTreeMap::new(),
     };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use defim_learn::{Features, builtin, builtin_csv};
 use defim_light::{JoinedTask, SealedReport};
 use defim_protocol::{Committee, Schedule, VerifiedRound, vdaf::Scheme};
-use defim_sim::{Mesh, MeshSetup, RoundResult, Steps, contribute};
+use defim_sim::{Mesh, MeshSetup, Party, RoundResult, Steps, contribute};
 
 pub const fn still() -> Duration {
     Duration::ZERO
@@ -21,6 +21,17 @@ pub struct World {
 
 impl World {
     pub fn of(full: u8, scheme: Scheme, min_batch: u32) -> Self {
+        Self::weighed(full, scheme, min_batch, 1, &[])
+    }
+
+    /// With silos of so many rows at the first full nodes.
+    pub fn weighed(
+        full: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+    ) -> Self {
         let mut spec = builtin("diabetes", None).unwrap().spec;
         spec.frac_bits = spec.frac_bits.min(scheme.most_frac_bits());
         let samples = spec
@@ -46,8 +57,12 @@ impl World {
             scheme,
             full,
             privacy: None,
+            max_weight,
         })
         .unwrap();
+        for (place, rows) in silos.iter().enumerate() {
+            mesh.declare_silo(place, *rows);
+        }
         let task = JoinedTask::join(mesh.signed().clone(), None).unwrap();
         let round = mesh.open_round().unwrap();
         Self {
@@ -62,8 +77,12 @@ impl World {
         let now = self.mesh.now();
         let open = self.task.open_round(self.round.signed().clone(), now);
         let (open, (_, model)) = (open.unwrap(), self.mesh.coordinator().model());
-        let rows = &self.rows[party];
-        contribute(&self.task, &open, model, rows, 7, now, &still)
+        let party = Party {
+            rows: &self.rows[party],
+            seed: 7,
+            silo: None,
+        };
+        contribute(&self.task, &open, model, party, now, &still)
             .unwrap()
             .0
     }
