@@ -1,5 +1,5 @@
 import { LightError } from "./error.js";
-import type { MeshView, NodeView, Outcome, TaskView } from "./types.js";
+import type { MeshView, NodeView, Outcome, SignedText, TaskView } from "./types.js";
 
 /** The mesh's HTTP API, at one base address that ends with a slash. */
 export class Api {
@@ -38,6 +38,15 @@ export class Api {
     return new Uint8Array(await response.arrayBuffer());
   }
 
+  record(task: string, round: number, signal?: AbortSignal): Promise<SignedText> {
+    return this.#json<SignedText>(`${ofRound(task, round)}/record`, signal);
+  }
+
+  async block(task: string, round: number, block: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const response = await this.#get(`${ofRound(task, round)}/blocks/${block}`, signal);
+    return new Uint8Array(await response.arrayBuffer());
+  }
+
   outcome(node: NodeView, task: string, report: string): Promise<Outcome> {
     return this.#json<Outcome>(`${this.http(node)}/tasks/${encodeURIComponent(task)}/reports/${encodeURIComponent(report)}`);
   }
@@ -73,4 +82,8 @@ export class Api {
       typeof text === "string" ? text : `${url.href} answered with HTTP status ${response.status}.`,
     );
   }
+}
+
+function ofRound(task: string, round: number): string {
+  return `api/v1/tasks/${encodeURIComponent(task)}/rounds/${round}`;
 }

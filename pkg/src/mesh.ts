@@ -1,4 +1,5 @@
 import { Api } from "./api.js";
+import { audit } from "./audit.js";
 import { claim, senders, type Claim } from "./claim.js";
 import { compute } from "./computer.js";
 import { deliver } from "./delivery.js";
@@ -7,7 +8,7 @@ import { pathsTo, webrtcAddress } from "./paths.js";
 import { score } from "./scoring.js";
 import { forget, keep, keptReport, keptReports, type KeptReport } from "./store.js";
 import type {
-  Checked, Contribution, ContributeOptions, FollowOptions, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
+  AuditOptions, Audited, Checked, Contribution, ContributeOptions, FollowOptions, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
   ScoreOptions, Scores, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
@@ -90,6 +91,13 @@ export class HttpMesh implements Mesh {
     const nodes = [...wanted.slice(first), ...wanted.slice(0, first)];
     const signal = this.#signal(options.signal);
     return score(await loadLight(), { task, view, rows, nodes, onScore: guarded(onScore), signal });
+  }
+
+  async audit({ task: nameOrId, round, blocks, signal: own }: AuditOptions): Promise<Audited> {
+    const view = await this.task(nameOrId);
+    const task = expected(nameOrId, view);
+    const light = await loadLight();
+    return audit(light, this.#api, { task, view, round, blocks, signal: this.#signal(own) });
   }
 
   async kept(): Promise<Kept[]> {

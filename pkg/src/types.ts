@@ -257,6 +257,34 @@ export interface Scores {
   scores: Score[];
 }
 
+/** A finished round to check. */
+export interface AuditOptions {
+  /** Name or id of the task. */
+  task: string;
+  round: number;
+  /** Random blocks of 4,096 coordinates that are added up again; 3 if left out. */
+  blocks?: number;
+  signal?: AbortSignal;
+}
+
+/** What an audit found. */
+export interface Audited {
+  task: string;
+  round: number;
+  /** Digest of the round's signed record. */
+  record: string;
+  /** The blocks that were added up again here. */
+  blocks: number[];
+  /** Blocks that there are. */
+  ofBlocks: number;
+  /** Full nodes whose ciphertexts were added. */
+  parties: number;
+  bytes: number;
+  ms: number;
+  /** What is wrong with the sum that the aggregation node signed, and the proof of it for others; null: nothing. */
+  fraud: { block: number; what: string; proof: Uint8Array } | null;
+}
+
 /** A mesh that was joined. */
 export interface Mesh {
   tasks(): Promise<TaskView[]>;
@@ -268,6 +296,8 @@ export interface Mesh {
    * Browsers only: it goes over WebRTC.
    */
   score(options: ScoreOptions): Promise<Scores>;
+  /** Adds up random blocks of a finished round's encrypted sum again, from what its full nodes signed. */
+  audit(options: AuditOptions): Promise<Audited>;
   /** Only reads the rows, and says what is wrong with them. */
   check(task: string, rows: Rows): Promise<Checked>;
   /** Reports that are sealed and not delivered yet. */

@@ -79,6 +79,11 @@ pub enum Command {
         after_help = "The rows are encrypted here, and the full node scores them without reading them.\n\nExample:\n  defim score --mesh http://127.0.0.1:8080 --task digits --data rows.csv"
     )]
     Score(Score),
+    /// Check a finished round: add up random blocks of its encrypted sum again.
+    #[command(
+        after_help = "With a wrong sum it writes a proof that anybody can check, and ends with 5.\n\nExample:\n  defim audit --mesh http://127.0.0.1:8080 --task digits\n  defim audit --task digits --round 3 --proof fraud.bin"
+    )]
+    Audit(Audit),
     /// Create, list, show or pause tasks.
     Task {
         /// What to do.
@@ -322,6 +327,29 @@ pub struct Score {
     /// Ask this full node; by default one of those that are reachable.
     #[arg(long)]
     pub node: Option<String>,
+}
+
+/// `defim audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// Task name or id.
+    #[arg(long)]
+    pub task: String,
+    /// The finished round; by default the last one.
+    #[arg(long)]
+    pub round: Option<u64>,
+    /// Blocks that are drawn; each has 4,096 coordinates.
+    #[arg(long, default_value_t = defim_light::AUDIT_BLOCKS)]
+    pub blocks: usize,
+    /// Check this proof of somebody else against the round's record, instead of drawing blocks.
+    #[arg(long, conflicts_with = "blocks")]
+    pub proof: Option<PathBuf>,
+    /// Where a proof is written if the sum is wrong.
+    #[arg(long, default_value = "fraud.bin")]
+    pub out: PathBuf,
 }
 
 /// `defim contribute`.

@@ -121,6 +121,18 @@ fn companies_with_silos_train_by_themselves_round_after_round() {
     });
     let task = mesh.task();
     assert!(finished(&task).iter().all(|(_, reports)| *reports == 3));
+    // Anybody adds the encrypted sum of a round up again, and each round of the last eight.
+    for round in ["1", "2"] {
+        let audit = mesh
+            .json(&["audit", "--task", "digits", "--round", round])
+            .unwrap();
+        assert_eq!(
+            (&audit["verdict"], &audit["parties"]),
+            (&"right".into(), &3.into())
+        );
+    }
+    let none = mesh.call(&["audit", "--task", "digits", "--round", "900"]);
+    assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));
     // Rows of digits do not fit the other task: it is said, and nothing is sent.
     let log = std::fs::read_to_string(mesh.log("full-1")).unwrap();
     let said = log

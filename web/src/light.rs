@@ -31,6 +31,8 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn score(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn audit(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn kept(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
@@ -144,6 +146,49 @@ impl Scores {
         let mut times: Vec<f64> = self.scores.iter().map(|score| score.ms).collect();
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied()
+    }
+}
+
+/// What the light node found when it added up a part of a finished round again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Audited {
+    pub round: u64,
+    pub blocks: Vec<u32>,
+    pub of_blocks: u32,
+    pub parties: u32,
+    pub bytes: u64,
+    pub ms: f64,
+    #[serde(default)]
+    pub fraud: Option<Fraud>,
+}
+
+/// A wrong sum.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Fraud {
+    pub block: u32,
+}
+
+impl Audited {
+    /// For a person.
+    pub fn told(&self) -> String {
+        let Self {
+            round,
+            of_blocks,
+            parties,
+            ..
+        } = self;
+        match &self.fraud {
+            None => format!(
+                "Checked here: this browser added {} of {of_blocks} {} of the encrypted sums of {parties} full nodes up again, and got what round {round} says.",
+                self.blocks.len(),
+                if *of_blocks == 1 { "block" } else { "blocks" },
+            ),
+            Some(fraud) => format!(
+                "Round {round} is wrong: block {} of its encrypted sum is not what the full nodes encrypted. Tell the other participants; `defim audit` writes a proof that they can check.",
+                fraud.block
+            ),
+        }
     }
 }
 
@@ -356,6 +401,14 @@ pub async fn score(mesh: &Mesh, task: &str, rows: &str) -> Result<Scores, Failur
     set(&options, "task", &task.into());
     set(&options, "rows", &rows.into());
     read(mesh.score(&options)).await
+}
+
+/// Adds up random blocks of a finished round's encrypted sum again.
+pub async fn audit(mesh: &Mesh, task: &str, round: u64) -> Result<Audited, Failure> {
+    let options = js_sys::Object::new();
+    set(&options, "task", &task.into());
+    set(&options, "round", &(round as f64).into());
+    read(mesh.audit(&options)).await
 }
 
 /// Reports that wait in this browser.

@@ -8,20 +8,19 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    OpenedTotal,
-    round::{End, OpenRound},
-};
 pub use crate::{
     message::{Completed, CoordinatorError, Input, OpenRoundView, Output, Restored},
     round::{GRACE_MS, PATIENCE_MS, RestoredRound},
 };
-use defim_he::Threshold;
-use defim_learn::{
-    Features, LearningSpec, MeanUpdate, Metrics, Model, OptimiserState, evaluate, model_digest,
+use crate::{
+    repeat::step,
+    round::{End, OpenRound, Opened},
 };
+use defim_he::Threshold;
+use defim_learn::{Features, LearningSpec, Metrics, Model, OptimiserState, evaluate, model_digest};
 use defim_protocol::{
     Digest, Millis, NodeId, NodeKey, RoundNumber, RoundOpened, VerifiedManifest, VerifiedRound,
+    record::{ModelState, RoundRecord},
     wire::{Progress, Request, Response},
 };
 
@@ -247,7 +246,7 @@ impl Coordinator {
         match end {
             End::Open => {}
             End::Void(reason) => self.void(reason),
-            End::Opened(total, rejected) => self.complete(now, number, &total, rejected),
+            End::Opened(opened) => self.complete(now, number, *opened),
         }
     }
 
@@ -313,24 +312,43 @@ impl Coordinator {
         }
     }
 
-    fn complete(
-        &mut self,
-        now: Millis,
-        round: RoundNumber,
-        total: &OpenedTotal,
-        rejected: BTreeMap<String, u64>,
-    ) {
-        let mut optimiser = self.optimiser.clone();
-        let stepped = MeanUpdate::from_sum(total.sum(), self.spec.clip_norm, total.weight())
-            .and_then(|mean| self.spec.server.step(&mut optimiser, &self.model, &mean));
-        let model = match stepped {
-            Ok(model) => model,
+    fn complete(&mut self, now: Millis, round: RoundNumber, opened: Opened) {
+        let Some(opening) = self.open_round().map(|open| open.signed().clone()) else {
+            return;
+        };
+        let total = &opened.total;
+        let before = self.state();
+        let optimiser_before = self.optimiser.to_bytes();
+        let (model, optimiser) = match step(&self.spec, &self.model, &self.optimiser, total) {
+            Ok(stepped) => stepped,
+            Err(error) => return self.void(error.to_string()),
+        };
+        let model_bytes = model.to_safetensors();
+        let after = ModelState {
+            model: Digest(model_digest(&model_bytes)),
+            optimiser: Digest::of(&optimiser.to_bytes()),
+        };
+        let record = RoundRecord {
+            task: self.task.task(),
+            round,
+            opened: opening,
+            selection: opened.selection.signed().clone(),
+            batches: opened.selection.signatures(),
+            sums: opened.sums.statements(),
+            opening: opened.opening,
+            sum: total.root(),
+            key: Digest::of(total.key()),
+            before,
+            after,
+        };
+        let record = match record.sign(&self.key) {
+            Ok(record) => record,
             Err(error) => return self.void(error.to_string()),
         };
         self.optimiser = optimiser;
         self.model = model;
-        self.model_bytes = self.model.to_safetensors();
-        self.digest = Digest(model_digest(&self.model_bytes));
+        self.model_bytes = model_bytes;
+        self.digest = after.model;
         self.rounds_done += 1;
         self.rounds_opened += 1;
         self.open = None;
@@ -338,6 +356,7 @@ impl Coordinator {
             Some(rows) => evaluate(&self.model, rows),
             None => Metrics::unknown(),
         };
+        let ciphertexts = opened.sums.ciphertexts();
         self.out.push_back(Output::Complete(Box::new(Completed {
             round,
             digest: self.digest,
@@ -345,9 +364,20 @@ impl Coordinator {
             optimiser: self.optimiser.to_bytes(),
             metrics,
             reports: total.reports(),
-            rejected,
+            rejected: opened.rejected,
             finished_ms: now,
+            record,
+            key: total.key().to_vec(),
+            ciphertexts: ciphertexts.map(|(node, c)| (node, c.to_vec())).collect(),
+            optimiser_before,
         })));
         self.out.push_back(Output::Changed);
+    }
+
+    fn state(&self) -> ModelState {
+        ModelState {
+            model: self.digest,
+            optimiser: Digest::of(&self.optimiser.to_bytes()),
+        }
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! - Only ciphertexts arrive here. Their keys are shared among the full nodes, which open one total a round, of at
 //!   least `min_batch` reports; this node never sees a subtotal, nor what would give one.
-//! - Ciphertexts and sealed key shares are deleted in the step that stores the model they gave.
+//! - Sealed key shares are deleted in the step that stores the model they gave. Ciphertexts, and the key that opened
+//!   their total, are public for some rounds more: anybody can repeat the round ([`repeat`]).
 //! - A full node that goes away costs the reports of its committees, and not the round, as long as two thirds of
 //!   the full nodes are there and the others have enough reports.
 //! - The model step is a fixed-order reduction: the same total gives the same bytes anywhere.
@@ -32,6 +33,7 @@
 pub mod coordinator;
 mod message;
 mod open;
+pub mod repeat;
 mod round;
 
 pub use open::{Encrypted, EncryptedSums, OpenError, OpenedTotal};

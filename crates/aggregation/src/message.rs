@@ -30,6 +30,14 @@ pub struct Completed {
     pub rejected: BTreeMap<String, u64>,
     /// When.
     pub finished_ms: Millis,
+    /// The signed [`defim_protocol::record::RoundRecord`].
+    pub record: SignedText,
+    /// The sum of keys that opened the total.
+    pub key: Vec<u8>,
+    /// The ciphertexts that were added, ascending by node.
+    pub ciphertexts: Vec<(NodeId, Vec<u8>)>,
+    /// The optimiser's state before the round.
+    pub optimiser_before: Vec<u8>,
 }
 
 /// What the store holds of a task.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_he::{
     Ciphertext, CodecError, Member, OpenError as HeOpenError, Opening, OpeningError, Root, Round,
-    SharingError, SumError as HeSumError, SumKey, SumShare, Threshold, open,
+    SharingError, Sum, SumError as HeSumError, SumKey, SumShare, Threshold, open,
     params::{Dimension, DimensionError},
 };
 use defim_privacy::PrivacyError;
@@ -215,6 +215,18 @@ impl EncryptedSums {
         }
     }
 
+    /// What each node signed, ascending by node.
+    pub fn statements(&self) -> Vec<SignedText> {
+        let sums = self.sums.values();
+        sums.map(|sum| sum.submission.statement.clone()).collect()
+    }
+
+    /// Each node's ciphertext, ascending by node.
+    pub fn ciphertexts(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
+        let sums = self.sums.iter();
+        sums.map(|(node, sum)| (*node, sum.submission.ciphertext.as_slice()))
+    }
+
     /// Read a holder's answer to the opening of this set.
     ///
     /// # Errors
@@ -248,6 +260,8 @@ pub struct OpenedTotal {
     reports: u64,
     weight: u64,
     sum: Vec<f64>,
+    root: Root,
+    key: Vec<u8>,
 }
 
 impl OpenedTotal {
@@ -268,7 +282,22 @@ impl OpenedTotal {
         // By node, as the opening's members are.
         let sum = opening.sum(dimension, sums.values().map(|sum| &sum.ciphertext))?;
         let key = SumKey::from_answers(threshold, answers)?;
-        let integers = open(opening.round(), &sum, &key)?;
+        Self::with_key(task, selection, opening.round(), &sum, &key)
+    }
+
+    /// Open a sum with the sum of its keys, which anybody can repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if the key does not fit the sum, or what it opens is no total of this selection.
+    pub fn with_key(
+        task: &VerifiedManifest,
+        selection: &VerifiedSelection,
+        round: Round,
+        added: &Sum,
+        key: &SumKey,
+    ) -> Result<Self, OpenError> {
+        let integers = open(round, added, key)?;
         let sum = task.vdaf.total(&integers)?;
         let (reports, weight) = (selection.accepted(), selection.weight());
         let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -288,6 +317,8 @@ impl OpenedTotal {
             reports,
             weight,
             sum,
+            root: added.root(),
+            key: key.to_bytes(),
         })
     }
 
@@ -304,5 +335,15 @@ impl OpenedTotal {
     /// The sum of all updates, each as often as it counts, `[d]`, in units of the norm bound.
     pub fn sum(&self) -> &[f64] {
         &self.sum
+    }
+
+    /// Merkle root over the blocks of the sum of the ciphertexts.
+    pub fn root(&self) -> Digest {
+        Digest(self.root.0)
+    }
+
+    /// The sum of the keys that opened it.
+    pub fn key(&self) -> &[u8] {
+        &self.key
     }
 }

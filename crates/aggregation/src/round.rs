@@ -45,10 +45,20 @@ pub struct RestoredRound {
 pub(crate) enum End {
     /// The round goes on.
     Open,
-    /// The total is open; and what was refused, by reason.
-    Opened(OpenedTotal, BTreeMap<String, u64>),
+    /// The total is open.
+    Opened(Box<Opened>),
     /// The round is given up.
     Void(String),
+}
+
+/// An opened total, and what everybody needs to repeat it.
+pub(crate) struct Opened {
+    pub total: OpenedTotal,
+    /// What was refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    pub selection: VerifiedSelection,
+    pub sums: EncryptedSums,
+    pub opening: SignedText,
 }
 
 enum Step {
@@ -361,7 +371,13 @@ impl OpenRound {
                     match step.open(&self.task, self.threshold) {
                         Ok(total) => {
                             let selection = step.selection.clone();
-                            return End::Opened(total, self.all_rejected(&selection));
+                            return End::Opened(Box::new(Opened {
+                                total,
+                                sums: step.sums.clone(),
+                                opening: step.opening.clone(),
+                                rejected: self.all_rejected(&selection),
+                                selection,
+                            }));
                         }
                         // One answer is wrong, and another one may come.
                         Err(error) if error.is_wrong_answer() => {

@@ -144,8 +144,6 @@ fn find(evidence: &Evidence, claim: &Claim<'_>) -> Result<Fraud, AuditError> {
 }
 
 impl FraudProof {
-    const LABEL: &[u8] = b"defim he v1 fraud\0";
-
     /// Check the proof against the claim.
     ///
     /// # Errors
@@ -155,12 +153,30 @@ impl FraudProof {
         find(&self.0, claim)
     }
 
+    /// The form of its evidence: [`Evidence::to_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_bytes()
+    }
+
+    /// From its form. What it proves is another question: [`FraudProof::verify`].
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if it is not the form of a proof.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        Evidence::from_bytes(bytes).map(Self)
+    }
+}
+
+impl Evidence {
+    const LABEL: &[u8] = b"defim he v1 fraud\0";
+
     /// Label, number of parts, and each part and the sum's block: index, length, bytes, length of the path, path.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Self::LABEL.to_vec();
         // As many as members, 32 at most; lengths as they were read.
-        bytes.push(self.0.parts.len() as u8);
-        for block in self.0.parts.iter().chain([&self.0.sum]) {
+        bytes.push(self.parts.len() as u8);
+        for block in self.parts.iter().chain([&self.sum]) {
             bytes.extend(block.index.to_be_bytes());
             bytes.extend((block.bytes.len() as u32).to_be_bytes());
             bytes.extend(&block.bytes);
@@ -170,13 +186,13 @@ impl FraudProof {
         bytes
     }
 
-    /// From its form. What it proves is another question: [`FraudProof::verify`].
+    /// From its form. What it shows is another question: [`Evidence::judge`].
     ///
     /// # Errors
     ///
-    /// [`CodecError`] if it is not the form of a proof.
+    /// [`CodecError`] if it is not the form of evidence.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader::new("a fraud proof", bytes);
+        let mut reader = Reader::new("evidence of a sum", bytes);
         reader.label(Self::LABEL)?;
         let mut parts = Vec::new();
         for _ in 0..reader.u8()? {
@@ -184,7 +200,7 @@ impl FraudProof {
         }
         let sum = block(&mut reader)?;
         reader.end()?;
-        Ok(Self(Evidence { parts, sum }))
+        Ok(Self { parts, sum })
     }
 }
 

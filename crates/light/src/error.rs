@@ -1,7 +1,9 @@
 //! What can go wrong before a report is on its way.
 
 use defim_learn::{DataErrors, ModelError, SpecError, TrainError, UpdateError};
-use defim_protocol::{Digest, ManifestError, RoundError, seal::SealError, vdaf::VdafError};
+use defim_protocol::{
+    Digest, ManifestError, RoundError, record::RecordError, seal::SealError, vdaf::VdafError,
+};
 use defim_score::ScoreError;
 
 /// A light node stopped before it had a report to send; nothing left the device.
@@ -62,6 +64,25 @@ pub enum LightError {
     /// The model cannot be asked, or an answer is none.
     #[error("the model could not be asked: {0}")]
     Score(#[from] ScoreError),
+    /// A finished round's record is refused.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A finished round opened other ciphertexts than its full nodes signed.
+    #[error(
+        "round {round} opened other ciphertexts than those of its full nodes: the aggregation node signed a false record"
+    )]
+    DroppedCiphertext {
+        /// The round.
+        round: u64,
+    },
+    /// What was served for an audit is not of the round.
+    #[error("block {block} could not be checked: {why}; try again, or ask another node")]
+    Evidence {
+        /// The block.
+        block: u32,
+        /// Why.
+        why: String,
+    },
 }
 
 impl From<SpecError> for LightError {
@@ -87,6 +108,9 @@ impl LightError {
             Self::Vdaf(_) | Self::Split(_) => "split-failed",
             Self::Seal(_) => "seal-failed",
             Self::Score(_) => "scoring-failed",
+            Self::Record(_) => "bad-record",
+            Self::DroppedCiphertext { .. } => "false-record",
+            Self::Evidence { .. } => "bad-evidence",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! digest verified) → `Samples` → `Features` → `LocalUpdate` → [`Quantised`] → [`Split`] →
 //! [`SealedReport`]. [`delivery::Delivery`] then decides how the report reaches its leader.
 //!
+//! After a round, [`Audit`] adds a few random blocks of its encrypted sum up again, and proves it if they are wrong.
 //! Apart from rounds, [`Scoring`] asks a full node's model about rows that only this device can read.
 //!
 //! # Invariants
@@ -36,6 +37,7 @@
     )
 )]
 
+mod audit;
 pub mod delivery;
 mod error;
 mod join;
@@ -43,6 +45,7 @@ mod scoring;
 mod split;
 mod training;
 
+pub use audit::{AUDIT_BLOCKS, Audit, Verdict};
 pub use error::LightError;
 pub use join::{JoinedTask, OpenRound};
 pub use scoring::{Question, Scoring};

@@ -49,6 +49,7 @@ pub mod limits;
 mod manifest;
 mod privacy;
 mod reason;
+pub mod record;
 pub mod report;
 mod round;
 pub mod seal;

@@ -21,6 +21,8 @@ pub enum Context {
     EncryptedSum,
     /// A [`crate::sum::SumOpening`], signed by the task's aggregation node.
     SumOpening,
+    /// A [`crate::record::RoundRecord`], signed by the task's aggregation node.
+    Record,
     /// A silo's report ([`crate::VerifiedRound::sign_silo`]), signed by its full node.
     Silo,
 }
@@ -34,6 +36,7 @@ impl Context {
             Self::Selection => b"defim v1 selection\0",
             Self::EncryptedSum => b"defim v1 encrypted sum\0",
             Self::SumOpening => b"defim v1 sum opening\0",
+            Self::Record => b"defim v1 record\0",
             Self::Silo => b"defim v1 silo\0",
         }
     }

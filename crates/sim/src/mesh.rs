@@ -39,6 +39,7 @@ pub enum RoundResult {
 /// Full nodes and an aggregation node.
 pub struct Mesh {
     manifest: VerifiedManifest,
+    key: Arc<NodeKey>,
     coordinator: Coordinator,
     nodes: Vec<Node>,
     vanishing: usize,
@@ -134,12 +135,14 @@ impl Mesh {
         };
         let signed = manifest.sign(&key).map_err(|e| failed(&e))?;
         let manifest = VerifiedManifest::verify(signed, None).map_err(|e| failed(&e))?;
-        let coordinator = Coordinator::new(manifest.clone(), key, holdout, Restored::default())
-            .map_err(|e| failed(&e))?;
+        let coordinator =
+            Coordinator::new(manifest.clone(), key.clone(), holdout, Restored::default())
+                .map_err(|e| failed(&e))?;
         let nodes = secrets.into_iter();
         Ok(Self {
             nodes: nodes.map(|own| Node::new(manifest.clone(), own)).collect(),
             manifest,
+            key,
             coordinator,
             vanishing: 0,
             now: 1_000_000,
@@ -452,6 +455,11 @@ impl Mesh {
             }
             (next, None) => Ok(next),
         }
+    }
+
+    /// The aggregation node's key, for tests in which it lies.
+    pub fn aggregation_key(&self) -> &NodeKey {
+        &self.key
     }
 
     /// A full node's signing key, by its place in the manifest.

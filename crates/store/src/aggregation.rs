@@ -28,6 +28,19 @@ pub struct CompletedRound {
     pub rejected: String,
     /// When, milliseconds.
     pub finished: u64,
+    /// What is public of it.
+    pub artefacts: Vec<Artefact>,
+}
+
+/// Something public of a finished round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    /// Its name in the round.
+    pub name: String,
+    /// For how many rounds after its own it is kept.
+    pub rounds: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// How a round ended.
@@ -77,7 +90,8 @@ impl WorkStore {
         row.map(|row| bytes(&row, "bytes")).transpose()
     }
 
-    /// End a round with its model and drop the encrypted sums it was made of.
+    /// End a round with its model and drop the encrypted sums it was made of, and the artefacts of earlier rounds that
+    /// are not kept any longer.
     ///
     /// # Errors
     ///
@@ -100,8 +114,47 @@ impl WorkStore {
             .bind(signed(round.finished)?)
             .execute(&mut *tx)
             .await?;
+        sqlx::query("DELETE FROM artefact WHERE task = ? AND last < ?")
+            .bind(round.task.as_slice())
+            .bind(signed(round.round)?)
+            .execute(&mut *tx)
+            .await?;
+        for artefact in round.artefacts {
+            let last = signed(round.round.saturating_add(artefact.rounds))?;
+            sqlx::query(
+                "INSERT INTO artefact (task, round, name, last, bytes) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(round.task.as_slice())
+            .bind(signed(round.round)?)
+            .bind(artefact.name)
+            .bind(last)
+            .bind(artefact.bytes)
+            .execute(&mut *tx)
+            .await?;
+        }
         finish(&mut tx, &round.task, round.round, 1).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Something public of a finished round, if it is still kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn artefact(
+        &self,
+        task: TaskKey,
+        round: u64,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let row =
+            sqlx::query("SELECT bytes FROM artefact WHERE task = ? AND round = ? AND name = ?")
+                .bind(task.as_slice())
+                .bind(signed(round)?)
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| bytes(&row, "bytes")).transpose()
     }
 
     /// End a round without a model and drop its encrypted sums. `opened`: its total may have been opened.

@@ -52,7 +52,7 @@ mod report;
 mod row;
 mod task;
 
-pub use aggregation::{CompletedRound, RoundRecord};
+pub use aggregation::{Artefact, CompletedRound, RoundRecord};
 pub use batch::{ClosedBatch, StoredBatch};
 pub use error::StoreError;
 pub use open::WorkStore;

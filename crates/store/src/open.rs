@@ -13,7 +13,11 @@ use sqlx::{
 use crate::StoreError;
 
 /// Layouts, oldest first. A released one is never changed; a new one is appended.
-const LAYOUTS: &[&str] = &[include_str!("layout_1.sql"), include_str!("layout_2.sql")];
+const LAYOUTS: &[&str] = &[
+    include_str!("layout_1.sql"),
+    include_str!("layout_2.sql"),
+    include_str!("layout_3.sql"),
+];
 
 /// A node's store. Clones share one pool.
 #[derive(Debug, Clone)]

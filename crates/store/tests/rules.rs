@@ -7,7 +7,7 @@
 )]
 
 use defim_store::{
-    BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
+    Artefact, BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
     ReportStatus, RoundState, StoreError, WorkStore,
 };
 
@@ -301,10 +301,11 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
         reports: 3,
         rejected: "{}".into(),
         finished: 8,
+        artefacts: vec![artefact("key", 1), artefact("record", 9)],
     };
     store.complete_round(completed.clone()).await.unwrap();
     assert!(
-        store.complete_round(completed).await.is_err(),
+        store.complete_round(completed.clone()).await.is_err(),
         "a round completes once"
     );
     assert!(store.encrypted_sums(TASK, 1).await.unwrap().is_empty());
@@ -329,6 +330,30 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
     assert_eq!(history.len(), 2);
     assert_eq!(history[1].void_reason.as_deref(), Some("short"));
     assert_eq!(store.latest_model(TASK).await.unwrap().unwrap().0, b"model");
+    // What is public of a round stays for as many rounds as it says.
+    let key = || store.artefact(TASK, 1, "key");
+    assert_eq!(key().await.unwrap().unwrap(), b"key");
+    assert_eq!(store.artefact(TASK, 2, "key").await.unwrap(), None);
+    for round in 4..=5 {
+        store.put_round(TASK, round, b"round", 13).await.unwrap();
+        let completed = CompletedRound {
+            round,
+            artefacts: Vec::new(),
+            ..completed.clone()
+        };
+        store.complete_round(completed).await.unwrap();
+        assert_eq!(key().await.unwrap(), None);
+        let record = store.artefact(TASK, 1, "record").await.unwrap();
+        assert_eq!(record.unwrap(), b"record");
+    }
+}
+
+fn artefact(name: &str, rounds: u64) -> Artefact {
+    Artefact {
+        name: name.into(),
+        rounds,
+        bytes: name.into(),
+    }
 }
 
 fn holds(folder: &std::path::Path, planted: &[u8]) -> bool {

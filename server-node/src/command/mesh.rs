@@ -117,6 +117,19 @@ impl MeshClient {
         self.get(&format!("/tasks/{name}")).await
     }
 
+    /// Public bytes of the API; whether they are the right ones is for the caller to check.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn bytes(&self, path: &str) -> Outcome<Vec<u8>> {
+        let url = format!("{}/api/v1{path}", self.base);
+        self.http
+            .get_bytes(&url, defim_protocol::limits::MODEL_BYTES)
+            .await
+            .map_err(failure)
+    }
+
     /// A model's bytes; their digest is for the caller to check.
     ///
     /// # Errors

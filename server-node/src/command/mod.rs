@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod audit;
 mod bench;
 mod contribute;
 mod init;
@@ -55,6 +56,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Vectors {
             command: VectorsCommand::Check { path },
         } => vectors::check(&path, json),
+        Command::Audit(args) => audit::run(args, json).await,
         Command::Score(args) => score::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,
         Command::Task { command } => match command {

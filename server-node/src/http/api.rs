@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::{
-    Mesh,
+    Mesh, artefacts,
     body::{self, BodyError},
     error::{self, ApiError},
     events,
@@ -34,7 +34,7 @@ use crate::{
 #[openapi(
     info(title = "DeFim mesh", description = "Tasks, rounds, models and nodes of one mesh. Ids and digests are unpadded base64url; times are milliseconds since 1970."),
     servers((url = "/api/v1")),
-    paths(health, mesh, tasks, task, model, create, pause, void_round, events::events),
+    paths(health, mesh, tasks, task, model, create, pause, void_round, events::events, artefacts::record, artefacts::artefact, artefacts::block),
     components(schemas(ApiError, MeshView, TaskView, PauseRequest, VoidRequest, Created))
 )]
 struct Description;
@@ -48,6 +48,18 @@ pub fn router(mesh: Mesh) -> Router {
         .route("/tasks/{task}/pause", post(pause))
         .route("/tasks/{task}/void-round", post(void_round))
         .route("/models/{digest}", get(model))
+        .route(
+            "/tasks/{task}/rounds/{round}/record",
+            get(artefacts::record),
+        )
+        .route(
+            "/tasks/{task}/rounds/{round}/artefacts/{name}",
+            get(artefacts::artefact),
+        )
+        .route(
+            "/tasks/{task}/rounds/{round}/blocks/{block}",
+            get(artefacts::block),
+        )
         .route("/events", get(events::events))
         .route(
             "/openapi.json",
@@ -111,7 +123,8 @@ async fn tasks(State(mesh): State<Mesh>) -> Result<Json<Vec<TaskView>>, ApiError
     Ok(Json(views.into_iter().map(|(_, view)| view).collect()))
 }
 
-async fn find(
+/// A task by id or name.
+pub async fn find(
     node: &AggregationNode,
     text: &str,
 ) -> Result<(defim_protocol::TaskId, std::sync::Arc<Run>), ApiError> {

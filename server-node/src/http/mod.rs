@@ -1,6 +1,7 @@
 //! HTTP: pages and `/api/v1` at the aggregation node, DAP-09 uploads at full nodes.
 
 mod api;
+mod artefacts;
 mod body;
 mod dap;
 mod error;

@@ -22,7 +22,7 @@ use defim_store::WorkStore;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
-use super::{Link, run::Run, task::PrivacyRequest};
+use super::{Link, artefact::Published, run::Run, task::PrivacyRequest};
 use crate::{
     clock,
     config::{Peer, Role},
@@ -53,6 +53,7 @@ struct Inner {
     tasks: Mutex<BTreeMap<TaskId, Arc<Run>>>,
     changes: broadcast::Sender<TaskId>,
     members: Mutex<BTreeMap<NodeId, Health>>,
+    published: tokio::sync::Mutex<Published>,
 }
 
 /// What is known of a member.
@@ -101,6 +102,7 @@ impl AggregationNode {
                 tasks: Mutex::default(),
                 changes: broadcast::channel(256).0,
                 members: Mutex::default(),
+                published: tokio::sync::Mutex::default(),
             }),
         };
         for peer in node.inner.link.peers().cloned() {
@@ -209,6 +211,10 @@ impl AggregationNode {
     /// Its connections.
     pub fn link(&self) -> &Link {
         &self.inner.link
+    }
+
+    pub(super) fn published(&self) -> &tokio::sync::Mutex<Published> {
+        &self.inner.published
     }
 
     /// Told whenever a task changes.

@@ -1,6 +1,7 @@
 //! Drivers: they give the roles' machines time, sockets and disk.
 
 pub mod aggregation;
+pub mod artefact;
 pub mod full;
 mod helper;
 mod lead;

@@ -5,15 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use defim_aggregation::coordinator::{Coordinator, Input, Output, Restored, RestoredRound};
+use defim_aggregation::coordinator::{
+    Completed, Coordinator, Input, Output, Restored, RestoredRound,
+};
 use defim_learn::Features;
 use defim_protocol::{
     NodeId, NodeKey, RoundNumber, TaskId, VerifiedManifest,
     wire::{self, Response, Submission},
 };
-use defim_store::{CompletedRound, RoundState, WorkStore};
+use defim_store::{Artefact, CompletedRound, RoundState, WorkStore};
 use tokio::sync::{MappedMutexGuard, MutexGuard, Notify};
 
+use super::artefact;
 use crate::{
     clock,
     failure::{Failure, Outcome},
@@ -169,8 +172,10 @@ impl Run {
                 store.put_statement(task.0, round, OPENING, &bytes).await?;
             }
             Output::Complete(done) => {
+                let artefacts = artefacts(&done)?;
                 store
                     .complete_round(CompletedRound {
+                        artefacts,
                         task: task.0,
                         round: done.round,
                         model: done.digest.0,
@@ -222,6 +227,28 @@ impl Run {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(member, what);
     }
+}
+
+/// What is public of a finished round, under the names of [`artefact`].
+fn artefacts(done: &Completed) -> Outcome<Vec<Artefact>> {
+    let large = |name: String, bytes: &[u8]| Artefact {
+        name,
+        rounds: artefact::LARGE_ROUNDS,
+        bytes: bytes.to_vec(),
+    };
+    let mut artefacts = vec![
+        Artefact {
+            name: artefact::RECORD.into(),
+            rounds: artefact::RECORD_ROUNDS,
+            bytes: serde_json::to_vec(&done.record).map_err(other)?,
+        },
+        large(artefact::KEY.into(), &done.key),
+        large(artefact::OPTIMISER.into(), &done.optimiser_before),
+    ];
+    for (node, ciphertext) in &done.ciphertexts {
+        artefacts.push(large(artefact::ciphertext(node), ciphertext));
+    }
+    Ok(artefacts)
 }
 
 async fn restored(

@@ -3,13 +3,14 @@
 use leptos::prelude::*;
 
 use crate::format::{bytes, change, millis, score};
-use crate::light::Via;
+use crate::light::{self, Via};
 use crate::memory::Left;
 use crate::session::{Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
 pub fn strip(session: Session) -> impl IntoView {
     let run = Memo::new(move |_| session.run());
+    let counted = Memo::new(move |_| run.with(|run| run.effect.as_ref().map(|e| e.round)));
     let stations = Step::ALL
         .into_iter()
         .map(|step| station(session, run, step))
@@ -38,6 +39,7 @@ pub fn strip(session: Session) -> impl IntoView {
             {move || kept(session, &run.get())}
             {move || run.with(problem)}
             {move || run.with(|run| run.effect.as_ref().map(effect))}
+            {move || counted.get().map(|round| audit(session, round))}
         </section>
     }
 }
@@ -264,5 +266,43 @@ fn effect(effect: &Effect) -> impl IntoView + use<> {
         <div class="notice good" data-testid="effect">
             <p><strong>{format!("Your contribution was counted in round {}.", effect.round)}</strong> " " {told}</p>
         </div>
+    }
+}
+
+/// The part of the round that this browser adds up again, once.
+fn audit(session: Session, round: u64) -> impl IntoView {
+    let audited = RwSignal::new(None);
+    let task = session.task().map(|task| task.id);
+    leptos::task::spawn_local(async move {
+        let Some(task) = task else { return };
+        let found = match light::mesh().await {
+            Ok(mesh) => light::audit(&mesh, &task, round).await,
+            Err(failure) => Err(failure),
+        };
+        // The page may show something else by now.
+        let _ = audited.try_set(Some(found));
+    });
+    let told = move || match audited.get() {
+        None => (
+            "waits",
+            format!("Adding a part of round {round} up again here…"),
+        ),
+        Some(Ok(found)) if found.fraud.is_none() => ("right", found.told()),
+        Some(Ok(found)) => ("wrong", found.told()),
+        Some(Err(failure)) => (
+            "unknown",
+            format!(
+                "Round {round} could not be checked here: {}",
+                failure.told()
+            ),
+        ),
+    };
+    let class = move || match told().0 {
+        "wrong" => "notice bad",
+        "unknown" => "notice warn",
+        _ => "notice",
+    };
+    view! {
+        <p class=class role="status" data-testid="audit" data-verdict=move || told().0>{move || told().1}</p>
     }
 }

@@ -22,6 +22,7 @@
 //! assert_eq!(delivery.poll().as_deref(), Some(r#"{"kind":"try","path":"webrtc","because":null}"#));
 //! ```
 
+mod audit;
 mod contribution;
 mod delivery;
 #[cfg(target_arch = "wasm32")]
@@ -29,6 +30,7 @@ mod endpoint;
 mod error;
 mod task;
 
+pub use audit::Audit;
 pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
 #[cfg(target_arch = "wasm32")]

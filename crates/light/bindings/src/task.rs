@@ -1,13 +1,14 @@
 //! A task that was joined, in the worker.
 
 use defim_learn::DataLimits;
-use defim_light::{JoinedTask, LightError, Training};
+use defim_light::{Audit as LightAudit, JoinedTask, LightError, Training};
 use defim_protocol::{SignedText, TaskId};
+use rand::RngCore as _;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::{
-    Contribution,
+    Audit, Contribution,
     error::{Thrown, to_js},
 };
 
@@ -94,6 +95,19 @@ impl Task {
             },
         };
         to_js(&checked)
+    }
+
+    /// Begin an audit of a finished round, given the JSON of its signed record. Blocks are drawn at random.
+    ///
+    /// # Errors
+    ///
+    /// `malformed`, `bad-record`, `false-record`.
+    pub fn audit(&self, round: f64, record: &str, blocks: usize) -> Result<Audit, JsValue> {
+        let record = signed(record, "round's record")?;
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let audit = LightAudit::begin(&self.0, millis(round), record, &seed, blocks);
+        Ok(audit.map_err(Thrown::from)?.into())
     }
 
     /// Begin a contribution to the open round, with the very model that was signed for it.
