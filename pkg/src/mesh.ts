@@ -6,10 +6,10 @@ import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
 import { pathsTo, webrtcAddress } from "./paths.js";
 import { score } from "./scoring.js";
-import { forget, keep, keptReport, keptReports, type KeptReport } from "./store.js";
+import { forget, keep, keptReport, keptReports, remember, remembered, type KeptReport } from "./store.js";
 import type {
-  AuditOptions, Audited, Checked, Contribution, ContributeOptions, FollowOptions, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
-  ScoreOptions, Scores, TaskView,
+  AuditOptions, Audited, Checked, Contribution, ContributeOptions, FollowOptions, Given, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
+  ScoreOptions, Scores, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -93,6 +93,27 @@ export class HttpMesh implements Mesh {
     return score(await loadLight(), { task, view, rows, nodes, onScore: guarded(onScore), signal });
   }
 
+  async given(): Promise<Given[]> {
+    const all = await remembered(this.#api.base);
+    return all.map(({ report, task, taskName, round, sentMs }) => ({ report, task, taskName, round, sentMs }));
+  }
+
+  async spent(nameOrId: string): Promise<Spent> {
+    const view = await this.task(nameOrId);
+    const id = expected(nameOrId, view);
+    const all = await remembered(this.#api.base);
+    const perRound = new Map<number, number>();
+    for (const { task, round } of all) if (task === id) perRound.set(round, (perRound.get(round) ?? 0) + 1);
+    const rounds = perRound.size;
+    const light = await loadLight();
+    const task = new light.Task(JSON.stringify(view.signed), id);
+    try {
+      return { rounds, mostARound: Math.max(0, ...perRound.values()), epsilon: task.spent(rounds) ?? null };
+    } finally {
+      task.free();
+    }
+  }
+
   async audit({ task: nameOrId, round, blocks, signal: own }: AuditOptions): Promise<Audited> {
     const view = await this.task(nameOrId);
     const task = expected(nameOrId, view);
@@ -159,6 +180,7 @@ export class HttpMesh implements Mesh {
       const parcel = { node, webrtc, bytes: sealed.length, round, deadlineMs };
       const paths = pathsTo(light, locate, { task, report, bytes: sealed });
       const delivered = await deliver(light, parcel, paths, { onEvent, signal });
+      await remember({ base: this.#api.base, report, task, taskName, round, sentMs: Date.now() });
       await forget(report);
       return { task, taskName, round, report, node, ...delivered, bytes: sealed.length };
     } catch (error) {

@@ -1,4 +1,4 @@
-import type { Kept } from "./types.js";
+import type { Given, Kept } from "./types.js";
 
 /** A sealed report with all that is needed to send it after a refresh. */
 export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
@@ -12,9 +12,29 @@ export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
 
 const DATABASE = "brainstems-light";
 const REPORTS = "reports";
+const GIVEN = "given";
 
 /** Reports of this page alone: where there is no IndexedDB, or it refuses to store. */
 const memory = new Map<string, KeptReport>();
+
+/** A contribution that was delivered, and the mesh that has it. */
+export type GivenReport = Given & { base: string };
+
+/** The same for what was delivered. */
+const given = new Map<string, GivenReport>();
+
+/** Remembers what was delivered: what this device has spent of a task's privacy budget follows from it. */
+export async function remember(report: GivenReport): Promise<void> {
+  given.set(report.report, report);
+  await inStore("readwrite", (store) => store.put(report), GIVEN);
+}
+
+/** What was delivered to a mesh, oldest first. */
+export async function remembered(base: string): Promise<GivenReport[]> {
+  const stored = (await inStore<GivenReport[]>("readonly", (store) => store.getAll(), GIVEN)) ?? [];
+  const all = new Map([...stored, ...given.values()].map((one) => [one.report, one]));
+  return [...all.values()].filter((one) => one.base === base).sort((a, b) => a.sentMs - b.sentMs);
+}
 
 export async function keep(kept: KeptReport): Promise<void> {
   // Only where it is not stored: what another tab has sent or dropped meanwhile must not come back from here.
@@ -43,8 +63,11 @@ function database(): Promise<IDBDatabase | undefined> {
   opened ??= new Promise((resolve) => {
     if (typeof indexedDB === "undefined") return resolve(undefined);
     try {
-      const request = indexedDB.open(DATABASE, 1);
-      request.onupgradeneeded = () => request.result.createObjectStore(REPORTS, { keyPath: "report" });
+      const request = indexedDB.open(DATABASE, 2);
+      request.onupgradeneeded = ({ oldVersion }) => {
+        if (oldVersion < 1) request.result.createObjectStore(REPORTS, { keyPath: "report" });
+        request.result.createObjectStore(GIVEN, { keyPath: "report" });
+      };
       request.onsuccess = () => {
         // Another tab with a newer version must not wait for this one.
         request.result.onversionchange = () => {
@@ -62,13 +85,15 @@ function database(): Promise<IDBDatabase | undefined> {
   return opened;
 }
 
-async function inStore<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest): Promise<T | undefined> {
+async function inStore<T>(
+  mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest, name = REPORTS,
+): Promise<T | undefined> {
   const db = await database();
   if (db === undefined) return undefined;
   return new Promise((resolve) => {
     try {
-      const transaction = db.transaction(REPORTS, mode);
-      const request = act(transaction.objectStore(REPORTS));
+      const transaction = db.transaction(name, mode);
+      const request = act(transaction.objectStore(name));
       transaction.oncomplete = () => resolve(request.result as T);
       transaction.onerror = () => resolve(undefined);
       transaction.onabort = () => resolve(undefined);

@@ -257,6 +257,25 @@ export interface Scores {
   scores: Score[];
 }
 
+/** A contribution that was delivered from this browser. */
+export interface Given {
+  report: string;
+  task: string;
+  taskName: string;
+  round: number;
+  sentMs: number;
+}
+
+/** What this device has spent of a task's privacy budget. */
+export interface Spent {
+  /** Rounds that it has contributed to. */
+  rounds: number;
+  /** The most contributions of one round: each of them is promised the task's epsilon, so several add up. */
+  mostARound: number;
+  /** Epsilon of those rounds at the task's delta, if one contribution a round was made; null: the task has no noise. */
+  epsilon: number | null;
+}
+
 /** A finished round to check. */
 export interface AuditOptions {
   /** Name or id of the task. */
@@ -296,6 +315,10 @@ export interface Mesh {
    * Browsers only: it goes over WebRTC.
    */
   score(options: ScoreOptions): Promise<Scores>;
+  /** Contributions that were delivered from this browser, oldest first. */
+  given(): Promise<Given[]>;
+  /** What this device has spent of a task's privacy budget by contributing. */
+  spent(task: string): Promise<Spent>;
   /** Adds up random blocks of a finished round's encrypted sum again, from what its full nodes signed. */
   audit(options: AuditOptions): Promise<Audited>;
   /** Only reads the rows, and says what is wrong with them. */

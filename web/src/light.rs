@@ -33,6 +33,8 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn audit(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn spent(this: &Mesh, task: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn kept(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
@@ -161,6 +163,41 @@ pub struct Audited {
     pub ms: f64,
     #[serde(default)]
     pub fraud: Option<Fraud>,
+}
+
+/// What this browser has spent of a task's privacy budget.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spent {
+    pub rounds: u64,
+    pub most_a_round: u64,
+    pub epsilon: Option<f64>,
+}
+
+impl Spent {
+    /// For a person; nothing before the first contribution.
+    pub fn told(&self) -> Option<String> {
+        let rounds = match self.rounds {
+            0 => return None,
+            1 => "1 round".to_owned(),
+            many => format!("{many} rounds"),
+        };
+        let epsilon = match self.epsilon {
+            None => {
+                return Some(format!(
+                    "You have contributed to {rounds} from this browser, without noise."
+                ));
+            }
+            Some(epsilon) => format!("{epsilon:.3}"),
+        };
+        let several = match self.most_a_round {
+            0 | 1 => "",
+            _ => " To some of them more than once, which spends as often.",
+        };
+        Some(format!(
+            "You have contributed to {rounds} from this browser: epsilon {epsilon} of yours is spent.{several}"
+        ))
+    }
 }
 
 /// A wrong sum.
@@ -409,6 +446,11 @@ pub async fn audit(mesh: &Mesh, task: &str, round: u64) -> Result<Audited, Failu
     set(&options, "task", &task.into());
     set(&options, "round", &(round as f64).into());
     read(mesh.audit(&options)).await
+}
+
+/// What this browser has spent of a task's privacy budget.
+pub async fn spent(mesh: &Mesh, task: &str) -> Result<Spent, Failure> {
+    read(mesh.spent(task)).await
 }
 
 /// Reports that wait in this browser.

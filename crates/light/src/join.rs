@@ -57,6 +57,15 @@ impl JoinedTask {
         &self.spec
     }
 
+    /// Epsilon that one contribution to each of so many rounds spends, at the task's delta; nothing if no noise is added.
+    pub fn spent_epsilon(&self, rounds: u64) -> Option<f64> {
+        let manifest = &self.manifest;
+        let privacy = manifest.privacy.as_ref()?;
+        privacy
+            .spent(&manifest.vdaf, manifest.max_weight, rounds)
+            .ok()
+    }
+
     /// The committee that checks the report with this id in this round.
     pub fn committee_of(&self, round: &OpenRound, report: &ReportId) -> Committee {
         self.manifest.committee_of(round.verified(), report)

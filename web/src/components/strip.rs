@@ -39,7 +39,7 @@ pub fn strip(session: Session) -> impl IntoView {
             {move || kept(session, &run.get())}
             {move || run.with(problem)}
             {move || run.with(|run| run.effect.as_ref().map(effect))}
-            {move || counted.get().map(|round| audit(session, round))}
+            {move || counted.get().map(|round| after(session, round))}
         </section>
     }
 }
@@ -269,18 +269,22 @@ fn effect(effect: &Effect) -> impl IntoView + use<> {
     }
 }
 
-/// The part of the round that this browser adds up again, once.
-fn audit(session: Session, round: u64) -> impl IntoView {
+/// After a round: the part of it that this browser adds up again, once, and what contributing has spent.
+fn after(session: Session, round: u64) -> impl IntoView {
     let audited = RwSignal::new(None);
+    let spent = RwSignal::new(None);
     let task = session.task().map(|task| task.id);
     leptos::task::spawn_local(async move {
         let Some(task) = task else { return };
-        let found = match light::mesh().await {
-            Ok(mesh) => light::audit(&mesh, &task, round).await,
-            Err(failure) => Err(failure),
-        };
         // The page may show something else by now.
-        let _ = audited.try_set(Some(found));
+        match light::mesh().await {
+            Ok(mesh) => {
+                let _ = audited.try_set(Some(light::audit(&mesh, &task, round).await));
+                let told = light::spent(&mesh, &task).await.ok();
+                let _ = spent.try_set(told.and_then(|spent| spent.told()));
+            }
+            Err(failure) => drop(audited.try_set(Some(Err(failure)))),
+        }
     });
     let told = move || match audited.get() {
         None => (
@@ -304,5 +308,6 @@ fn audit(session: Session, round: u64) -> impl IntoView {
     };
     view! {
         <p class=class role="status" data-testid="audit" data-verdict=move || told().0>{move || told().1}</p>
+        {move || spent.get().map(|told| view! { <p class="notice" data-testid="spent">{told}</p> })}
     }
 }

@@ -73,6 +73,11 @@ impl Task {
         self.0.task().to_string()
     }
 
+    /// Epsilon that contributing to so many rounds spends, at the task's delta; nothing if the task has no noise.
+    pub fn spent(&self, rounds: u32) -> Option<f64> {
+        self.0.spent_epsilon(rounds.into())
+    }
+
     /// Only read rows: `{ rows, errors: [{ row, line, column, message }] }`.
     ///
     /// # Errors
