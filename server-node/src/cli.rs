@@ -302,8 +302,14 @@ pub struct Simulate {
     #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
     pub full: u8,
     /// Full nodes that go away in each round, once all sums are encrypted.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, alias = "drop-full", default_value_t = 0)]
     pub dropouts: u8,
+    /// What some of the light nodes do instead of contributing honestly: `label-flip` or `scaled-update`.
+    #[arg(long)]
+    pub attack: Option<defim_sim::AttackKind>,
+    /// Their share of the light nodes, from 0 to 1.
+    #[arg(long, default_value_t = 0.2, requires = "attack")]
+    pub attackers: f64,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,

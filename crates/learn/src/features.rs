@@ -193,6 +193,22 @@ impl Features {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The same rows with labels turned around, of `classes` classes or numbers: what somebody of bad will trains on.
+    #[must_use]
+    pub fn turned_around(&self, classes: usize) -> Self {
+        let last = u32::try_from(classes.saturating_sub(1)).unwrap_or(u32::MAX);
+        let targets = match &self.targets {
+            Targets::Class(all) => {
+                Targets::Class(all.iter().map(|c| last.saturating_sub(*c)).collect())
+            }
+            Targets::Number(all) => Targets::Number(all.iter().map(|y| -y).collect()),
+        };
+        Self {
+            targets,
+            ..self.clone()
+        }
+    }
 }
 
 #[cfg(test)]

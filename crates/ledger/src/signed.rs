@@ -24,7 +24,6 @@ pub enum Context {
     /// The public record of a finished round, signed by the task's aggregation node.
     Record,
     /// A silo's report, signed by its full node.
-    /// A silo's report, signed by its full node.
     Silo,
     /// A transaction of the ledger (`Tx`), signed by its sender.
     Tx,

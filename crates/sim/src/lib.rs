@@ -21,7 +21,7 @@
 //! let task = builtin("diabetes", None).ok_or("no such task")?;
 //! let csv = defim_learn::builtin_csv("diabetes").ok_or("no rows")?;
 //! let rows = task.spec.schema.read_csv(csv, &defim_learn::DataLimits::default())?;
-//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, vanishing: 0, privacy: None, max_weight: 1 };
+//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, vanishing: 0, privacy: None, max_weight: 1, attack: None };
 //! let summary = run(&setup, &|| std::time::Duration::ZERO, &mut |_| {})?;
 //! assert_eq!(summary.reports, 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -36,6 +36,7 @@
     )
 )]
 
+mod attack;
 mod error;
 mod member;
 mod mesh;
@@ -43,6 +44,7 @@ mod plain;
 mod run;
 mod steps;
 
+pub use attack::{Attack, AttackKind};
 pub use error::SimError;
 pub use mesh::{Heard, Mesh, MeshSetup, RoundResult};
 pub use plain::run_plain;

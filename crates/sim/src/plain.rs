@@ -29,6 +29,11 @@ pub fn run_plain(
         spec.init_seed,
     );
     let mut optimiser = OptimiserState::new();
+    if setup.attack.is_some() {
+        return Err(SimError::Setup(
+            "a run without cryptography has no attackers: its updates are added as floats".into(),
+        ));
+    }
     let (mut total, mut metrics) = (Steps::default(), Metrics::unknown());
     for round in 1..=setup.rounds {
         let round_started = clock();

@@ -10,7 +10,7 @@ use rand::RngCore as _;
 use rayon::prelude::*;
 
 use crate::{
-    Clock, Mesh, MeshSetup, RoundReport, RoundResult, SimError, Steps, Summary,
+    Attack, Clock, Mesh, MeshSetup, RoundReport, RoundResult, SimError, Steps, Summary,
     steps::{ms, timed},
 };
 
@@ -40,6 +40,8 @@ pub struct Setup {
     pub privacy: Option<(f64, f64)>,
     /// How often a silo's report may count: as often as it has rows, up to this.
     pub max_weight: u8,
+    /// The last of the light nodes attack.
+    pub attack: Option<Attack>,
 }
 
 impl Setup {
@@ -90,6 +92,7 @@ impl Setup {
         if self.rounds == 0 {
             return Err(SimError::Setup("a run has at least one round".into()));
         }
+        let attackers = self.attackers()?;
         let schema = &self.spec.schema;
         let mut at_a_time = vec![Self::SILO_ROWS; self.silos];
         at_a_time.resize(self.silos + self.light, 1);
@@ -97,11 +100,23 @@ impl Setup {
             parties: train
                 .deal(&at_a_time, self.seed)
                 .iter()
-                .map(|rows| rows.features(schema))
+                .enumerate()
+                .map(|(at, rows)| {
+                    let rows = rows.features(schema);
+                    let attack = self.attack.filter(|_| attackers.contains(&at));
+                    attack.map_or_else(|| rows.clone(), |attack| attack.rows(&rows, &self.spec))
+                })
                 .collect(),
             train: train.features(schema),
             test: test.features(schema),
         })
+    }
+
+    /// The places of the attackers among all parties: the last ones.
+    pub(crate) fn attackers(&self) -> Result<std::ops::Range<usize>, SimError> {
+        let attackers = self.attack.map(|attack| attack.attackers(self.light));
+        let all = self.reports();
+        Ok(all.saturating_sub(attackers.transpose()?.unwrap_or(0))..all)
     }
 
     /// Contributions of a round.
@@ -123,6 +138,8 @@ pub struct Party<'a> {
     pub seed: u64,
     /// The key of the full node whose silo it is.
     pub silo: Option<&'a NodeKey>,
+    /// What it does instead of contributing honestly.
+    pub attack: Option<Attack>,
 }
 
 /// What one light node, or a silo, does in a round: train, split, seal.
@@ -144,6 +161,10 @@ pub fn contribute(
         let update = training.train(party.rows, party.seed, &mut |_| {})?;
         training.clip_and_quantise(update)
     })?;
+    let update = match party.attack {
+        None => quantised.fixed,
+        Some(attack) => attack.update(quantised.fixed, task.spec())?,
+    };
     let weighty = party
         .silo
         .filter(|key| round.silo_report(&key.id()).is_some());
@@ -156,7 +177,7 @@ pub fn contribute(
         }
     };
     let split = timed(clock, &mut steps.split_ms, || {
-        training.split(&quantised.fixed, id, now / 1000)
+        training.split(&update, id, now / 1000)
     })?;
     let sealed = timed(clock, &mut steps.seal_ms, || match weighty {
         Some(key) => split.seal_as_silo(round, key, &mut rand::rng()),
@@ -177,6 +198,7 @@ pub fn run(
 ) -> Result<Summary, SimError> {
     let started = clock();
     let dealt = setup.deal()?;
+    let attackers = setup.attackers()?;
     let most = u32::try_from(setup.reports())
         .map_err(|_| SimError::Setup("too many light nodes".into()))?;
     let schedule = Schedule {
@@ -215,7 +237,13 @@ pub fn run(
             .map(|(at, rows)| {
                 let silo = (at < setup.silos).then(|| mesh.node_key(at)).flatten();
                 let seed = setup.training_seed(opened.round, at);
-                contribute(&task, &open, model, Party { rows, seed, silo }, now, clock)
+                let party = Party {
+                    rows,
+                    seed,
+                    silo,
+                    attack: setup.attack.filter(|_| attackers.contains(&at)),
+                };
+                contribute(&task, &open, model, party, now, clock)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut steps = Steps::default();

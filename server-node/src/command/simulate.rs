@@ -8,7 +8,7 @@ use std::{
 
 use defim_learn::{DataLimits, LearningSpec};
 use defim_protocol::limits::MANIFEST_BYTES;
-use defim_sim::{RoundReport, Setup, SimError, Steps, Summary};
+use defim_sim::{Attack, RoundReport, Setup, SimError, Steps, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::out;
@@ -244,6 +244,10 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         scheme: args.scheme,
         full: args.full,
         vanishing: args.dropouts.into(),
+        attack: args.attack.map(|kind| Attack {
+            kind,
+            share: args.attackers,
+        }),
         privacy: args
             .privacy
             .epsilon

@@ -81,6 +81,7 @@ impl World {
             rows: &self.rows[party],
             seed: 7,
             silo: None,
+            attack: None,
         };
         contribute(&self.task, &open, model, party, now, &still)
             .unwrap()
