@@ -25,7 +25,7 @@ use defim_protocol::{
     sum::{Selection, SumError, VerifiedSelection},
     vdaf::{self, Either, Scheme},
 };
-use defim_sim::{RoundResult, Setup, Steps, run, run_plain};
+use defim_sim::{Attack, AttackKind, RoundResult, Setup, Steps, run, run_plain};
 use prio::{
     codec::{Decode as _, Encode as _, ParameterizedDecode as _},
     field::Field64,
@@ -541,6 +541,29 @@ fn digits_are_learnt_with_secret_shares_as_well_as_without() {
 }
 
 #[test]
+fn a_fifth_of_bad_will_costs_the_model_little() {
+    let mut setup = setup("digits", None, 15);
+    setup.light = 100;
+    let mut accuracy = |attack| {
+        setup.attack = attack;
+        let done = run(&setup, &still, &mut |_| {}).unwrap();
+        assert_eq!((done.reports, done.rejected), (1500, 0), "within the rules");
+        done.metrics.accuracy.unwrap()
+    };
+    let honest = accuracy(None);
+    for kind in [AttackKind::LabelFlip, AttackKind::ScaledUpdate] {
+        let attacked = accuracy(Some(Attack { kind, share: 0.2 }));
+        assert!(
+            attacked < honest && honest - attacked <= 0.03,
+            "{kind:?}: {attacked} instead of {honest}"
+        );
+        // Nearly all of them: the attack is one.
+        let overrun = accuracy(Some(Attack { kind, share: 0.9 }));
+        assert!(overrun < honest - 0.3, "{kind:?}: {overrun}");
+    }
+}
+
+#[test]
 fn breast_cancer_and_diabetes_are_learnt() {
     let accuracy = run(&setup("breast-cancer", None, 15), &still, &mut |_| {})
         .unwrap()
@@ -559,7 +582,6 @@ fn breast_cancer_and_diabetes_are_learnt() {
 #[test]
 fn silos_contribute_beside_light_nodes_with_noise_and_dropouts() {
     let mut setup = setup("digits", None, 3);
-    setup.spec = builtin("digits", None).unwrap().with_noise().spec;
     setup.light = 100;
     setup.silos = 2;
     setup.vanishing = 1;
@@ -600,7 +622,6 @@ fn silos_contribute_beside_light_nodes_with_noise_and_dropouts() {
 #[test]
 fn digits_are_learnt_under_differential_privacy_and_the_budget_ends_the_task() {
     let mut setup = setup("digits", None, 20);
-    setup.spec = builtin("digits", None).unwrap().with_noise().spec;
     setup.light = 200;
     setup.privacy = Some((8.0, 1e-5));
     let mut rounds = 0;

@@ -75,10 +75,7 @@ fn spec(args: &Simulate) -> Outcome<LearningSpec> {
             Failure::Input(format!("{} is no learning specification: {e}", args.task))
         });
     }
-    let mut known = builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?;
-    if args.privacy.epsilon.is_some() {
-        known = known.with_noise();
-    }
+    let known = builtin_task(&args.task, args.model.map(crate::cli::ModelArg::name))?;
     let mut spec = known.spec;
     spec.frac_bits = spec.frac_bits.min(args.scheme.most_frac_bits());
     Ok(spec)

@@ -79,9 +79,6 @@ impl TryFrom<TaskRequest> for NewTask {
         match (builtin, learning) {
             (Some(builtin), None) => {
                 let mut known = builtin_task(&builtin, model.as_deref())?;
-                if privacy.is_some() {
-                    known = known.with_noise();
-                }
                 known.spec.frac_bits = known.spec.frac_bits.min(scheme.most_frac_bits());
                 Ok(Self {
                     name: name.unwrap_or_else(|| known.name.to_owned()),
