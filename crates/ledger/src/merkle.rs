@@ -138,7 +138,6 @@ mod tests {
                 assert!(path.holds(*leaf, n, &root));
                 let other = leaf_hash(b"other");
                 assert!(!path.holds(other, n, &root));
-                assert!(!path.holds(*leaf, n + 1, &root) || n + 1 == n);
                 let mut moved = path.clone();
                 moved.index = (moved.index + 1) % n;
                 assert!(n == 1 || !moved.holds(*leaf, n, &root), "{n} {index}");
@@ -158,7 +157,7 @@ mod tests {
     fn the_largest_count_is_climbed_without_overflow() {
         let path = Path {
             index: u64::MAX - 1,
-            siblings: vec![Digest([0; 32]); 64],
+            siblings: vec![Digest([0; 32]); 63],
         };
         assert!(path.root(Digest([1; 32]), u64::MAX).is_some());
         assert!(path.root(Digest([1; 32]), u64::MAX - 1).is_none());
