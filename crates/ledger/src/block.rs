@@ -8,9 +8,9 @@ use crate::{
     ChainSlot, Digest, Genesis, GenesisError, Head, HeadSlot, Millis, NodeId, Reject, SignedTx,
     State, ValidatorsSlot,
     codec::{Canonical, CodecError, decode, encode, labelled},
-    execute,
     light::ValidatorSet,
     limits, merkle,
+    transition::{execute, settle},
 };
 
 /// What validators sign of a block: everything else follows from it.
@@ -183,6 +183,12 @@ pub enum BlockError {
         /// The rule.
         why: Reject,
     },
+    /// Its votes cannot be counted.
+    #[error("the block's end cannot be carried out: {why}")]
+    End {
+        /// Why.
+        why: Reject,
+    },
     /// The header says otherwise than the transactions give.
     #[error(
         "the block's {what} is not what its transactions give: its proposer lies, or runs another version"
@@ -284,12 +290,13 @@ fn in_order(txs: &[SignedTx]) -> Vec<&SignedTx> {
         .collect()
 }
 
-/// What happens after a block's transactions: the head moves, and at the end of an epoch the validators change.
+/// What happens after a block's transactions: votes are counted, the head moves, and at the end of an epoch the validators change.
 fn end(
     state: &mut State,
     height: u64,
     timestamp_ms: Millis,
 ) -> Result<(u64, Option<ValidatorSet>), BlockError> {
+    *state = settle(state, timestamp_ms).map_err(|why| BlockError::End { why })?;
     let chain = state.get(&ChainSlot()).ok_or(BlockError::NoChain)?;
     let length = chain.params.epoch_blocks;
     let epoch = height.checked_div(length).ok_or(BlockError::NoChain)?;

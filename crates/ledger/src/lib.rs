@@ -50,6 +50,7 @@ pub use state::{
     Account, AccountSlot, AdminsSlot, Batch, Chain, ChainSlot, Head, HeadSlot, InviteSlot, Light,
     LightSlot, NodeEntry, NodeSlot, NodeStatus, ProofError, Round, RoundSlot, Slot, SnapshotError,
     Stage, State, StateProof, Supply, Task, TaskSlot, TaskStatus, Validators, ValidatorsSlot, Void,
+    VotedSlot,
 };
 pub use terms::{AdmissionRule, Invite, Split, TaskTerms};
 pub use transition::{check, execute};

@@ -87,6 +87,7 @@ rejects! {
     AlreadyClaimed = 50, "already-claimed", "The reward was claimed before.";
     Overflow = 51, "overflow", "A balance would be more than was ever issued. Report this: it cannot happen.";
     BadAccused = 52, "bad-accused", "The accused node cannot have committed this fault.";
+    NothingMoved = 53, "nothing-moved", "The amount is zero. Move something, or nothing.";
 }
 
 impl Reject {

@@ -1,6 +1,6 @@
 //! What stands in the state: a slot names a place, an entry is what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -74,6 +74,8 @@ slots! {
     8 LightSlot(task: TaskId, key: NodeId) -> Light;
     /// An invite to a task.
     9 InviteSlot(task: TaskId, invite: NodeId) -> Invite;
+    /// Rounds that were voted on in this block; empty between blocks.
+    10 VotedSlot() -> BTreeSet<(TaskId, RoundNumber)>;
 }
 
 trait Part {
@@ -264,7 +266,12 @@ pub enum Stage {
         unclaimed: u64,
     },
     /// It has no result, and paid nobody.
-    Voided(Void),
+    Voided {
+        /// Why.
+        why: Void,
+        /// The model that had been proposed; validators may still complain about it.
+        model: Option<Digest>,
+    },
 }
 
 /// Why a round is void.

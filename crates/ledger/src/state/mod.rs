@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use entries::{
     Account, AccountSlot, AdminsSlot, Batch, Chain, ChainSlot, Head, HeadSlot, InviteSlot, Light,
     LightSlot, NodeEntry, NodeSlot, NodeStatus, Round, RoundSlot, Slot, Stage, Task, TaskSlot,
-    TaskStatus, Validators, ValidatorsSlot, Void,
+    TaskStatus, Validators, ValidatorsSlot, Void, VotedSlot,
 };
 
 use crate::{

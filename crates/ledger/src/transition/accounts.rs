@@ -29,6 +29,10 @@ impl Change {
     }
 
     pub(super) fn debit(&mut self, owner: &NodeId, amount: u64) -> Result<(), Reject> {
+        // Moving nothing would cost nothing, and fill the state with accounts.
+        if amount == 0 {
+            return Err(Reject::NothingMoved);
+        }
         let mut account = self.state.account(owner);
         account.balance = account
             .balance

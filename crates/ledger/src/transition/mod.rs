@@ -53,9 +53,25 @@ pub fn execute(state: &State, tx: &SignedTx, now_ms: Millis) -> Result<State, Re
     Ok(change.state)
 }
 
-/// A transaction being carried out.
+/// What happens at the end of a block: votes are counted.
+///
+/// # Errors
+///
+/// [`Reject::Overflow`], which cannot happen.
+pub(crate) fn settle(state: &State, now_ms: Millis) -> Result<State, Reject> {
+    let mut change = Change {
+        state: state.clone(),
+        from: NodeId([0; 32]),
+        now_ms,
+    };
+    change.count_votes()?;
+    Ok(change.state)
+}
+
+/// A transaction, or the end of a block, being carried out.
 struct Change {
     state: State,
+    /// The sender; nobody at the end of a block.
     from: NodeId,
     now_ms: Millis,
 }

@@ -225,7 +225,11 @@ impl Change {
         let back = std::mem::take(&mut round.reserved);
         task.budget = task.budget.checked_add(back).ok_or(Reject::Overflow)?;
         task.unsettled = false;
-        round.stage = Stage::Voided(why);
+        let model = match &round.stage {
+            Stage::Proposed(_, proposal) => Some(proposal.model),
+            _ => None,
+        };
+        round.stage = Stage::Voided { why, model };
         self.state.put(&slot, &round);
         Ok(())
     }

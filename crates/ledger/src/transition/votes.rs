@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Change, rounds::seats};
 use crate::{
-    Fault, NodeId, Reject, Round, RoundSlot, Stage, Task, TaskSlot, ValidatorsSlot, Verdict, Void,
-    Vote,
-    light::ValidatorSet,
+    Fault, NodeId, NodeSlot, NodeStatus, Reject, Round, RoundNumber, RoundSlot, Stage, Task,
+    TaskId, TaskSlot, ValidatorsSlot, Verdict, Void, Vote, VotedSlot,
     rewards::{Work, payouts},
 };
 
@@ -25,20 +24,27 @@ impl Change {
             return Err(Reject::AlreadyVoted);
         }
         self.check_accused(vote, &task)?;
-        match (&round.stage, &vote.verdict) {
-            (Stage::Proposed(_, proposal), _) => {
-                if proposal.model != vote.model {
-                    return Err(Reject::WrongModel);
-                }
-            }
-            // More complaints after the round is void decide who pays for it. Whoever is at fault cannot escape by
-            // opening the next round.
-            (Stage::Voided(Void::Complaints), Verdict::Complain { .. }) => {}
+        let proposed = match (&round.stage, &vote.verdict) {
+            (Stage::Proposed(_, proposal), _) => proposal.model,
+            // Complaints about a round that is void already decide who pays for it: whoever is at fault cannot escape by
+            // giving the round up, or by opening the next.
+            (
+                Stage::Voided {
+                    model: Some(model), ..
+                },
+                Verdict::Complain { .. },
+            ) => *model,
             _ => return Err(Reject::WrongStage),
+        };
+        if proposed != vote.model {
+            return Err(Reject::WrongModel);
         }
         round.votes.insert(self.from, vote.verdict);
         self.state.put(&slot, &round);
-        self.settle(vote, task, &set, &round)
+        let mut voted = self.state.get(&VotedSlot()).unwrap_or_default();
+        voted.insert((vote.task, vote.round));
+        self.state.put(&VotedSlot(), &voted);
+        Ok(())
     }
 
     /// An accusation must be of somebody who can have done it.
@@ -54,13 +60,28 @@ impl Change {
         possible.then_some(()).ok_or(Reject::BadAccused)
     }
 
-    fn settle(
-        &mut self,
-        vote: &Vote,
-        mut task: Task,
-        set: &ValidatorSet,
-        round: &Round,
-    ) -> Result<(), Reject> {
+    /// At the end of a block, count the votes of the rounds that were voted on in it. Within a block, no vote is
+    /// earlier than another.
+    pub(super) fn count_votes(&mut self) -> Result<(), Reject> {
+        let voted = self.state.get(&VotedSlot()).unwrap_or_default();
+        for (task, round) in &voted {
+            self.settle(task, *round)?;
+        }
+        self.state.remove(&VotedSlot());
+        Ok(())
+    }
+
+    fn settle(&mut self, id: &TaskId, number: RoundNumber) -> Result<(), Reject> {
+        let slot = RoundSlot(*id, number);
+        let (Some(mut task), Some(round), Some(validators)) = (
+            self.state.task(id),
+            self.state.get(&slot),
+            self.state.get(&ValidatorsSlot()),
+        ) else {
+            // The round ran out in the same block.
+            return Ok(());
+        };
+        let set = validators.current;
         // Votes of those who are validators no longer do not count.
         let counted = |wanted: &dyn Fn(&Verdict) -> bool| -> Vec<NodeId> {
             let votes = round.votes.iter();
@@ -73,16 +94,16 @@ impl Change {
         let complaining = counted(&|verdict| matches!(verdict, Verdict::Complain { .. }));
         if matches!(round.stage, Stage::Proposed(..)) {
             if accepting.len() >= set.quorum() {
-                return self.finish(vote, task, round.clone(), accepting);
+                return self.finish(id, number, task, round, accepting);
             }
             if complaining.len() > set.most_faulty() {
-                self.void(&vote.task, &mut task, Void::Complaints)?;
-                self.state.put(&TaskSlot(vote.task), &task);
+                self.void(id, &mut task, Void::Complaints)?;
+                self.state.put(&TaskSlot(*id), &task);
             }
         }
-        for (node, accusers) in accusations(&task, round, &complaining) {
+        for (node, accusers) in accusations(&task, &round, &complaining) {
             if accusers.len() >= set.quorum() {
-                self.slash_by_complaints(&vote.task, &node, &accusers)?;
+                self.slash_by_complaints(id, &node, &accusers)?;
             }
         }
         Ok(())
@@ -91,7 +112,8 @@ impl Change {
     /// Pay for a round, and make its model the task's.
     fn finish(
         &mut self,
-        vote: &Vote,
+        id: &TaskId,
+        number: RoundNumber,
         mut task: Task,
         mut round: Round,
         voters: Vec<NodeId>,
@@ -116,10 +138,16 @@ impl Change {
         };
         let budget = std::mem::take(&mut round.reserved);
         let paid = payouts(budget, &task.terms.split, &work);
+        let mut back = paid.back;
         for (node, amount) in &paid.accounts {
-            self.credit(node, *amount)?;
+            let entry = self.state.get(&NodeSlot(*node));
+            // A node that was slashed meanwhile earns nothing; what would be its goes back.
+            match entry.is_some_and(|entry| entry.status == NodeStatus::Slashed) {
+                true => back = back.checked_add(*amount).ok_or(Reject::Overflow)?,
+                false => self.credit(node, *amount)?,
+            }
         }
-        task.budget = task.budget.checked_add(paid.back).ok_or(Reject::Overflow)?;
+        task.budget = task.budget.checked_add(back).ok_or(Reject::Overflow)?;
         task.model = proposal.model;
         task.finished = task.finished.saturating_add(1);
         task.unsettled = false;
@@ -129,8 +157,8 @@ impl Change {
             per_report: paid.per_report,
             unclaimed: paid.reports,
         };
-        self.state.put(&TaskSlot(vote.task), &task);
-        self.state.put(&RoundSlot(vote.task, vote.round), &round);
+        self.state.put(&TaskSlot(*id), &task);
+        self.state.put(&RoundSlot(*id, number), &round);
         Ok(())
     }
 }
