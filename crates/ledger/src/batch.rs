@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     CommitteeIndex, Context, Digest, NodeKey, ReportId, RoundNumber, SignatureError, SignedText,
-    TaskId,
+    TaskId, merkle_root,
 };
 
 /// What both members of a committee sign when a round closes.
@@ -135,26 +134,6 @@ impl BatchSummary {
     /// [`BatchError::Malformed`].
     pub fn read(text: &str) -> Result<Self, BatchError> {
         serde_json::from_str(text).map_err(|e| BatchError::Malformed(e.to_string()))
-    }
-}
-
-/// Merkle root over sorted report ids, hashed as in RFC 6962 (a leaf can never pass for a node).
-/// The root of no reports is the digest of nothing.
-pub fn merkle_root(sorted: &[ReportId]) -> Digest {
-    match sorted {
-        [] => Digest::of(&[]),
-        [id] => {
-            let mut hash = Sha256::new_with_prefix([0]);
-            hash.update(id.0);
-            Digest(hash.finalize().into())
-        }
-        _ => {
-            let (left, right) = sorted.split_at(sorted.len().next_power_of_two() / 2);
-            let mut hash = Sha256::new_with_prefix([1]);
-            hash.update(merkle_root(left).0);
-            hash.update(merkle_root(right).0);
-            Digest(hash.finalize().into())
-        }
     }
 }
 

@@ -82,12 +82,26 @@ impl RoundOpened {
         let text = serde_json::to_string(self).map_err(|e| RoundError::Malformed(e.to_string()))?;
         Ok(SignedText::sign(Context::Round, text, key))
     }
+
+    /// Read an opening's text.
+    ///
+    /// # Errors
+    ///
+    /// [`RoundError::Malformed`].
+    pub fn read(text: &str) -> Result<Self, RoundError> {
+        serde_json::from_str(text).map_err(|e| RoundError::Malformed(e.to_string()))
+    }
 }
 
 /// What decides which committee checks which report: a digest of the signed opening. Nobody knows it
 /// before the aggregation node has signed; that node could sign another one.
 pub fn round_randomness(opening: &SignedText) -> Digest {
-    Digest::of(&[opening.payload.as_bytes(), opening.signature.as_slice()].concat())
+    signed_digest(opening)
+}
+
+/// Digest of a signed text with its signature.
+pub fn signed_digest(signed: &SignedText) -> Digest {
+    Digest::of(&[signed.payload.as_bytes(), signed.signature.as_slice()].concat())
 }
 
 /// The one id that a light node's report of a round can have: the first 16 bytes of
