@@ -133,7 +133,7 @@ pub fn agree(
         ids,
         claimed.rejected.clone(),
     )?
-    .weighed(round, ids);
+    .weighed(round.extra_weight(ids));
     let listed: BTreeSet<_> = ids.iter().chain(refused).copied().collect();
     if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);

@@ -445,7 +445,7 @@ impl Leader {
         }
         let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
         let signed = BatchSummary::new(task, round, committee, &ids, rejected)
-            .map(|summary| summary.weighed(&self.round, &ids))
+            .map(|summary| summary.weighed(self.round.extra_weight(&ids)))
             .and_then(|summary| summary.sign(&self.secrets.node));
         match signed {
             Ok(summary) => {

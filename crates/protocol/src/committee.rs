@@ -5,14 +5,10 @@
 
 use std::ops::Deref;
 
-use sha2::{Digest as _, Sha256};
+pub use defim_ledger::CommitteeIndex;
+use defim_ledger::{committee_count, committee_of_report, committee_seats};
 
-use crate::{
-    Digest, Member, NodeId, ReportId, TaskId, VerifiedManifest, VerifiedRound, seal::Seat,
-};
-
-/// A committee's number in its task, from 0.
-pub type CommitteeIndex = u32;
+use crate::{Member, NodeId, ReportId, VerifiedManifest, VerifiedRound, seal::Seat};
 
 /// A task as one of its committees serves it.
 #[derive(Debug, Clone)]
@@ -73,25 +69,17 @@ impl Deref for Committee {
 impl VerifiedManifest {
     /// How many committees the task has: all ordered pairs of its full nodes.
     pub fn committee_count(&self) -> CommitteeIndex {
-        // At most 32 members.
-        let members = self.members.len() as CommitteeIndex;
-        members * (members - 1)
+        committee_count(self.members.len())
     }
 
     /// A committee by its number.
     pub fn committee(&self, index: CommitteeIndex) -> Option<Committee> {
-        let members = self.members.len();
-        let at = usize::try_from(index).ok()?;
-        if index >= self.committee_count() {
-            return None;
-        }
-        // By distance from leader to helper: the first committees have every member once in each seat.
-        let (leader, distance) = (at % members, at / members + 1);
+        let (leader, helper) = committee_seats(self.members.len(), index)?;
         Some(Committee {
             task: self.clone(),
             index,
             leader,
-            helper: (leader + distance) % members,
+            helper,
         })
     }
 
@@ -106,7 +94,7 @@ impl VerifiedManifest {
     ///
     /// Never: a manifest has at least two members.
     pub fn committee_of(&self, round: &VerifiedRound, report: &ReportId) -> Committee {
-        let index = assigned(
+        let index = committee_of_report(
             &self.task(),
             &round.randomness(),
             report,
@@ -121,30 +109,12 @@ impl VerifiedManifest {
     }
 }
 
-/// `SHA-256(label, task, randomness, report id)` as a number, modulo the number of committees.
-fn assigned(
-    task: &TaskId,
-    randomness: &Digest,
-    report: &ReportId,
-    committees: CommitteeIndex,
-) -> CommitteeIndex {
-    let mut hash = Sha256::new_with_prefix(b"defim v1 committee\0");
-    hash.update(task.0);
-    hash.update(randomness.0);
-    hash.update(report.0);
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut number = [0; 8];
-    number.copy_from_slice(digest.first_chunk::<8>().unwrap_or(&[0; 8]));
-    // At most 992 committees: the modulo's bias is below 2^-54.
-    (u64::from_be_bytes(number) % u64::from(committees.max(1))) as CommitteeIndex
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::{NodeKey, RoundOpened, manifest::tests::manifest_of};
+    use crate::{Digest, NodeKey, RoundOpened, manifest::tests::manifest_of};
 
     #[test]
     fn every_ordered_pair_is_a_committee_once() {

@@ -44,7 +44,6 @@
 
 pub mod batch;
 mod committee;
-mod id;
 pub mod limits;
 mod manifest;
 mod privacy;
@@ -52,16 +51,16 @@ mod reason;
 pub mod report;
 mod round;
 pub mod seal;
-mod signed;
 mod size;
 pub mod sum;
 pub mod vdaf;
 pub mod wire;
 
 pub use committee::{Committee, CommitteeIndex};
-pub use id::{Digest, NodeId, ParseIdError, ReportId, TaskId};
+pub use defim_ledger::{
+    Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, SignatureError, SignedText, TaskId,
+};
 pub use manifest::{Manifest, ManifestError, Member, Schedule, VerifiedManifest};
 pub use privacy::Privacy;
 pub use reason::Reason;
 pub use round::{Millis, RoundError, RoundNumber, RoundOpened, RoundPhase, VerifiedRound};
-pub use signed::{Context, NodeKey, SignatureError, SignedText};

@@ -1,7 +1,7 @@
 //! Signed public statements: the exact text, who signed it and the signature.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::NodeId;
 
@@ -13,16 +13,20 @@ pub enum Context {
     Manifest,
     /// A [`crate::RoundOpened`], signed by the task's aggregation node.
     Round,
-    /// A [`crate::batch::BatchSummary`], signed by both members of its committee.
+    /// A [`crate::BatchSummary`], signed by both members of its committee.
     Batch,
-    /// A [`crate::sum::Selection`], signed by the task's aggregation node.
+    /// A selection of encrypted sums, signed by the task's aggregation node.
     Selection,
-    /// A [`crate::sum::EncryptedSum`], signed by the full node that encrypted.
+    /// An encrypted sum, signed by the full node that encrypted.
     EncryptedSum,
-    /// A [`crate::sum::SumOpening`], signed by the task's aggregation node.
+    /// An opening of a sum, signed by the task's aggregation node.
     SumOpening,
-    /// A silo's report ([`crate::VerifiedRound::sign_silo`]), signed by its full node.
+    /// A silo's report, signed by its full node.
     Silo,
+    /// A transaction of the ledger (`Tx`), signed by its sender.
+    Tx,
+    /// The admission of a light node's key to a task, signed by an invite's key.
+    Invite,
 }
 
 impl Context {
@@ -35,6 +39,8 @@ impl Context {
             Self::EncryptedSum => b"defim v1 encrypted sum\0",
             Self::SumOpening => b"defim v1 sum opening\0",
             Self::Silo => b"defim v1 silo\0",
+            Self::Tx => b"defim v1 tx\0",
+            Self::Invite => b"defim v1 invite\0",
         }
     }
 }
@@ -51,6 +57,11 @@ impl NodeKey {
     /// The public key, which names the node.
     pub fn id(&self) -> NodeId {
         NodeId(self.0.verifying_key().to_bytes())
+    }
+
+    /// Sign bytes as a statement of this kind.
+    pub fn sign(&self, context: Context, bytes: &[u8]) -> Signature {
+        Signature(self.0.sign(&message(context, bytes)).to_bytes())
     }
 }
 
@@ -91,7 +102,7 @@ pub struct SignedText {
 impl SignedText {
     /// Sign `payload` as a statement of this kind.
     pub fn sign(context: Context, payload: String, key: &NodeKey) -> Self {
-        let signature = key.0.sign(&message(context, &payload)).to_bytes();
+        let signature = key.sign(context, payload.as_bytes()).0;
         Self {
             payload,
             signer: key.id(),
@@ -111,20 +122,71 @@ impl SignedText {
                 found: self.signer,
             });
         }
-        // `verify_strict` also refuses small-order keys, under which one signature fits many texts.
-        VerifyingKey::from_bytes(self.signer.as_bytes())
-            .and_then(|key| {
-                key.verify_strict(
-                    &message(context, &self.payload),
-                    &Signature::from_bytes(&self.signature),
-                )
-            })
-            .map_err(|_| SignatureError::Broken(self.signer))
+        Signature(self.signature).verify(context, self.payload.as_bytes(), expected)
     }
 }
 
-fn message(context: Context, payload: &str) -> Vec<u8> {
-    [context.label(), payload.as_bytes()].concat()
+/// An ed25519 signature over a context label and bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl Signature {
+    /// Check that `signer` signed these bytes as a statement of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError::Broken`].
+    pub fn verify(
+        &self,
+        context: Context,
+        bytes: &[u8],
+        signer: &NodeId,
+    ) -> Result<(), SignatureError> {
+        // `verify_strict` also refuses small-order keys, under which one signature fits many texts.
+        VerifyingKey::from_bytes(signer.as_bytes())
+            .and_then(|key| {
+                key.verify_strict(
+                    &message(context, bytes),
+                    &ed25519_dalek::Signature::from_bytes(&self.0),
+                )
+            })
+            .map_err(|_| SignatureError::Broken(*signer))
+    }
+}
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signature({})", hex::encode(self.0))
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() {
+            return signature_bytes::serialize(&self.0, s);
+        }
+        let (low, high) = self.0.split_at(32);
+        let half = |bytes: &[u8]| -> [u8; 32] { bytes.try_into().unwrap_or([0; 32]) };
+        (half(low), half(high)).serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            return signature_bytes::deserialize(d).map(Self);
+        }
+        let halves = <([u8; 32], [u8; 32])>::deserialize(d)?;
+        let mut bytes = [0; 64];
+        for (to, from) in bytes.iter_mut().zip(halves.0.iter().chain(&halves.1)) {
+            *to = *from;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn message(context: Context, bytes: &[u8]) -> Vec<u8> {
+    [context.label(), bytes].concat()
 }
 
 mod signature_bytes {
