@@ -1,0 +1,262 @@
+//! One consensus instance an epoch, with the epoch's validators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use commonware_consensus::simplex::config::{ForwardPolicy, SkipBudget, SkipPolicy};
+use commonware_consensus::simplex::elector::RoundRobin;
+use commonware_consensus::simplex::scheme::ed25519::Scheme;
+use commonware_consensus::simplex::{self, Floor, Plan, types::Activity, types::Context};
+use commonware_consensus::types::{Epoch, Epocher as _, FixedEpocher, ViewDelta};
+use commonware_consensus::{CertifiableAutomaton, Relay, Reporter};
+use commonware_cryptography::certificate::{Provider, Scoped};
+use commonware_cryptography::{ed25519, sha256};
+use commonware_p2p::utils::mux::{Builder as _, MuxHandle, Muxer};
+use commonware_p2p::{Blocker, Receiver, Sender};
+use commonware_parallel::Sequential;
+use commonware_runtime::buffer::paged::CacheRef;
+use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage};
+use commonware_utils::ordered::Set;
+use commonware_utils::sync::Mutex;
+use commonware_utils::vec::NonEmptyVec;
+use commonware_utils::{NZUsize, NonZeroDuration};
+use rand_core::CryptoRng;
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use crate::config::Timing;
+use crate::engine::{Fatal, Marshal};
+use crate::machine::{Digest, Key, Machine};
+
+/// Views of an epoch whose votes are kept.
+const KEPT_VIEWS: ViewDelta = ViewDelta::new(32);
+
+/// Buffers of a journal.
+const JOURNAL_BUFFER: std::num::NonZeroUsize = NZUsize!(64 << 10);
+
+/// An epoch to start.
+pub(crate) struct Enter {
+    pub(crate) epoch: Epoch,
+    /// The last block of the epoch before.
+    pub(crate) floor: Digest,
+    pub(crate) validators: Vec<Key>,
+}
+
+/// The keys that sign in each epoch.
+#[derive(Clone)]
+pub(crate) struct Schemes {
+    namespace: Arc<[u8]>,
+    key: ed25519::PrivateKey,
+    epochs: Arc<Mutex<BTreeMap<Epoch, Scoped<Scheme>>>>,
+}
+
+impl Schemes {
+    pub(crate) fn new(namespace: &[u8], key: ed25519::PrivateKey) -> Self {
+        Self {
+            namespace: Arc::from(namespace),
+            key,
+            epochs: Arc::default(),
+        }
+    }
+
+    /// Sets an epoch's validators. Votes are signed only if this node is one of them.
+    fn set(&self, epoch: Epoch, validators: &[Key]) -> Result<Scheme, Fatal> {
+        let keys = validators
+            .iter()
+            .map(public_key)
+            .collect::<Option<Vec<_>>>()
+            .filter(|keys| !keys.is_empty())
+            .ok_or(Fatal::Validators(epoch.get()))?;
+        let set = Set::from_iter_dedup(keys);
+        let (scheme, scoped) =
+            match Scheme::signer(&self.namespace, set.clone(), self.key.clone()) {
+                Some(scheme) => (scheme.clone(), Scoped::scheme(Arc::new(scheme))),
+                None => {
+                    let scheme = Scheme::verifier(&self.namespace, set);
+                    (scheme.clone(), Scoped::verifier(Arc::new(scheme)))
+                }
+            };
+        self.epochs.lock().insert(epoch, scoped);
+        Ok(scheme)
+    }
+}
+
+impl Provider for Schemes {
+    type Scope = Epoch;
+    type Scheme = Scheme;
+
+    fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
+        self.epochs.lock().get(&epoch).cloned()
+    }
+}
+
+/// A key as the engine has it; `None` for bytes that are no point of the curve.
+pub(crate) fn public_key(key: &Key) -> Option<ed25519::PublicKey> {
+    use commonware_codec::DecodeExt as _;
+    ed25519::PublicKey::decode(bytes::Bytes::copy_from_slice(key)).ok()
+}
+
+/// The channels of consensus.
+pub(crate) struct ConsensusChannels<S, R> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) resolver: (S, R),
+}
+
+/// What an epoch's instance is made of.
+pub(crate) struct Epochs<E, M: Machine, A, B> {
+    pub(crate) context: E,
+    pub(crate) automaton: A,
+    pub(crate) blocker: B,
+    pub(crate) schemes: Schemes,
+    pub(crate) marshal: Marshal<M>,
+    pub(crate) epocher: FixedEpocher,
+    pub(crate) timing: Timing,
+    pub(crate) prefix: String,
+    pub(crate) page_cache: CacheRef,
+}
+
+impl<E, M, A, B> Epochs<E, M, A, B>
+where
+    E: Clock + CryptoRng + Spawner + Storage + Metrics,
+    M: Machine,
+    A: CertifiableAutomaton<
+            Context = Context<sha256::Digest, ed25519::PublicKey>,
+            Digest = sha256::Digest,
+        > + Relay<
+            Digest = sha256::Digest,
+            PublicKey = ed25519::PublicKey,
+            Plan = Plan<ed25519::PublicKey>,
+        > + Reporter<Activity = Activity<Scheme, sha256::Digest>>,
+    B: Blocker<PublicKey = ed25519::PublicKey>,
+{
+    /// Runs one epoch's instance after the other.
+    pub(crate) async fn run<S, R>(
+        self,
+        channels: ConsensusChannels<S, R>,
+        mut enter: mpsc::UnboundedReceiver<Enter>,
+    ) -> Result<(), Fatal>
+    where
+        S: Sender<PublicKey = ed25519::PublicKey>,
+        R: Receiver<PublicKey = ed25519::PublicKey>,
+    {
+        let (votes, mut vote_mux, mut early_votes) =
+            Muxer::builder(self.context.child("votes"), channels.votes.0, channels.votes.1)
+                .with_backup()
+                .build();
+        votes.start();
+        let (certificates, mut certificate_mux, mut early_certificates) = Muxer::builder(
+            self.context.child("certificates"),
+            channels.certificates.0,
+            channels.certificates.1,
+        )
+        .with_backup()
+        .build();
+        certificates.start();
+        let (resolver, mut resolver_mux) = Muxer::new(
+            self.context.child("resolver"),
+            channels.resolver.0,
+            channels.resolver.1,
+        );
+        resolver.start();
+
+        let mut active: Option<(Epoch, Handle<()>)> = None;
+        loop {
+            let early = tokio::select! { biased;
+                next = enter.recv() => {
+                    let Some(next) = next else { break };
+                    if let Some((epoch, handle)) = active.take() {
+                        debug!(epoch = epoch.get(), "the epoch ends");
+                        handle.abort();
+                        // Its channels are free when it is gone.
+                        let _ = handle.await;
+                    }
+                    let epoch = next.epoch;
+                    let handle = self
+                        .start(next, &mut vote_mux, &mut certificate_mux, &mut resolver_mux)
+                        .await?;
+                    active = Some((epoch, handle));
+                    continue;
+                }
+                early = early_votes.recv() => early,
+                early = early_certificates.recv() => early,
+            };
+            let Some((their_epoch, (from, _))) = early else {
+                break;
+            };
+            // Somebody is in a later epoch: the last block of this one is final there.
+            if let Some((epoch, _)) = &active
+                && their_epoch > epoch.get()
+                && let Some(last) = self.epocher.last(*epoch)
+            {
+                self.marshal.hint_finalized(last, NonEmptyVec::new(from));
+            }
+        }
+        if let Some((_, handle)) = active {
+            handle.abort();
+        }
+        Ok(())
+    }
+
+    async fn start<S>(
+        &self,
+        next: Enter,
+        votes: &mut MuxHandle<S>,
+        certificates: &mut MuxHandle<S>,
+        resolver: &mut MuxHandle<S>,
+    ) -> Result<Handle<()>, Fatal>
+    where
+        S: Sender<PublicKey = ed25519::PublicKey>,
+    {
+        let Enter {
+            epoch,
+            floor,
+            validators,
+        } = next;
+        let scheme = self.schemes.set(epoch, &validators)?;
+        info!(
+            epoch = epoch.get(),
+            validators = validators.len(),
+            "an epoch begins"
+        );
+        let closed = |_| Fatal::Network;
+        let channels = (
+            votes.register(epoch.get()).await.map_err(closed)?,
+            certificates.register(epoch.get()).await.map_err(closed)?,
+            resolver.register(epoch.get()).await.map_err(closed)?,
+        );
+        let engine = simplex::Engine::new(
+            self.context.child("consensus").with_attribute("epoch", epoch),
+            simplex::Config {
+                scheme,
+                elector: RoundRobin::<sha256::Sha256>::default(),
+                blocker: self.blocker.clone(),
+                automaton: self.automaton.clone(),
+                relay: self.automaton.clone(),
+                reporter: self.automaton.clone(),
+                track_historical_votes: false,
+                strategy: Sequential,
+                partition: format!("{}-epoch-{}", self.prefix, epoch.get()),
+                mailbox_size: NZUsize!(1024),
+                epoch,
+                floor: Floor::Genesis(sha256::Digest(floor)),
+                replay_buffer: JOURNAL_BUFFER,
+                write_buffer: JOURNAL_BUFFER,
+                page_cache: self.page_cache.clone(),
+                leader_timeout: self.timing.leader,
+                certification_timeout: self.timing.view(),
+                timeout_retry: self.timing.retry,
+                view_retention: KEPT_VIEWS,
+                skip: SkipPolicy::Enabled {
+                    timeout: self.timing.silence(),
+                    budget: SkipBudget::Participants,
+                },
+                fetch_timeout: NonZeroDuration::new(self.timing.fetch)
+                    .ok_or(Fatal::Timing)?,
+                fetch_retry_delay: self.timing.fetch / 10,
+                forward: ForwardPolicy::SilentVoters,
+            },
+        );
+        Ok(engine.start(channels.0, channels.1, channels.2))
+    }
+}
