@@ -86,12 +86,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            block_bytes: 1 << 20,
+            block_bytes: defim_ledger::limits::BLOCK_BYTES,
             block_transactions: 2_000,
-            validators: 64,
+            validators: defim_ledger::limits::VALIDATORS as u32,
             pool: PoolLimits::default(),
             snapshot_every: 64,
-            snapshot_bytes: 512 << 20,
+            snapshot_bytes: defim_ledger::limits::SNAPSHOT_BYTES,
             cache_pages: NonZeroUsize::MIN.saturating_add(1023),
         }
     }

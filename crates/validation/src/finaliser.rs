@@ -170,7 +170,7 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
         let block = M::Block::decode(block)?;
         Some(Settled {
             digest: block.digest(),
-            state: Arc::new(self.shared.machine.restore(state)?),
+            state: Arc::new(self.shared.machine.restore(&block, state)?),
             block,
         })
     }

@@ -6,6 +6,7 @@ mod config;
 mod engine;
 mod epochs;
 mod finaliser;
+mod ledger;
 mod machine;
 mod mempool;
 mod node;
@@ -14,6 +15,7 @@ pub mod sim;
 
 pub use config::{Limits, Timing};
 pub use engine::{Fatal, Running, Stored, key_of};
+pub use ledger::Ledger;
 pub use machine::{Chained, Checker, Digest, Key, Machine, RulesOnly, Turn};
 pub use mempool::{PoolLimits, Refused};
 pub use node::{Config, Node, NodeHandle};

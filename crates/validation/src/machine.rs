@@ -132,8 +132,8 @@ pub trait Machine: Clone + Send + Sync + 'static {
     /// A state in bytes, and back.
     fn snapshot(&self, state: &Self::State) -> Vec<u8>;
 
-    /// Reads a snapshot; `None` if its bytes do not give the state they claim.
-    fn restore(&self, bytes: &[u8]) -> Option<Self::State>;
+    /// Reads a snapshot of the state after `block`; `None` if it is not that.
+    fn restore(&self, block: &Self::Block, bytes: &[u8]) -> Option<Self::State>;
 }
 
 /// A check of a block that is more than the ledger's rules: of models, of sums, of public bytes that

@@ -25,7 +25,7 @@ impl Default for PoolLimits {
             transactions: 10_000,
             per_account: 64,
             bytes: 32 << 20,
-            transaction_bytes: 64 << 10,
+            transaction_bytes: defim_ledger::limits::TX_BYTES,
         }
     }
 }

@@ -75,6 +75,7 @@ async fn until_counted(node: &NodeHandle<Counter>, account: u8, count: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_validators_agree_on_what_was_submitted_and_one_comes_back_from_its_folder() {
+    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
     let mesh = Mesh::new(4, 0, 8);
     let mut nodes = Vec::new();
     for index in 0..4 {

@@ -342,7 +342,7 @@ impl Machine for Counter {
         bytes
     }
 
-    fn restore(&self, bytes: &[u8]) -> Option<CounterState> {
+    fn restore(&self, block: &CounterBlock, bytes: &[u8]) -> Option<CounterState> {
         let mut bytes = Bytes(bytes);
         let mut state = CounterState {
             root: bytes.take()?,
@@ -353,6 +353,6 @@ impl Machine for Counter {
             let account = bytes.take()?;
             state.accounts.insert(account, bytes.number()?);
         }
-        Some(state)
+        (state.root == block.root).then_some(state)
     }
 }
