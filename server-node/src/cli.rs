@@ -230,6 +230,9 @@ pub struct Init {
     /// Full nodes.
     #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
     pub full: u8,
+    /// Validation nodes, which agree on the ledger: none, or at least 4, of which one may fail.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub validators: u8,
     /// Folder for configurations, keys and stores.
     #[arg(long)]
     pub dir: PathBuf,
