@@ -16,7 +16,7 @@ pub mod sim;
 pub use config::{Limits, Timing};
 pub use engine::{Fatal, Running, Stored, key_of};
 pub use ledger::Ledger;
-pub use machine::{Chained, Checker, Digest, Key, Machine, RulesOnly, Turn};
+pub use machine::{Chained, Checker, Deep, Digest, Key, Machine, RulesOnly, Turn};
 pub use mempool::{PoolLimits, Refused};
 pub use node::{Config, Node, NodeHandle};
 pub use shared::{Final, Head, Settled};
