@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use defim_ledger::rewards::{Work, payouts};
 use defim_ledger::{
-    Admission, BatchSummary, Body, Digest, Evidence, Fault, NodeId, NodeKey, Params, Role, RoundSlot, Split, Stage,
-    State, TaskId, Verdict,
+    Admission, BatchSummary, Body, Digest, Evidence, Fault, NodeId, NodeKey, Params, Role,
+    RoundSlot, Split, Stage, State, TaskId, Verdict,
 };
 use proptest::prelude::*;
 use world::{TASK, World, admin, aggregation, light, member};
@@ -160,7 +160,13 @@ fn body(world: &World, memory: &mut Memory, tried: &Try) -> Option<(NodeKey, Bod
         .map(|opening| world.reports(TASK, opening, 0..8))
         .unwrap_or_default();
     if let Try::Next(n) = tried {
-        let step = next(world, round, task.unsettled, batches.keys().copied().collect(), *n);
+        let step = next(
+            world,
+            round,
+            task.unsettled,
+            batches.keys().copied().collect(),
+            *n,
+        );
         return body(world, memory, &step);
     }
     Some(match tried {
