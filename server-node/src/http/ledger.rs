@@ -10,6 +10,7 @@ use axum::{
 };
 use defim_ledger::{Canonical as _, Digest, RoundNumber, SignedTx, TaskId, limits};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -37,6 +38,7 @@ pub fn router(validator: Validator) -> Router {
         .route("/ledger/handovers", get(handovers))
         .route("/ledger/blocks", get(blocks))
         .route("/ledger/blocks/{height}", get(block))
+        .route("/ledger/chain", get(chain))
         .route("/ledger/opening/{task}/{round}", get(opening))
         .route("/ledger/state/{place}", get(state))
         .route("/ledger/evidence/{digest}", get(evidence))
@@ -213,6 +215,37 @@ async fn blocks(
         }
     }
     Ok(Json(views))
+}
+
+/// Blocks with their certificates, ascending, as they are stored; `postcard`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct StoredBlocks(pub Vec<(ByteBuf, Option<ByteBuf>)>);
+
+/// Bytes of an answer with blocks, at which it ends.
+const CHAIN_BYTES: usize = 4 * 1024 * 1024;
+/// Most blocks of it.
+const CHAIN_BLOCKS: u64 = 1_000;
+
+async fn chain(
+    State(validator): State<Validator>,
+    Query(From { from }): Query<From>,
+) -> Result<Response, ApiError> {
+    let from = from.max(1);
+    let head = validator.handle().settled().block.header().height;
+    let (mut all, mut bytes) = (StoredBlocks::default(), 0);
+    for height in from..from.saturating_add(CHAIN_BLOCKS).min(head.saturating_add(1)) {
+        let Some(stored) = validator.handle().block(height).await else {
+            break;
+        };
+        bytes += stored.block.len();
+        let certificate = stored.certificate.map(|c| ByteBuf::from(c.to_vec()));
+        all.0.push((ByteBuf::from(stored.block.to_vec()), certificate));
+        if bytes > CHAIN_BYTES {
+            break;
+        }
+    }
+    let bytes = postcard::to_allocvec(&all).map_err(|e| Failure::Other(e.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 /// A whole block.

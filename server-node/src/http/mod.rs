@@ -32,6 +32,7 @@ use crate::{
     node::{aggregation::AggregationNode, full::FullNode},
 };
 
+pub use ledger::{GenesisView, StoredBlocks};
 pub use listen::{bind, serve};
 pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView};
 

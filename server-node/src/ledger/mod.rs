@@ -3,7 +3,6 @@
 pub mod clerk;
 pub mod client;
 pub mod codec;
-pub mod evidence;
 pub mod setup;
 pub mod validator;
 pub mod view;

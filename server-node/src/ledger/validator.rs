@@ -9,13 +9,13 @@ use std::{
 };
 
 use defim_ledger::{
-    Block, Body, Canonical as _, Digest, Genesis, NodeId, NodeKey, RoundNumber, RoundOpened,
+    Block, Body, Digest, Genesis, NodeId, NodeKey, RoundNumber, RoundOpened,
     RoundSlot, SignedTx, Stage, State, TaskId, Tx, Vote,
 };
 use defim_net::http::HttpClient;
-use defim_validation::{Config, Ledger, Node, NodeHandle, Refused};
+use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, judge::Judged};
 
-use super::vote::{Judged, Source, judge};
+use super::vote::Source;
 use crate::{
     clock,
     config::{Directory, Role, load_or_make_seed},
@@ -305,16 +305,16 @@ impl Validator {
             http: &self.inner.http,
             base,
         };
-        let found = judge(&source, id, &task, opened, proposed).await?;
+        let found = source.judge(id, &task, opened, proposed).await?;
         if let Some(why) = &found.why {
             tracing::warn!(validator = self.name(), task = %id, round = number, why, "a round is complained about");
         }
         if let Some(evidence) = &found.evidence {
-            let path = self.inner.evidence.join(evidence.digest()?.to_string());
+            let path = self.inner.evidence.join(evidence.digest().to_string());
             tokio::fs::create_dir_all(&self.inner.evidence)
                 .await
                 .map_err(other)?;
-            tokio::fs::write(path, evidence.to_bytes()?)
+            tokio::fs::write(path, evidence.to_bytes())
                 .await
                 .map_err(other)?;
         }
@@ -364,9 +364,4 @@ fn unavailable(why: String) -> Judged {
         why: Some(why),
         evidence: None,
     }
-}
-
-/// The encoding of a certificate's neighbours: used where blocks are shown.
-pub fn header_bytes(block: &Block) -> Vec<u8> {
-    block.header().to_bytes()
 }

@@ -9,7 +9,10 @@ use defim_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::failure::{Failure, Outcome};
+/// Why bytes show nothing of anybody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this shows nothing: {0}")]
+pub struct NoEvidence(String);
 
 /// A task, a round's signed record, and the bytes that the record names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,39 +33,32 @@ pub struct Evidence {
 
 impl Evidence {
     /// The bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Other`] if they cannot be written.
-    pub fn to_bytes(&self) -> Outcome<Vec<u8>> {
-        postcard::to_allocvec(self).map_err(|e| Failure::Other(e.to_string()))
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Safe: writing texts and bytes into memory cannot fail.
+        postcard::to_allocvec(self).unwrap_or_default()
     }
 
     /// From their bytes.
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] if they are none.
-    pub fn from_bytes(bytes: &[u8]) -> Outcome<Self> {
-        postcard::from_bytes(bytes).map_err(|e| Failure::Input(format!("this is no evidence: {e}")))
+    /// [`NoEvidence`] if they are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NoEvidence> {
+        postcard::from_bytes(bytes).map_err(|e| NoEvidence(e.to_string()))
     }
 
     /// What names it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Evidence::to_bytes`].
-    pub fn digest(&self) -> Outcome<Digest> {
-        Ok(Digest::of(&self.to_bytes()?))
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.to_bytes())
     }
 
     /// Repeat the round. What is wrong with it, if anything is.
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] if the parts do not belong together, which shows nothing of anybody.
-    pub fn check(&self) -> Outcome<Option<Fault>> {
-        let nothing = |why: String| Failure::Input(format!("this shows nothing: {why}"));
+    /// [`NoEvidence`] if the parts do not belong together, which shows nothing of anybody.
+    pub fn check(&self) -> Result<Option<Fault>, NoEvidence> {
+        let nothing = NoEvidence;
         let task = VerifiedManifest::verify(self.manifest.clone(), None)
             .map_err(|e| nothing(e.to_string()))?;
         let read: RoundRecord =
