@@ -125,6 +125,7 @@ pub use batch::{BatchError, BatchSummary};
 pub use block::{Block, BlockError, Header, Proposal, Roots, TxProof, apply, propose, verify};
 pub use body::{
     Admission, Body, Claim, CreateTask, Fault, ModelUpdated, Opened, Role, Verdict, Vote,
+    invite_key,
 };
 pub use codec::{Canonical, CodecError};
 pub use committee::{CommitteeIndex, committee_count, committee_of_report, committee_seats};

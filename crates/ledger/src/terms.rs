@@ -93,7 +93,8 @@ impl TaskTerms {
     }
 }
 
-/// An invite, as it stands on the ledger. Its key's secret seed is the code that a person types.
+/// An invite, as it stands on the ledger. Its key follows from the code that a person types
+/// ([`crate::invite_key`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
     /// How many light nodes it still admits.
