@@ -71,7 +71,7 @@ pub(crate) const CHANNELS: [(u64, Quota); 6] = [
 pub enum Fatal {
     /// The times do not fit together.
     #[error(
-        "the configured times do not fit together: every one must be above 0, and `leader` above twice `linger`"
+        "the configured times do not fit together: every one must be above 0, and `leader` above three times `linger`"
     )]
     Timing,
     /// The key seed is none.

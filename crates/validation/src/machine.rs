@@ -142,7 +142,11 @@ pub trait Machine: Clone + Send + Sync + 'static {
 /// may still be on their way.
 pub trait Checker<M: Machine>: Clone + Send + Sync + 'static {
     /// Whether a validator votes for `block` on `state`. False is for a block that is wrong whatever
-    /// comes; while something is missing, this waits: the engine gives up when the view ends.
+    /// comes; while something is missing, this waits: the engine drops it when the view ends.
+    ///
+    /// The engine asks again, with other blocks of the same transactions: keep what was found out about a
+    /// transaction, and go on finding out when the future is dropped. A leader asks about its own block too, and
+    /// leaves out what is not answered within its short time; what is wrong it forgets.
     fn check(&self, state: &M::State, block: &M::Block) -> impl Future<Output = bool> + Send;
 }
 

@@ -32,6 +32,11 @@ fn an_idle_chain_makes_a_block_an_idle_time_and_takes_a_transaction_at_once() {
 }
 
 #[test]
+fn a_deep_check_keeps_out_what_it_refuses_and_holds_nothing_else_up() {
+    through(Scenario::Check);
+}
+
+#[test]
 fn one_of_four_may_crash() {
     through(Scenario::Crash);
 }

@@ -115,6 +115,11 @@ fn encode_tx(tx: &CounterTx) -> Vec<u8> {
 }
 
 impl CounterBlock {
+    /// Its transactions.
+    pub fn txs(&self) -> &[CounterTx] {
+        &self.txs
+    }
+
     /// The state's root after it.
     pub const fn root(&self) -> Digest {
         self.root

@@ -8,8 +8,10 @@
 
 mod counter;
 mod liar;
+mod plan;
 mod record;
 mod scenario;
+mod twins;
 mod world;
 
 pub use counter::{Counter, CounterBlock, CounterState, CounterTx};

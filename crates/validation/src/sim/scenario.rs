@@ -3,12 +3,17 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use commonware_runtime::{Runner as _, deterministic};
 
 use crate::config::Timing;
-use crate::sim::world::{GOOD, Plan, Quality, World};
+use crate::machine::{Checker, Deep};
+use crate::sim::counter::{Counter, CounterBlock, CounterState};
+use crate::sim::plan::{GOOD, Plan, Quality};
+use crate::sim::world::World;
 
 /// How long blocks may take where nothing is wrong any more, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +28,8 @@ pub enum Scenario {
     Steady,
     /// Nothing happens for a minute, with the times of real nodes; then there is one transaction.
     Idle,
+    /// The deep check refuses one account's transactions, and waits for something with another's.
+    Check,
     /// One of four crashes and stays away.
     Crash,
     /// Two of four crash: nothing may go on. One comes back: it must.
@@ -47,9 +54,10 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Steady,
         Self::Idle,
+        Self::Check,
         Self::Crash,
         Self::Halt,
         Self::Partition,
@@ -67,6 +75,7 @@ impl Scenario {
         match self {
             Self::Steady => "steady",
             Self::Idle => "idle",
+            Self::Check => "check",
             Self::Crash => "crash",
             Self::Halt => "halt",
             Self::Partition => "partition",
@@ -119,6 +128,10 @@ pub fn run(seed: u64, scenario: Scenario) -> Outcome {
         Ok(plan) if scenario == Scenario::Idle => Plan {
             timing: Timing::default(),
             busy: false,
+            ..plan
+        },
+        Ok(plan) if scenario == Scenario::Check => Plan {
+            checker: Deep::new(Picky(plan.arrived.clone())),
             ..plan
         },
         Ok(plan) => plan,
@@ -212,6 +225,7 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             world.reach(&rest, goal, PATIENCE).await?;
         }
         Scenario::Idle => idle(world, plan).await?,
+        Scenario::Check => check(world, plan).await?,
         Scenario::Halt => halt(world, plan).await?,
         Scenario::Partition => partition(world).await?,
         Scenario::Loss => {
@@ -287,6 +301,52 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
         }
     }
     Ok(four)
+}
+
+/// The account whose transactions are wrong, and the one whose wait for something.
+const WRONG: u8 = 1;
+const WAITING: u8 = 2;
+
+/// A deep check that knows of them.
+#[derive(Clone)]
+struct Picky(Arc<AtomicBool>);
+
+impl Checker<Counter> for Picky {
+    async fn check(&self, _: &CounterState, block: &CounterBlock) -> bool {
+        let of = |account| block.txs().iter().any(|tx| tx.account == [account; 32]);
+        if of(WRONG) {
+            return false;
+        }
+        if of(WAITING) && !self.0.load(Ordering::Relaxed) {
+            futures::future::pending::<()>().await;
+        }
+        true
+    }
+}
+
+/// What is wrong never gets in, what waits gets in when it has what it waits for, and all else goes on.
+async fn check(world: &mut World, plan: &Plan) -> Result<(), String> {
+    all(world).await?;
+    world.pass(Duration::from_secs(8)).await?;
+    let counts = |world: &World| [0, WRONG, WAITING, 3].map(|account| world.count(0, account));
+    let [fine, wrong, waiting, also_fine] = counts(world);
+    if wrong > 0 || waiting > 0 || fine < 2 || also_fine < 2 {
+        plan.record.violation(format!(
+            "with account {WRONG} wrong and {WAITING} waiting, accounts counted to {:?}",
+            counts(world)
+        ));
+    }
+    plan.arrived.store(true, Ordering::Relaxed);
+    let arrived = |world: &World| (0..4).all(|node| world.count(node, WAITING) >= 2);
+    if !world.until(Duration::from_secs(20), arrived).await? {
+        plan.record
+            .violation("a transaction still waits that has what it waited for".to_owned());
+    }
+    if world.count(0, WRONG) > 0 {
+        plan.record
+            .violation("a transaction got in that the deep check refuses".to_owned());
+    }
+    Ok(())
 }
 
 /// An idle chain makes one block an idle time, leaves no view without one, and wakes up at once.

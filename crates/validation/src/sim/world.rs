@@ -3,27 +3,26 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonware_cryptography::{Signer as _, ed25519};
-use commonware_p2p::Recipients;
 use commonware_p2p::simulated::{
-    self, Link, Oracle, SplitForwarder, SplitOrigin, SplitSender, SplitTarget,
+    self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget,
 };
 use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
-use commonware_utils::{NZUsize, Probability};
+use commonware_utils::NZUsize;
 use rand_core::Rng as _;
 use tokio::sync::oneshot;
 
 use crate::app::millis;
-use crate::config::{Limits, Timing};
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings};
-use crate::machine::{Chained as _, Key, RulesOnly};
+use crate::machine::{Chained as _, Deep, Key};
 use crate::shared::Head;
 use crate::sim::counter::{Counter, CounterTx};
 use crate::sim::liar;
+use crate::sim::plan::{Plan, Quality, limits, probability};
 use crate::sim::record::{Record, Taken};
+use crate::sim::twins::{Masks, forward};
 
 /// How often the world looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -31,149 +30,10 @@ const LOOK: Duration = Duration::from_millis(20);
 type PublicKey = ed25519::PublicKey;
 type Context = deterministic::Context;
 
-/// Who gets what a validator with a twin sends, and who is heard by whom: two masks over the nodes.
-/// An honest validator has none.
-#[derive(Clone)]
-pub(super) struct Masks(Option<Arc<(AtomicU64, AtomicU64)>>);
-
-impl Masks {
-    pub(super) const fn honest() -> Self {
-        Self(None)
-    }
-
-    pub(super) fn twins() -> Self {
-        Self(Some(Arc::new((
-            AtomicU64::new(0b0111),
-            AtomicU64::new(0b0111),
-        ))))
-    }
-
-    /// Each of the two talks to these nodes from now on.
-    pub(super) fn set(&self, primary: u64, secondary: u64) {
-        if let Some(masks) = &self.0 {
-            masks.0.store(primary, Ordering::Relaxed);
-            masks.1.store(secondary, Ordering::Relaxed);
-        }
-    }
-
-    fn sees(&self, second: bool, node: usize) -> bool {
-        self.0.as_ref().is_none_or(|masks| {
-            let mask = if second { &masks.1 } else { &masks.0 };
-            mask.load(Ordering::Relaxed) >> node & 1 == 1
-        })
-    }
-}
-
-/// Sends to those whom this half sees.
-fn forward(masks: Masks, keys: Arc<Vec<PublicKey>>) -> impl SplitForwarder<PublicKey> {
-    move |origin: SplitOrigin, recipients: &Recipients<PublicKey>, _: &IoBuf| {
-        if masks.0.is_none() {
-            return Some(recipients.clone());
-        }
-        let second = origin == SplitOrigin::Secondary;
-        let seen = |key: &PublicKey| {
-            keys.iter()
-                .position(|other| other == key)
-                .is_some_and(|node| masks.sees(second, node))
-        };
-        let chosen: Vec<_> = match recipients {
-            Recipients::All => keys.iter().filter(|key| seen(key)).cloned().collect(),
-            Recipients::One(key) => seen(key).then(|| key.clone()).into_iter().collect(),
-            Recipients::Some(some) => some.iter().filter(|key| seen(key)).cloned().collect(),
-        };
-        (!chosen.is_empty()).then_some(Recipients::Some(chosen))
-    }
-}
-
 /// A running validator.
 struct Live {
     running: Running<Counter>,
     task: Handle<Fatal>,
-}
-
-/// What all runs share that a power cut does not end.
-#[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) seeds: Vec<[u8; 32]>,
-    pub(super) machine: Counter,
-    pub(super) record: Record,
-    pub(super) timing: Timing,
-    /// Whether transactions come all the time.
-    pub(super) busy: bool,
-}
-
-impl Plan {
-    /// Keys for `validators` of the first epoch and `others` who may join.
-    pub(super) fn new(validators: usize, others: usize, epoch_length: u64) -> Result<Self, Fatal> {
-        let mut named = Vec::new();
-        for index in 0..validators + others {
-            let seed = [u8::try_from(index).unwrap_or(u8::MAX); 32];
-            named.push((engine::key_of(&seed)?, seed));
-        }
-        Ok(Self {
-            machine: Counter {
-                validators: named.iter().take(validators).map(|(key, _)| *key).collect(),
-                epoch_length,
-                started_ms: 0,
-            },
-            seeds: named.into_iter().map(|(_, seed)| seed).collect(),
-            record: Record::default(),
-            timing: timing(),
-            busy: true,
-        })
-    }
-
-    pub(super) fn key(&self, node: usize) -> Result<Key, Fatal> {
-        engine::key_of(self.seeds.get(node).ok_or(Fatal::Key)?)
-    }
-}
-
-/// Shorter times than on a real network: a run should take little.
-fn timing() -> Timing {
-    Timing {
-        linger: Duration::from_millis(100),
-        leader: Duration::from_millis(600),
-        idle: Duration::from_millis(800),
-        check: Duration::from_millis(600),
-        skew: Duration::from_millis(200),
-        retry: Duration::from_millis(400),
-        fetch: Duration::from_millis(400),
-    }
-}
-
-fn limits() -> Limits {
-    Limits {
-        block_bytes: 64 << 10,
-        validators: 8,
-        snapshot_every: 5,
-        snapshot_bytes: 1 << 20,
-        cache_pages: NZUsize!(32),
-        pool: crate::mempool::PoolLimits {
-            transaction_bytes: 4 << 10,
-            ..Default::default()
-        },
-        ..Default::default()
-    }
-}
-
-/// A network's quality.
-#[derive(Clone, Copy)]
-pub(super) struct Quality {
-    pub(super) latency_ms: u64,
-    pub(super) jitter_ms: u64,
-    /// Of a hundred messages so many arrive.
-    pub(super) arrive: u64,
-}
-
-pub(super) const GOOD: Quality = Quality {
-    latency_ms: 10,
-    jitter_ms: 3,
-    arrive: 100,
-};
-
-fn probability(quality: Quality) -> Probability {
-    const ALL: Probability = commonware_utils::probability!(1, 1);
-    Probability::new(quality.arrive, 100).unwrap_or(ALL)
 }
 
 /// The world of one run.
@@ -339,7 +199,7 @@ impl World {
             };
             let settings = Settings {
                 machine: self.plan.machine.clone(),
-                checker: RulesOnly,
+                checker: self.plan.checker.clone(),
                 key: key.clone(),
                 timing: self.plan.timing,
                 limits: limits(),
@@ -426,6 +286,17 @@ impl World {
         self.live.get(&node).map_or(0, |live| {
             live.running.settled().state.accounts.values().sum()
         })
+    }
+
+    /// What an account of a running validator has counted to.
+    pub(super) fn count(&self, node: usize, account: u8) -> u64 {
+        self.live
+            .get(&node)
+            .and_then(|live| {
+                let settled = live.running.settled();
+                settled.state.accounts.get(&[account; 32]).copied()
+            })
+            .unwrap_or(0)
     }
 
     /// The head of a running validator.
@@ -585,7 +456,7 @@ type SimulatedNet<F> = Net<
 /// One life of a validator.
 async fn live<F: SplitForwarder<PublicKey>>(
     context: Context,
-    settings: Settings<Counter, RulesOnly>,
+    settings: Settings<Counter, Deep<Counter>>,
     net: SimulatedNet<F>,
     tell: oneshot::Sender<Running<Counter>>,
     record: Option<(usize, Record)>,
@@ -614,12 +485,5 @@ async fn live<F: SplitForwarder<PublicKey>>(
                 return fatal.unwrap_or_else(|error| Fatal::Part(error.to_string()));
             }
         }
-    }
-}
-
-impl Plan {
-    fn machine_genesis(&self) -> crate::machine::Digest {
-        use crate::machine::Machine as _;
-        self.machine.genesis().digest()
     }
 }
