@@ -55,6 +55,7 @@ const PLACES: [Place; 21] = [
         Some(&[
             "crates/protocol",
             "crates/learn",
+            "crates/ledger",
             "crates/pine",
             "crates/he",
             "crates/net",
@@ -74,6 +75,7 @@ const PLACES: [Place; 21] = [
             "crates/light",
             "crates/protocol",
             "crates/learn",
+            "crates/ledger",
             "crates/pine",
             "crates/he",
             "crates/net",
@@ -87,6 +89,7 @@ const PLACES: [Place; 21] = [
             "crates/light",
             "crates/protocol",
             "crates/learn",
+            "crates/ledger",
             "crates/pine",
             "crates/he",
             "crates/net",
