@@ -279,7 +279,7 @@ impl Chain {
         report: &str,
         receipt: &str,
     ) -> Result<JsValue, JsValue> {
-        let check = || -> Result<Proven<defim_ledger::light::Counted>, Thrown> {
+        let mut check = || -> Result<Proven<defim_ledger::light::Counted>, Thrown> {
             let (task, report): (TaskId, ReportId) = (id(task)?, id(report)?);
             let receipt = served(receipt, "receipt")?;
             Ok(self
@@ -300,7 +300,7 @@ impl Chain {
     /// As `advance`; `bad-proof`.
     #[wasm_bindgen(js_name = checkAccount)]
     pub fn check_account(&mut self, node: &str, state: &str) -> Result<JsValue, JsValue> {
-        let check = || -> Result<_, Thrown> {
+        let mut check = || -> Result<_, Thrown> {
             let slot = AccountSlot(id::<NodeId>(node)?);
             Ok(self.0.verify_state(&slot, &served(state, "account")?)?)
         };
@@ -321,7 +321,7 @@ impl Chain {
     /// As `advance`; `bad-proof`.
     #[wasm_bindgen(js_name = checkRound)]
     pub fn check_round(&mut self, task: &str, round: f64, state: &str) -> Result<JsValue, JsValue> {
-        let check = || -> Result<_, Thrown> {
+        let mut check = || -> Result<_, Thrown> {
             let slot = RoundSlot(id::<TaskId>(task)?, millis(round));
             Ok(self.0.verify_state(&slot, &served(state, "round")?)?)
         };
@@ -337,7 +337,7 @@ impl Chain {
     /// As `advance`; `bad-proof`.
     #[wasm_bindgen(js_name = checkName)]
     pub fn check_name(&mut self, node: &str, state: &str) -> Result<Option<String>, JsValue> {
-        let check = || -> Result<_, Thrown> {
+        let mut check = || -> Result<_, Thrown> {
             Ok(self
                 .0
                 .verify_name(id::<NodeId>(node)?, &served(state, "node")?)?)

@@ -150,7 +150,7 @@ impl Task {
         now_ms: f64,
     ) -> Result<Contribution, JsValue> {
         let statement = signed(round, "round's opening")?;
-        let start = || -> Result<Contribution, Thrown> {
+        let mut start = || -> Result<Contribution, Thrown> {
             let round = self.0.open_round(statement.clone(), millis(now_ms))?;
             let task = self.0.task();
             let opening =
