@@ -200,7 +200,8 @@ export class Ledger {
     const trust = this.#given === undefined ? "first-use" : "pinned";
     if (kept !== undefined && kept.chain === pinned) {
       try {
-        return { light: Chain.restore(kept.bytes), trust };
+        const light = Chain.restore(kept.bytes);
+        if (light.chain === pinned) return { light, trust };
       } catch {
         // Kept by another version: the genesis, held against the same id, says it all again.
       }
@@ -231,7 +232,7 @@ export class Ledger {
     const signers: string[] = [];
     for (const { node, name } of block.signers) signers.push(name ?? (await this.#name(light, node, signal)));
     const { height, digest, epoch, timestampMs, validators } = block;
-    return { height, digest, epoch, timestampMs, signers: signers.sort(), validators };
+    return { height, digest, epoch, timestampMs, signers: signers.sort(inOrder), validators };
   }
 
   /** A name that the genesis does not have. Without one the key does. */
@@ -278,6 +279,11 @@ function otherChain(pinned: string, claimed: string, given: boolean): LightError
     ? "Check the chain id that you were given, and the mesh's address."
     : "Ask its operators whether they set it up anew. If they did, forget the old ledger here; if not, somebody else answers at this address: leave.";
   return new LightError("other-chain", `This mesh is on ledger ${claimed} now, but it is known by ledger ${pinned}. Nothing was sent. ${what}`);
+}
+
+/** `validation-2` before `validation-10`. */
+function inOrder(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -291,7 +291,10 @@ mod tests {
         );
         assert_eq!(names(&signers(&["north", "south-2"])), "north, south-2");
         let key = "Gf7bD9i0kqQWm1x2y3z4A5B6C7D8E9F0G1H2I3J4K5L";
-        assert_eq!(names(&signers(&["validation-1", key])), "validation-1, Gf7bD9i0…");
+        assert_eq!(
+            names(&signers(&["validation-1", key])),
+            "validation-1, Gf7bD9i0…"
+        );
         assert_eq!(names(&[]), "nobody");
     }
 
@@ -306,7 +309,10 @@ mod tests {
         let told = receipt.told();
         assert!(told.contains("one of 5 reports counted in round 3, at block 41, signed by validation-1, -2, -3 of 4"), "{told}");
         assert!(told.contains("100 units can be claimed"), "{told}");
-        let unpaid = Receipt { reward: 0, ..receipt };
+        let unpaid = Receipt {
+            reward: 0,
+            ..receipt
+        };
         assert!(unpaid.told().contains("pays nothing"));
     }
 
@@ -320,8 +326,14 @@ mod tests {
         ];
         let found = rounds(&blocks);
         assert_eq!(found.iter().map(|r| r.round).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!((found[0].opened, found[0].votes, found[0].claims), (Some(5), 2, 0));
-        assert_eq!((found[1].opened, found[1].votes, found[1].claims), (None, 1, 1));
+        assert_eq!(
+            (found[0].opened, found[0].votes, found[0].claims),
+            (Some(5), 2, 0)
+        );
+        assert_eq!(
+            (found[1].opened, found[1].votes, found[1].claims),
+            (None, 1, 1)
+        );
     }
 
     #[test]
@@ -339,11 +351,20 @@ mod tests {
         let json = r#"{"node":"k","balance":1000,"nonce":1,"height":9,"digest":"d","epoch":2,"timestampMs":1,
             "signers":["validation-2"],"validators":4,"ms":0.4}"#;
         let balance: Balance = serde_json::from_str(json).unwrap();
-        assert!(balance.told().starts_with("This key has 1,000 units and has sent 1 transaction."), "{}", balance.told());
+        assert!(
+            balance
+                .told()
+                .starts_with("This key has 1,000 units and has sent 1 transaction."),
+            "{}",
+            balance.told()
+        );
         let json = r#"{"stage":"finished","accepted":5,"accepts":3,"complaints":1,"perReport":100,"unclaimed":500,"model":"m",
             "height":9,"digest":"d","epoch":2,"timestampMs":1,"signers":[],"validators":4,"ms":0.4}"#;
         let round: Standing = serde_json::from_str(json).unwrap();
         assert_eq!(round.votes_told(), "3 for the model, 1 complaint");
-        assert_eq!((round.stage_told(), round.per_report), ("Finished", Some(100)));
+        assert_eq!(
+            (round.stage_told(), round.per_report),
+            ("Finished", Some(100))
+        );
     }
 }

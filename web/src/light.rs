@@ -513,7 +513,10 @@ pub async fn ledger_round(
 
 /// Forgets which ledger the mesh is known by.
 pub async fn forget_ledger(mesh: &Mesh) -> Result<(), Failure> {
-    settle(mesh.forget_ledger()).await.map(drop).map_err(failure)
+    settle(mesh.forget_ledger())
+        .await
+        .map(drop)
+        .map_err(failure)
 }
 
 /// What became of a delivered report.

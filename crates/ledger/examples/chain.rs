@@ -150,6 +150,7 @@ impl Done {
     fn state<S: Slot>(&self, name: String, slot: &S) -> Value {
         let mut view = self.served();
         view["slot"] = json!(name);
+        view["height"] = json!(self.header().height);
         view["proof"] = json!(b64(&self.state.prove(slot).to_bytes()));
         view
     }
@@ -407,6 +408,10 @@ fn printed(world: &World, task: TaskId, [statement, second]: [SignedText; 2]) ->
         "states": {
             "account": with(world.at(9).state(slot, &account), json!({ "balance": 1000, "nonce": 0 })),
             "nobody": world.at(9).state(format!("account.{}", key(61).id()), &AccountSlot(key(61).id())),
+            "newcomerEarly": world.at(5).state(
+                format!("node.{}", key(55).id()),
+                &NodeSlot(key(55).id())
+            ),
             "newcomer": world.at(9).state(format!("node.{}", key(55).id()), &NodeSlot(key(55).id())),
             // Still open; finished; the second one, open.
             "round1Open": world.at(5).state(round_slot(1), &RoundSlot(task, 1)),

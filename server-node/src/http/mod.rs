@@ -21,7 +21,7 @@ use defim_protocol::limits;
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
-    services::ServeDir,
+    services::{ServeDir, ServeFile},
     set_header::SetResponseHeaderLayer,
 };
 
@@ -56,6 +56,8 @@ pub fn mesh_router(mesh: Mesh) -> Router {
         );
     }
     if let Some(folder) = &mesh.web {
+        // One document for all pages; it looks at the address itself.
+        router = router.route_service("/ledger", ServeFile::new(folder.join("index.html")));
         router = router.fallback_service(ServeDir::new(folder));
     }
     guard(router)

@@ -9,7 +9,10 @@ use defim_light::chain::{
     ChainError, FinalBlock, Follower, Proven, Served, ServedHeader, VerifiedOpening,
 };
 use js_sys::Uint8Array;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use wasm_bindgen::prelude::*;
 
 use crate::{
@@ -116,6 +119,12 @@ fn id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Thr
 }
 
 /// What was served of a round's opening, in either of its two forms.
+#[derive(Deserialize)]
+struct Form {
+    tx: Option<IgnoredAny>,
+}
+
+/// Check a round's opening.
 pub(crate) fn opening(
     chain: &mut Follower,
     task: &TaskId,
@@ -123,10 +132,6 @@ pub(crate) fn opening(
     statement: &SignedText,
     json: &str,
 ) -> Result<VerifiedOpening, Thrown> {
-    #[derive(serde::Deserialize)]
-    struct Form {
-        tx: Option<serde::de::IgnoredAny>,
-    }
     let form: Form = served(json, "round")?;
     // A transaction, or where its block is of an epoch that is over, the round in the newest state.
     Ok(match form.tx {
