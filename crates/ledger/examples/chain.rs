@@ -406,8 +406,16 @@ fn printed(world: &World, task: TaskId, [statement, second]: [SignedText; 2]) ->
         }))).collect::<Vec<_>>(),
         "openings": [world.at(5).opening(1), world.at(8).opening(0)],
         "states": {
-            "account": with(world.at(9).state(slot, &account), json!({ "balance": 1000, "nonce": 0 })),
+            "account": with(world.at(9).state(slot.clone(), &account), json!({ "balance": 1000, "nonce": 0 })),
             "nobody": world.at(9).state(format!("account.{}", key(61).id()), &AccountSlot(key(61).id())),
+            // The same one block earlier, for who follows block by block.
+            "account8": world.at(8).state(slot.clone(), &account),
+            "newcomer8": world.at(8).state(
+                format!("node.{}", key(55).id()),
+                &NodeSlot(key(55).id())
+            ),
+            "round1At8": world.at(8).state(round_slot(1), &RoundSlot(task, 1)),
+            "round2At8": world.at(8).state(round_slot(2), &RoundSlot(task, 2)),
             "newcomerEarly": world.at(5).state(
                 format!("node.{}", key(55).id()),
                 &NodeSlot(key(55).id())
