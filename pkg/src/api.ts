@@ -1,5 +1,7 @@
 import { LightError } from "./error.js";
-import type { MeshView, NodeView, Outcome, SignedText, TaskView } from "./types.js";
+import type {
+  MeshView, NodeView, Outcome, ServedGenesis, ServedHeader, ServedOpening, ServedReceipt, ServedState, SignedText, TaskView,
+} from "./types.js";
 
 /** The mesh's HTTP API, at one base address that ends with a slash. */
 export class Api {
@@ -47,6 +49,32 @@ export class Api {
     return new Uint8Array(await response.arrayBuffer());
   }
 
+  genesis(signal: AbortSignal): Promise<ServedGenesis> {
+    return this.#json<ServedGenesis>("api/v1/ledger/genesis", signal);
+  }
+
+  head(signal: AbortSignal): Promise<ServedHeader> {
+    return this.#json<ServedHeader>("api/v1/ledger/head", signal);
+  }
+
+  handOvers(from: number, signal: AbortSignal): Promise<ServedHeader[]> {
+    return this.#json<ServedHeader[]>(`api/v1/ledger/handovers?from=${from}`, signal);
+  }
+
+  state(slot: string, signal: AbortSignal): Promise<ServedState> {
+    return this.#json<ServedState>(`api/v1/ledger/state/${encodeURIComponent(slot)}`, signal);
+  }
+
+  /** Nothing until it is final. */
+  opening(task: string, round: number, signal: AbortSignal): Promise<ServedOpening | undefined> {
+    return this.#found<ServedOpening>(`api/v1/ledger/opening/${encodeURIComponent(task)}/${round}`, signal);
+  }
+
+  /** Nothing until the report is counted. */
+  receipt(task: string, round: number, report: string, signal: AbortSignal): Promise<ServedReceipt | undefined> {
+    return this.#found<ServedReceipt>(`api/v1/ledger/receipt/${encodeURIComponent(task)}/${round}/${encodeURIComponent(report)}`, signal);
+  }
+
   outcome(node: NodeView, task: string, report: string): Promise<Outcome> {
     return this.#json<Outcome>(`${this.http(node)}/tasks/${encodeURIComponent(task)}/reports/${encodeURIComponent(report)}`);
   }
@@ -57,7 +85,15 @@ export class Api {
   }
 
   async #json<T>(address: string, signal?: AbortSignal): Promise<T> {
-    const response = await this.#get(address, signal);
+    return this.#read<T>(await this.#get(address, signal));
+  }
+
+  async #found<T>(address: string, signal: AbortSignal): Promise<T | undefined> {
+    const response = await this.#get(address, signal, true);
+    return response.status === 404 ? undefined : this.#read<T>(response);
+  }
+
+  async #read<T>(response: Response): Promise<T> {
     try {
       return (await response.json()) as T;
     } catch {
@@ -65,7 +101,7 @@ export class Api {
     }
   }
 
-  async #get(address: string, signal?: AbortSignal): Promise<Response> {
+  async #get(address: string, signal?: AbortSignal, orNothing = false): Promise<Response> {
     const url = new URL(address, this.base);
     let response: Response;
     try {
@@ -74,7 +110,7 @@ export class Api {
       if (signal?.aborted) throw new LightError("aborted", "Stopped before anything was sent.");
       throw new LightError("mesh-unreachable", `${url.origin} cannot be reached. Check the connection and try again.`);
     }
-    if (response.ok) return response;
+    if (response.ok || (orNothing && response.status === 404)) return response;
     const refusal = (await response.json().catch(() => ({}))) as { code?: unknown; message?: unknown; detail?: unknown };
     const text = refusal.message ?? refusal.detail;
     throw new LightError(

@@ -1,5 +1,6 @@
 import { LightError } from "./error.js";
 import type { Checked, DataProblem, LightEvent, Rows, SignedText } from "./types.js";
+import type { Contribution, Task } from "../wasm/light.js";
 import type { Light } from "./wasm.js";
 
 /** Rows to read against a task's schema. */
@@ -17,6 +18,8 @@ export interface PrepareJob {
   manifest: SignedText;
   task: string;
   round: SignedText;
+  /** What shows that the round's opening is final; null: the mesh keeps no ledger. */
+  opening: { chain: Uint8Array; served: string } | null;
   model: Uint8Array;
   rows: Rows;
   seed: bigint;
@@ -68,7 +71,7 @@ export async function check(light: Light, job: CheckJob): Promise<Checked> {
 export async function prepare(light: Light, job: PrepareJob, emit: (event: LightEvent) => void): Promise<Prepared> {
   const task = new light.Task(JSON.stringify(job.manifest), job.task);
   try {
-    const work = task.contribute(JSON.stringify(job.round), job.model, Date.now());
+    const work = begin(light, task, job);
     try {
       let since = performance.now();
       const lap = (): number => {
@@ -96,6 +99,18 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
     }
   } finally {
     task.free();
+  }
+}
+
+/** Only here, next to the training, is the opening's finality what counts; the page's check is for people to see. */
+function begin(light: Light, task: Task, job: PrepareJob): Contribution {
+  const round = JSON.stringify(job.round);
+  if (job.opening === null) return task.contribute(round, job.model, Date.now());
+  const chain = light.Chain.restore(job.opening.chain);
+  try {
+    return task.contributeFinal(chain, job.opening.served, round, job.model, Date.now());
+  } finally {
+    chain.free();
   }
 }
 

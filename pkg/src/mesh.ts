@@ -4,12 +4,13 @@ import { claim, senders, type Claim } from "./claim.js";
 import { compute } from "./computer.js";
 import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
+import { Ledger } from "./ledger.js";
 import { pathsTo, webrtcAddress } from "./paths.js";
 import { score } from "./scoring.js";
-import { forget, keep, keptReport, keptReports, remember, remembered, type KeptReport } from "./store.js";
+import { forget, keep, keepReceipt, keptReport, keptReports, remember, remembered, type KeptReport } from "./store.js";
 import type {
-  AuditOptions, Audited, Checked, Contribution, ContributeOptions, FollowOptions, Given, Kept, LightEvent, Mesh, MeshView, NodeView, Outcome, Rows,
-  ScoreOptions, Scores, Spent, TaskView,
+  AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, FollowOptions, Given, JoinOptions, Kept, LedgerRound, LedgerStatus,
+  LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -20,17 +21,23 @@ const LOCATE_MS = 2_000;
 /** A mesh over its HTTP API. */
 export class HttpMesh implements Mesh {
   readonly #api: Api;
+  readonly #ledger: Ledger;
   #view: MeshView;
   readonly #closed = new AbortController();
 
-  private constructor(api: Api, view: MeshView) {
+  private constructor(api: Api, ledger: Ledger, view: MeshView) {
     this.#api = api;
+    this.#ledger = ledger;
     this.#view = view;
   }
 
-  static async join(base?: string): Promise<Mesh> {
+  static async join(base?: string, { chain }: JoinOptions = {}): Promise<Mesh> {
     const api = Api.at(base);
-    return new HttpMesh(api, await api.mesh());
+    const ledger = new Ledger(api, chain);
+    const view = await api.mesh();
+    // Who names the ledger wants no other mesh. What was only met before is held to when it matters.
+    if (chain !== undefined) await ledger.expects(view.ledger?.chain);
+    return new HttpMesh(api, ledger, view);
   }
 
   tasks(): Promise<TaskView[]> {
@@ -52,13 +59,20 @@ export class HttpMesh implements Mesh {
     const onEvent = guarded(options.onEvent);
     const view = await this.task(options.task);
     const round = openRound(view);
-    const model = await this.#api.model(round.baseModel, signal);
     const task = expected(options.task, view);
     const { rows } = options;
     await this.#refresh();
+    let opening: { chain: Uint8Array; served: string } | null = null;
+    if (await this.#ledger.expects(this.#claimed)) {
+      const { chain, served, block, ms } = await this.#ledger.opening(this.#claimed, task, round.round, round.signed, signal);
+      const { height, signers, validators } = block;
+      onEvent({ kind: "step", step: "final", ms, round: round.round, height, signers, validators });
+      opening = { chain, served };
+    }
+    const model = await this.#api.model(round.baseModel, signal);
     const reachable = this.#view.nodes.filter((node) => node.reachable).map((node) => node.id);
     const sealed = await compute(
-      { kind: "prepare", manifest: view.signed, task, round: round.signed, model, rows, seed, reachable },
+      { kind: "prepare", manifest: view.signed, task, round: round.signed, opening, model, rows, seed, reachable },
       { onEvent, signal },
     );
     const kept: KeptReport = {
@@ -95,7 +109,34 @@ export class HttpMesh implements Mesh {
 
   async given(): Promise<Given[]> {
     const all = await remembered(this.#api.base);
-    return all.map(({ report, task, taskName, round, sentMs }) => ({ report, task, taskName, round, sentMs }));
+    return all.map(({ report, task, taskName, round, sentMs, receipt = null }) => ({ report, task, taskName, round, sentMs, receipt }));
+  }
+
+  async ledger(): Promise<LedgerStatus> {
+    await this.#refresh();
+    return this.#ledger.status(this.#claimed, this.#closed.signal);
+  }
+
+  async receipt({ task, round, report }: Pick<Contribution, "task" | "round" | "report">): Promise<Receipt> {
+    const all = await remembered(this.#api.base);
+    const kept = all.find((given) => given.report === report && given.task === task && given.round === round)?.receipt;
+    if (kept) return kept;
+    const receipt = await this.#ledger.receipt(this.#claimed, task, round, report, this.#closed.signal);
+    await keepReceipt(this.#api.base, receipt);
+    return receipt;
+  }
+
+  balance(key: string): Promise<Balance> {
+    return this.#ledger.balance(this.#claimed, key, this.#closed.signal);
+  }
+
+  async ledgerRound(nameOrId: string, round: number): Promise<LedgerRound | null> {
+    const task = TASK_ID.test(nameOrId) ? nameOrId : (await this.task(nameOrId)).id;
+    return this.#ledger.round(this.#claimed, task, round, this.#closed.signal);
+  }
+
+  forgetLedger(): Promise<void> {
+    return this.#ledger.forget();
   }
 
   async spent(nameOrId: string): Promise<Spent> {
@@ -190,6 +231,11 @@ export class HttpMesh implements Mesh {
     } finally {
       await claimed.release();
     }
+  }
+
+  /** The ledger that the mesh says it keeps. */
+  get #claimed(): string | undefined {
+    return this.#view.ledger?.chain;
   }
 
   #leader(id: string, name: string): NodeView {

@@ -1,4 +1,4 @@
-import type { Given, Kept } from "./types.js";
+import type { Given, Kept, LedgerStatus, Receipt } from "./types.js";
 
 /** A sealed report with all that is needed to send it after a refresh. */
 export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
@@ -13,6 +13,7 @@ export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
 const DATABASE = "brainstems-light";
 const REPORTS = "reports";
 const GIVEN = "given";
+const CHAINS = "chains";
 
 /** Reports of this page alone: where there is no IndexedDB, or it refuses to store. */
 const memory = new Map<string, KeptReport>();
@@ -34,6 +35,40 @@ export async function remembered(base: string): Promise<GivenReport[]> {
   const stored = (await inStore<GivenReport[]>("readonly", (store) => store.getAll(), GIVEN)) ?? [];
   const all = new Map([...stored, ...given.values()].map((one) => [one.report, one]));
   return [...all.values()].filter((one) => one.base === base).sort((a, b) => a.sentMs - b.sentMs);
+}
+
+/** Keeps a verified receipt with the contribution that it is for. */
+export async function keepReceipt(base: string, receipt: Receipt): Promise<void> {
+  const all = await remembered(base);
+  const found = all.find(({ report, task }) => report === receipt.report && task === receipt.task);
+  // Of a contribution that was made elsewhere nothing is kept: what this device has spent would seem more than it is.
+  if (found !== undefined) await remember({ ...found, receipt });
+}
+
+/** A ledger that is followed: what is believed of it, and on whose word. */
+export interface KeptChain {
+  /** The mesh whose it is. */
+  base: string;
+  chain: string;
+  bytes: Uint8Array<ArrayBuffer>;
+  trust: LedgerStatus["trust"];
+  savedMs: number;
+}
+
+/** The same, of this page alone. */
+const chains = new Map<string, KeptChain>();
+
+export async function keepChain(kept: KeptChain): Promise<void> {
+  if ((await inStore("readwrite", (store) => store.put(kept), CHAINS)) === undefined) chains.set(kept.base, kept);
+}
+
+export async function keptChain(base: string): Promise<KeptChain | undefined> {
+  return chains.get(base) ?? (await inStore<KeptChain | undefined>("readonly", (store) => store.get(base), CHAINS));
+}
+
+export async function forgetChain(base: string): Promise<void> {
+  chains.delete(base);
+  await inStore("readwrite", (store) => store.delete(base), CHAINS);
 }
 
 export async function keep(kept: KeptReport): Promise<void> {
@@ -63,10 +98,11 @@ function database(): Promise<IDBDatabase | undefined> {
   opened ??= new Promise((resolve) => {
     if (typeof indexedDB === "undefined") return resolve(undefined);
     try {
-      const request = indexedDB.open(DATABASE, 2);
+      const request = indexedDB.open(DATABASE, 3);
       request.onupgradeneeded = ({ oldVersion }) => {
         if (oldVersion < 1) request.result.createObjectStore(REPORTS, { keyPath: "report" });
-        request.result.createObjectStore(GIVEN, { keyPath: "report" });
+        if (oldVersion < 2) request.result.createObjectStore(GIVEN, { keyPath: "report" });
+        request.result.createObjectStore(CHAINS, { keyPath: "base" });
       };
       request.onsuccess = () => {
         // Another tab with a newer version must not wait for this one.

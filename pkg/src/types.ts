@@ -26,6 +26,105 @@ export type RoundPhase =
   | { phase: "complete" }
   | { phase: "paused" };
 
+/** A block that a quorum of validators has made final, as it was checked here. */
+export interface FinalBlock {
+  height: number;
+  digest: string;
+  epoch: number;
+  /** When it was proposed. */
+  timestampMs: number;
+  /** Names of the validators whose signatures were checked. */
+  signers: string[];
+  /** How many validators there are. */
+  validators: number;
+}
+
+/** A mesh's ledger, followed to its newest final block. */
+export interface LedgerStatus extends FinalBlock {
+  /** What names the ledger: the digest of its genesis. */
+  chain: string;
+  verified: true;
+  /** What checking took, without the network. */
+  ms: number;
+  /** Whether its id was given, or taken from the mesh itself when it was first met. */
+  trust: "pinned" | "first-use";
+}
+
+/** That a report is counted, as it was checked here. */
+export interface Receipt extends FinalBlock {
+  chain: string;
+  task: string;
+  round: number;
+  report: string;
+  /** SHA-256 of the model that the report is in. */
+  model: string;
+  /** Reports of its batch, of which it is one. */
+  accepted: number;
+  /** What the ledger pays for it, if it is claimed. */
+  reward: number;
+  ms: number;
+  verifiedMs: number;
+  /** The bytes that show it, in base64url. */
+  served: { receipt: string; header: string; certificate: string };
+}
+
+/** What an account has, as it was checked here. */
+export interface Balance extends FinalBlock {
+  node: string;
+  balance: number;
+  /** Transactions of it so far. */
+  nonce: number;
+  ms: number;
+}
+
+/** Where a round stands on the ledger, as it was checked here. */
+export interface LedgerRound extends FinalBlock {
+  stage: "open" | "opened" | "proposed" | "finished" | "voided";
+  /** Reports of its batches. */
+  accepted: number;
+  /** Validators that accepted its model, and that complained. */
+  accepts: number;
+  complaints: number;
+  /** What a report earns, and what is not claimed yet; of a finished round only. */
+  perReport: number | null;
+  unclaimed: number | null;
+  model: string | null;
+  ms: number;
+}
+
+/** How a mesh is joined. */
+export interface JoinOptions {
+  /**
+   * The id of the mesh's ledger, learnt from somebody who is trusted. Without it, the ledger that the mesh has when this
+   * device first meets it is trusted, and only that one from then on.
+   */
+  chain?: string;
+}
+
+/** What the mesh serves of its ledger; nothing of it is believed before the wasm has checked it. */
+export interface ServedGenesis {
+  chain: string;
+  genesis: string;
+}
+
+export interface ServedHeader {
+  header: string;
+  certificate: string;
+}
+
+export interface ServedOpening extends ServedHeader {
+  tx: string;
+  proof: string;
+}
+
+export interface ServedState extends ServedHeader {
+  proof: string;
+}
+
+export interface ServedReceipt extends ServedHeader {
+  receipt: string;
+}
+
 /** The open round of a task. */
 export interface RoundView {
   round: number;
@@ -46,6 +145,8 @@ export interface RoundView {
   weights?: Record<string, number>;
   minBatch: number;
   maxBatch: number;
+  /** The block that has its opening, by the mesh's word; null: not final yet. */
+  ledger?: { height: number } | null;
 }
 
 /** A round that is over. */
@@ -113,6 +214,8 @@ export interface NodeView {
 export interface MeshView {
   aggregation: { id: string; name: string };
   nodes: NodeView[];
+  /** The ledger that the mesh keeps, by its own word. */
+  ledger?: { chain: string; height: number } | null;
 }
 
 /** CSV text with a header line. */
@@ -139,6 +242,16 @@ export interface Checked {
 
 /** What happens while a contribution is made. */
 export type LightEvent =
+  | {
+      /** The round's opening is final, before anything is trained; only where the mesh keeps a ledger. */
+      kind: "step";
+      step: "final";
+      ms: number;
+      round: number;
+      height: number;
+      signers: string[];
+      validators: number;
+    }
   | { kind: "step"; step: "read"; ms: number; rows: number; bytes: number }
   | { kind: "training"; epoch: number; epochs: number; loss: number }
   | {
@@ -264,6 +377,8 @@ export interface Given {
   taskName: string;
   round: number;
   sentMs: number;
+  /** Its verified receipt, once `Mesh.receipt` had one. */
+  receipt?: Receipt | null;
 }
 
 /** What this device has spent of a task's privacy budget. */
@@ -332,6 +447,19 @@ export interface Mesh {
   resume(report: string, options?: FollowOptions): Promise<Contribution>;
   /** Drops a kept report for good. Stop sending it first. What its leader has stored already may still count. */
   discard(report: string): Promise<void>;
+  /** Follows the mesh's ledger to its newest final block, whose certificate is checked here. */
+  ledger(): Promise<LedgerStatus>;
+  /**
+   * The ledger's receipt of a contribution, checked here and kept with what was given. Rejects with `not-counted` until the
+   * validators have accepted the round.
+   */
+  receipt(contribution: Pick<Contribution, "task" | "round" | "report">): Promise<Receipt>;
+  /** What a key has on the ledger, proven under a final block. */
+  balance(key: string): Promise<Balance>;
+  /** Where a round stands on the ledger, proven under a final block; null is proven too. */
+  ledgerRound(task: string, round: number): Promise<LedgerRound | null>;
+  /** Forgets which ledger this mesh is known by. The next one it shows is trusted: ask its operators first. */
+  forgetLedger(): Promise<void>;
   outcome(contribution: Pick<Contribution, "task" | "round" | "report" | "node">): Promise<Outcome>;
   /** Ends the worker. Kept reports stay. */
   close(): void;

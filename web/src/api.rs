@@ -190,10 +190,18 @@ pub struct Node {
     pub reachable: bool,
 }
 
+/// The ledger that the mesh says it keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Ledger {
+    pub height: u64,
+}
+
 /// The mesh.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Mesh {
     pub nodes: Vec<Node>,
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
 }
 
 #[derive(Deserialize)]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+use crate::ledger;
+
 const ADDRESS: &str = "/light/dist/index.js";
 
 #[wasm_bindgen(inline_js = "export function load(address) { return import(address); }")]
@@ -40,6 +42,16 @@ extern "C" {
     fn resume(this: &Mesh, report: &str, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn discard(this: &Mesh, report: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn ledger(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn receipt(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn balance(this: &Mesh, key: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = ledgerRound)]
+    fn ledger_round(this: &Mesh, task: &str, round: f64) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = forgetLedger)]
+    fn forget_ledger(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn outcome(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
 }
@@ -311,6 +323,14 @@ pub enum Event {
     rename_all_fields = "camelCase"
 )]
 pub enum StepDone {
+    /// The round's opening was found to be final.
+    Final {
+        ms: f64,
+        round: u64,
+        height: u64,
+        signers: Vec<String>,
+        validators: u64,
+    },
     Read {
         ms: f64,
         rows: u64,
@@ -456,6 +476,47 @@ pub async fn spent(mesh: &Mesh, task: &str) -> Result<Spent, Failure> {
 /// Reports that wait in this browser.
 pub async fn kept(mesh: &Mesh) -> Result<Vec<Kept>, Failure> {
     read(mesh.kept()).await
+}
+
+/// Follows the ledger to its newest final block.
+pub async fn ledger(mesh: &Mesh) -> Result<ledger::Status, Failure> {
+    read(mesh.ledger()).await
+}
+
+/// The receipt of a counted report; the light node keeps it.
+pub async fn receipt(
+    mesh: &Mesh,
+    task: &str,
+    round: u64,
+    report: &str,
+) -> Result<ledger::Receipt, Failure> {
+    let contribution = js_sys::Object::new();
+    set(&contribution, "task", &task.into());
+    set(&contribution, "round", &(round as f64).into());
+    set(&contribution, "report", &report.into());
+    read(mesh.receipt(&contribution)).await
+}
+
+/// What a key has on the ledger.
+pub async fn balance(mesh: &Mesh, key: &str) -> Result<ledger::Balance, Failure> {
+    read(mesh.balance(key)).await
+}
+
+/// Where a round stands on the ledger, if it is there.
+pub async fn ledger_round(
+    mesh: &Mesh,
+    task: &str,
+    round: u64,
+) -> Result<Option<ledger::Standing>, Failure> {
+    read(mesh.ledger_round(task, round as f64)).await
+}
+
+/// Forgets which ledger the mesh is known by.
+pub async fn forget_ledger(mesh: &Mesh) -> Result<(), Failure> {
+    settle(mesh.forget_ledger())
+        .await
+        .map(drop)
+        .map_err(failure)
 }
 
 /// What became of a delivered report.

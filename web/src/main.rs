@@ -1,4 +1,4 @@
-//! The DeFim pages: contribute from a browser and watch the model improve.
+//! The DeFim pages: contribute from a browser, watch the model improve, and check the ledger.
 
 mod api;
 mod chart;
@@ -6,6 +6,7 @@ mod components;
 mod data;
 mod drawing;
 mod format;
+mod ledger;
 mod light;
 mod live;
 mod memory;
@@ -18,5 +19,5 @@ mod tabs;
 
 fn main() {
     console_error_panic_hook::set_once();
-    leptos::mount::mount_to_body(components::page);
+    leptos::mount::mount_to_body(components::app);
 }

@@ -2,6 +2,7 @@
 
 use crate::api::{Metrics, Record, Task};
 use crate::format::count;
+use crate::ledger::Final;
 use crate::light::{Delivered, Event, Failure, Kept, Outcome, StepDone, Verdict, Via};
 
 /// The reason of reports that were not checked before their round was over.
@@ -120,6 +121,8 @@ pub struct Run {
     pub resumed: bool,
     pub problem: Option<Failure>,
     pub effect: Option<Effect>,
+    /// The block under which the round's opening was found to be final, before training.
+    pub opening: Option<Final>,
     /// Whether the report of a stopped run is still with the light node.
     pub left: bool,
     /// Whether the person has dropped it.
@@ -297,6 +300,21 @@ impl Run {
 
     fn hear(&mut self, event: Event) {
         match event {
+            Event::Step(StepDone::Final {
+                ms,
+                round,
+                height,
+                signers,
+                validators,
+            }) => {
+                self.round = Some(round);
+                self.opening = Some(Final {
+                    height,
+                    signers,
+                    validators,
+                    ms,
+                });
+            }
             Event::Step(StepDone::Read { ms, rows, bytes }) => {
                 self.finish(
                     Step::Read,

@@ -6,6 +6,8 @@ use defim_protocol::{
 };
 use defim_score::ScoreError;
 
+use crate::chain::ChainError;
+
 /// A light node stopped before it had a report to send; nothing left the device.
 #[derive(Debug, thiserror::Error)]
 pub enum LightError {
@@ -18,6 +20,17 @@ pub enum LightError {
     /// The round is refused.
     #[error(transparent)]
     Round(#[from] RoundError),
+    /// The ledger, or what was served of it, is not believed.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// Another opening than this round's is final.
+    #[error(
+        "another opening of round {round} is final on the ledger than the one that was given; it was not used"
+    )]
+    OtherOpening {
+        /// The round.
+        round: u64,
+    },
     /// The deadline has passed.
     #[error(
         "round {round} closed {late_ms} ms ago; load the task again and take part in the next one"
@@ -99,6 +112,8 @@ impl LightError {
             Self::Manifest(_) => "bad-manifest",
             Self::Spec(_) => "bad-specification",
             Self::Round(_) => "bad-round",
+            Self::Chain(error) => error.code(),
+            Self::OtherOpening { .. } => "other-opening",
             Self::TooLate { .. } => "too-late",
             Self::WrongModel { .. } => "wrong-model",
             Self::Model(_) => "bad-model",

@@ -6,7 +6,7 @@ use defim_protocol::{
     VerifiedRound,
 };
 
-use crate::LightError;
+use crate::{LightError, chain::VerifiedOpening};
 
 /// A task whose manifest was verified and whose learning specification fits its VDAF.
 #[derive(Debug, Clone)]
@@ -89,6 +89,9 @@ impl JoinedTask {
 }
 
 /// A round that the task's aggregation node opened and whose deadline has not passed.
+///
+/// Its signature alone is not enough to train on: the node could sign an opening for one person only, whose update it
+/// would then see alone. [`OpenRound::finalised`] takes the ledger's word for it.
 #[derive(Debug, Clone)]
 pub struct OpenRound(VerifiedRound);
 
@@ -101,6 +104,30 @@ impl OpenRound {
     pub(crate) fn verified(&self) -> &VerifiedRound {
         &self.0
     }
+
+    /// The round may be trained on: this very opening is final on the mesh's ledger.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::OtherOpening`] if another one was verified.
+    pub fn finalised(self, opening: VerifiedOpening) -> Result<ReadyRound, LightError> {
+        if *opening.statement() != self.0.randomness() {
+            return Err(LightError::OtherOpening { round: self.round });
+        }
+        Ok(ReadyRound {
+            round: self,
+            opening: Some(opening),
+        })
+    }
+
+    /// The round may be trained on because its mesh keeps no ledger: the aggregation node alone is trusted to open the
+    /// same round for everybody.
+    pub fn without_ledger(self) -> ReadyRound {
+        ReadyRound {
+            round: self,
+            opening: None,
+        }
+    }
 }
 
 impl std::ops::Deref for OpenRound {
@@ -108,5 +135,34 @@ impl std::ops::Deref for OpenRound {
 
     fn deref(&self) -> &RoundOpened {
         &self.0
+    }
+}
+
+/// A round that may be trained on: the only thing that [`crate::Training::start`] takes.
+///
+/// ```compile_fail
+/// fn train(task: &defim_light::JoinedTask, round: &defim_light::OpenRound, model: &[u8]) {
+///     // Signed, but not known to be final.
+///     let _ = defim_light::Training::start(task, round, model);
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ReadyRound {
+    round: OpenRound,
+    opening: Option<VerifiedOpening>,
+}
+
+impl ReadyRound {
+    /// What was verified of its opening; nothing on a mesh without a ledger.
+    pub fn opening(&self) -> Option<&VerifiedOpening> {
+        self.opening.as_ref()
+    }
+}
+
+impl std::ops::Deref for ReadyRound {
+    type Target = OpenRound;
+
+    fn deref(&self) -> &OpenRound {
+        &self.round
     }
 }

@@ -4,16 +4,19 @@
 //!
 //! Steps 2 to 5 of a round, in the browser, in an edge worker and natively. Each step consumes the
 //! one before it, so none can be skipped:
-//! [`JoinedTask`] (manifest verified) → [`OpenRound`] (opening verified) → [`Training`] (model's
-//! digest verified) → `Samples` → `Features` → `LocalUpdate` → [`Quantised`] → [`Split`] →
+//! [`JoinedTask`] (manifest verified) → [`OpenRound`] (opening signed) → [`ReadyRound`] (opening final on the
+//! ledger) → [`Training`] (model's digest verified) → `Samples` → `Features` → `LocalUpdate` → [`Quantised`] → [`Split`] →
 //! [`SealedReport`]. [`delivery::Delivery`] then decides how the report reaches its leader.
+//!
+//! [`chain::Follower`] follows the mesh's ledger: it checks certificates, and what is proven under final blocks.
 //!
 //! After a round, [`Audit`] adds a few random blocks of its encrypted sum up again, and proves it if they are wrong.
 //! Apart from rounds, [`Scoring`] asks a full node's model about rows that only this device can read.
 //!
 //! # Invariants
 //!
-//! - It trains only on a model whose digest the task's aggregation node signed.
+//! - It trains only on a model whose digest the task's aggregation node signed, and, where the mesh keeps a ledger, only
+//!   in a round whose opening a quorum of its validators has made final.
 //! - Data and update leave this crate only as a [`SealedReport`]; rows to ask about only encrypted, as a [`Question`].
 //! - Nothing here reads a clock, opens a socket or touches a disk. The shares' randomness is drawn
 //!   by the VDAF library from the system's or the browser's generator.
@@ -38,6 +41,7 @@
 )]
 
 mod audit;
+pub mod chain;
 pub mod delivery;
 mod error;
 mod join;
@@ -47,7 +51,7 @@ mod training;
 
 pub use audit::{AUDIT_BLOCKS, Audit, Verdict};
 pub use error::LightError;
-pub use join::{JoinedTask, OpenRound};
+pub use join::{JoinedTask, OpenRound, ReadyRound};
 pub use scoring::{Question, Scoring};
 pub use split::{SealedReport, Split};
 pub use training::{Quantised, Training};

@@ -7,13 +7,13 @@ use defim_learn::{
 use defim_protocol::{Committee, Digest, NodeId, NodeKey, ReportId, RoundNumber};
 use rand::{CryptoRng, RngCore};
 
-use crate::{JoinedTask, LightError, OpenRound, SealedReport, Split};
+use crate::{JoinedTask, LightError, ReadyRound, SealedReport, Split};
 
 /// A round joined with the very model that was signed for it.
 #[derive(Debug)]
 pub struct Training {
     task: JoinedTask,
-    round: OpenRound,
+    round: ReadyRound,
     model: Model,
 }
 
@@ -35,7 +35,7 @@ impl Training {
     ///
     /// [`LightError::WrongModel`] for bytes with another digest, [`LightError::Model`] for bytes
     /// that are no model of this task.
-    pub fn start(task: &JoinedTask, round: &OpenRound, model: &[u8]) -> Result<Self, LightError> {
+    pub fn start(task: &JoinedTask, round: &ReadyRound, model: &[u8]) -> Result<Self, LightError> {
         let found = Digest::of(model);
         // A model made for one person would come back carrying that person's data.
         if found != round.base_model {

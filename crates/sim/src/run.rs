@@ -1,7 +1,7 @@
 //! Light nodes and their rounds.
 
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
-use defim_light::{JoinedTask, OpenRound, SealedReport, Training};
+use defim_light::{JoinedTask, ReadyRound, SealedReport, Training};
 use defim_protocol::{
     NodeKey, ReportId, Schedule,
     vdaf::{Scheme, VdafSpec},
@@ -149,7 +149,7 @@ pub struct Party<'a> {
 /// [`SimError::Light`].
 pub fn contribute(
     task: &JoinedTask,
-    round: &OpenRound,
+    round: &ReadyRound,
     model: &[u8],
     party: Party<'_>,
     now: u64,
@@ -228,7 +228,9 @@ pub fn run(
         let round_started = clock();
         let opened = mesh.open_round()?;
         let now = mesh.now();
-        let open = task.open_round(opened.signed().clone(), now)?;
+        let open = task
+            .open_round(opened.signed().clone(), now)?
+            .without_ledger();
         let (_, model) = mesh.coordinator().model();
         let sealed = dealt
             .parties

@@ -10,7 +10,7 @@ mod common;
 
 use common::World;
 use defim_learn::{FixedUpdate, MeanUpdate, OptimiserState, quantise_vector};
-use defim_light::{OpenRound, SealedReport, Split, Training};
+use defim_light::{ReadyRound, SealedReport, Split, Training};
 use defim_protocol::{NodeKey, Reason, ReportId, vdaf::Scheme};
 use defim_sim::RoundResult;
 use rand::Rng as _;
@@ -29,9 +29,10 @@ fn update(world: &World, full: bool) -> FixedUpdate {
     quantise_vector(&values, spec.clip_norm, spec.frac_bits).unwrap()
 }
 
-fn open(world: &World) -> (OpenRound, Training) {
+fn open(world: &World) -> (ReadyRound, Training) {
     let signed = world.round.signed().clone();
-    let open = world.task.open_round(signed, world.mesh.now()).unwrap();
+    let open = world.task.open_round(signed, world.mesh.now());
+    let open = open.unwrap().without_ledger();
     let (_, model) = world.mesh.coordinator().model();
     let training = Training::start(&world.task, &open, model).unwrap();
     (open, training)

@@ -200,7 +200,7 @@ fn prepare(
         .as_ref()
         .ok_or_else(|| Failure::Input("no round is open".into()))?;
     let open = task.open_round(round.signed.clone(), clock::now())?;
-    let training = Training::start(task, &open, model)?;
+    let training = Training::start(task, &open.without_ledger(), model)?;
     let there = |node: &NodeId| {
         let id = node.to_string();
         mesh.nodes.iter().any(|n| n.id == id && n.reachable)

@@ -22,7 +22,7 @@ use defim_protocol::limits;
 use tower_http::{
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
-    services::ServeDir,
+    services::{ServeDir, ServeFile},
     set_header::SetResponseHeaderLayer,
 };
 
@@ -78,6 +78,8 @@ pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
         router = router.nest(&format!("/nodes/{}", validator.name()), own);
     }
     if let Some(folder) = &mesh.web {
+        // One document for all pages; it looks at the address itself.
+        router = router.route_service("/ledger", ServeFile::new(folder.join("index.html")));
         router = router.fallback_service(ServeDir::new(folder));
     }
     Ok(guard(router))

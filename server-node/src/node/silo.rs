@@ -117,7 +117,7 @@ impl FullNode {
     ) -> Outcome<Prepared> {
         let task = JoinedTask::join(served.manifest.signed().clone(), None)?;
         let open = task.open_round(round.signed().clone(), clock::now())?;
-        let training = Training::start(&task, &open, model)?;
+        let training = Training::start(&task, &open.without_ledger(), model)?;
         light::prepare(&training, csv, Who::Silo(&self.inner.secrets.node))
     }
 

@@ -1,6 +1,7 @@
-//! The page's head: the name, and whether the mesh is there.
+//! The head of every page: the name, the other pages, and whether the mesh is there.
 
 use leptos::prelude::*;
+use leptos_router::components::A;
 
 use crate::session::{Loaded, Session};
 
@@ -45,6 +46,10 @@ pub fn header(session: Session) -> impl IntoView {
                     <span>"One model, trained by many. Rows stay where they are."</span>
                 </div>
             </div>
+            <nav class="pages" aria-label="Pages">
+                <A href="/" exact=true>"Contribute"</A>
+                <A href="/ledger">"Ledger"</A>
+            </nav>
             <p class="mesh" role="status" data-testid="mesh" data-state=move || status().0>
                 <span class="lamp" aria-hidden="true"></span>
                 <span>{move || status().1}<small>{move || status().2}</small></span>

@@ -3,6 +3,7 @@
 mod ask;
 mod draw;
 mod header;
+mod ledger;
 mod model;
 mod pick;
 mod picture;
@@ -11,12 +12,14 @@ mod strip;
 mod tasks;
 
 use leptos::prelude::*;
+use leptos_router::components::{A, Route, Router, Routes};
+use leptos_router::path;
 
 use crate::live;
 use crate::session::Session;
 
-/// The Contribute page.
-pub fn page() -> impl IntoView {
+/// All pages under one header. What they know outlives the turn from one to another.
+pub fn app() -> impl IntoView {
     let session = Session::new();
     live::start(session);
     // A round that ends makes the selected task's history grow.
@@ -29,8 +32,23 @@ pub fn page() -> impl IntoView {
         }
     });
     view! {
-        <a class="skip" href="#contribute">"Skip to contribute"</a>
-        {header::header(session)}
+        <Router>
+            {header::header(session)}
+            <Routes fallback=lost>
+                <Route path=path!("/") view=move || contribute(session) />
+                <Route path=path!("/ledger") view=move || ledger::page(session) />
+            </Routes>
+        </Router>
+        <p class="unseen" role="status" aria-live="polite">{move || session.run().told()}</p>
+    }
+}
+
+/// The Contribute page.
+fn contribute(session: Session) -> impl IntoView {
+    document().set_title("Contribute · DeFim");
+    view! {
+        // The router would turn to it without moving the keyboard's place.
+        <a class="skip" href="#contribute" rel="external">"Skip to contribute"</a>
         <main>
             <div class="column">
                 {tasks::tasks(session)}
@@ -40,6 +58,17 @@ pub fn page() -> impl IntoView {
             </div>
             <div class="column side">{model::model(session)}</div>
         </main>
-        <p class="unseen" role="status" aria-live="polite">{move || session.run().told()}</p>
+    }
+}
+
+fn lost() -> impl IntoView {
+    document().set_title("Not found · DeFim");
+    view! {
+        <main>
+            <section class="card">
+                <h1>"There is no such page"</h1>
+                <p>"Check the address, or go to " <A href="/">"Contribute"</A> "."</p>
+            </section>
+        </main>
     }
 }

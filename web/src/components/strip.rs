@@ -1,11 +1,13 @@
 //! "Where is my data": a contribution's way, station by station.
 
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 
 use crate::format::{bytes, change, millis, score};
-use crate::light::{self, Via};
+use crate::ledger::Receipt;
+use crate::light::{self, Failure, Via};
 use crate::memory::Left;
-use crate::session::{Session, current};
+use crate::session::{Loaded, Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
 pub fn strip(session: Session) -> impl IntoView {
@@ -82,9 +84,47 @@ fn station(session: Session, run: Memo<Run>, step: Step) -> impl IntoView {
                     <span class="figures">{figures}</span>
                 </p>
                 <p class="muted">{move || meaning(step, parties())}</p>
+                {(step == Step::Read).then(|| opening(session, run))}
                 {(step == Step::Sent).then(|| way(run))}
             </div>
         </li>
+    }
+}
+
+/// What the ledger says of the round, before anything is trained. Its place is kept on a mesh that has one.
+fn opening(session: Session, run: Memo<Run>) -> impl IntoView {
+    let keeps = Memo::new(move |_| {
+        session
+            .mesh
+            .with(|mesh| matches!(mesh, Loaded::Here(mesh) if mesh.ledger.is_some()))
+    });
+    let told = move || {
+        run.with(|run| match (&run.opening, run.round) {
+            (Some(opening), Some(round)) => {
+                let told = opening.told();
+                format!("Before training: the opening of round {round} is final, verified in this browser at {told}.")
+            }
+            _ if run.at(Step::Read).mark == Mark::Running => {
+                "Waiting until the round's opening is final on the ledger…".to_owned()
+            }
+            _ => "Trained only if the round's opening is final on the ledger, checked here.".to_owned(),
+        })
+    };
+    let state = move || {
+        run.with(|run| {
+            if run.opening.is_some() {
+                "right"
+            } else {
+                "waits"
+            }
+        })
+    };
+    move || {
+        (keeps.get() || run.with(|run| run.opening.is_some())).then(|| {
+            view! {
+                <p class="final" data-testid="opening" data-state=state>{told}</p>
+            }
+        })
     }
 }
 
@@ -273,7 +313,9 @@ fn effect(effect: &Effect) -> impl IntoView + use<> {
 fn after(session: Session, round: u64) -> impl IntoView {
     let audited = RwSignal::new(None);
     let spent = RwSignal::new(None);
-    let task = session.task().map(|task| task.id);
+    // Once for a round, however often its task changes.
+    let task = untrack(|| session.task().map(|task| task.id));
+    let receipt = receipt(session, task.clone(), round);
     leptos::task::spawn_local(async move {
         let Some(task) = task else { return };
         // The page may show something else by now.
@@ -308,6 +350,59 @@ fn after(session: Session, round: u64) -> impl IntoView {
     };
     view! {
         <p class=class role="status" data-testid="audit" data-verdict=move || told().0>{move || told().1}</p>
+        {receipt}
         {move || spent.get().map(|told| view! { <p class="notice" data-testid="spent">{told}</p> })}
     }
 }
+
+/// The ledger's receipt, which comes once the validators have voted.
+fn receipt(session: Session, task: Option<String>, round: u64) -> impl IntoView {
+    let got: RwSignal<Option<Result<Receipt, Failure>>> = RwSignal::new(None);
+    let keeps = session
+        .mesh
+        .with_untracked(|mesh| matches!(mesh, Loaded::Here(mesh) if mesh.ledger.is_some()));
+    let report = untrack(|| session.run().report).filter(|_| keeps);
+    if let Some((task, report)) = task.zip(report) {
+        leptos::task::spawn_local(async move {
+            for _ in 0..RECEIPT_TRIES {
+                let found =
+                    async { light::receipt(&light::mesh().await?, &task, round, &report).await };
+                let found = found.await;
+                let early = matches!(&found, Err(failure) if failure.code == "not-counted");
+                // The page may show something else by now.
+                if got.try_set(Some(found)).is_some() || !early {
+                    return;
+                }
+                TimeoutFuture::new(RECEIPT_EVERY_MS).await;
+            }
+        });
+    }
+    let told = move || match got.get() {
+        None => ("waits", "Waiting for the ledger's receipt…".to_owned()),
+        Some(Ok(receipt)) => ("right", receipt.told()),
+        Some(Err(failure)) if failure.code == "not-counted" => (
+            "waits",
+            format!(
+                "Waiting for the ledger's receipt: the validators have not accepted round {round} yet."
+            ),
+        ),
+        Some(Err(failure)) => (
+            "wrong",
+            format!("The ledger's receipt was refused here: {}", failure.told()),
+        ),
+    };
+    let class = move || {
+        if told().0 == "wrong" {
+            "notice bad"
+        } else {
+            "notice"
+        }
+    };
+    keeps.then(|| view! {
+        <p class=class role="status" data-testid="receipt" data-state=move || told().0>{move || told().1}</p>
+    })
+}
+
+/// How often, and how many times, the receipt is asked for.
+const RECEIPT_EVERY_MS: u32 = 2_000;
+const RECEIPT_TRIES: u32 = 150;

@@ -3,7 +3,7 @@
 //! # Where in the flow
 //!
 //! Steps 2 to 5 of a round in a browser, in Node.js and in edge workers. [`Task`] and [`Contribution`] run in a
-//! worker and do the computing; [`Delivery`] and, in browsers only, `Endpoint` run on the page's
+//! worker and do the computing; [`Chain`] follows the ledger in both; [`Delivery`] and, in browsers only, `Endpoint` run on the page's
 //! thread, where WebRTC is. One module, instantiated twice.
 //!
 //! # Invariants
@@ -23,6 +23,7 @@
 //! ```
 
 mod audit;
+mod chain;
 mod contribution;
 mod delivery;
 #[cfg(target_arch = "wasm32")]
@@ -31,6 +32,7 @@ mod error;
 mod task;
 
 pub use audit::Audit;
+pub use chain::Chain;
 pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
 #[cfg(target_arch = "wasm32")]

@@ -1,14 +1,14 @@
 //! A task that was joined, in the worker.
 
 use defim_learn::DataLimits;
-use defim_light::{Audit as LightAudit, JoinedTask, LightError, Training};
+use defim_light::{Audit as LightAudit, JoinedTask, LightError, ReadyRound, Training};
 use defim_protocol::{SignedText, TaskId};
 use rand::RngCore as _;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::{
-    Audit, Contribution,
+    Audit, Chain, Contribution,
     error::{Thrown, to_js},
 };
 
@@ -115,7 +115,7 @@ impl Task {
         Ok(audit.map_err(Thrown::from)?.into())
     }
 
-    /// Begin a contribution to the open round, with the very model that was signed for it.
+    /// Begin a contribution to the open round of a mesh that keeps no ledger, with the very model that was signed for it.
     ///
     /// # Errors
     ///
@@ -129,10 +129,42 @@ impl Task {
         let opened = signed(round, "round's opening")?;
         let start = || -> Result<Contribution, LightError> {
             let round = self.0.open_round(opened, millis(now_ms))?;
-            let training = Training::start(&self.0, &round, model)?;
-            let model = defim_learn::Model::from_safetensors(model, self.0.spec())?;
-            Ok(Contribution::new(training, model, round.deadline_ms))
+            self.begin(&round.without_ledger(), model)
         };
         Ok(start().map_err(Thrown::from)?)
+    }
+
+    /// Begin a contribution to an open round whose opening is final on the ledger: what was served of it is checked
+    /// here, before anything is trained.
+    ///
+    /// # Errors
+    ///
+    /// As `contribute`, and as `Chain.checkOpening`.
+    #[wasm_bindgen(js_name = contributeFinal)]
+    pub fn contribute_final(
+        &self,
+        chain: &mut Chain,
+        opening: &str,
+        round: &str,
+        model: &[u8],
+        now_ms: f64,
+    ) -> Result<Contribution, JsValue> {
+        let statement = signed(round, "round's opening")?;
+        let mut start = || -> Result<Contribution, Thrown> {
+            let round = self.0.open_round(statement.clone(), millis(now_ms))?;
+            let task = self.0.task();
+            let opening =
+                crate::chain::opening(chain.follower(), &task, round.round, &statement, opening)?;
+            Ok(self.begin(&round.finalised(opening)?, model)?)
+        };
+        Ok(start()?)
+    }
+}
+
+impl Task {
+    fn begin(&self, round: &ReadyRound, model: &[u8]) -> Result<Contribution, LightError> {
+        let training = Training::start(&self.0, round, model)?;
+        let model = defim_learn::Model::from_safetensors(model, self.0.spec())?;
+        Ok(Contribution::new(training, model, round.deadline_ms))
     }
 }

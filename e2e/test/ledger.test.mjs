@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { canned, task } from "../../pkg/test/served.mjs";
+import { ContributePage, browser } from "../lib/browser.mjs";
+import { CannedMesh } from "../lib/canned.mjs";
+
+async function open(t, height, path, changes) {
+  const mesh = await CannedMesh.start(height, changes);
+  t.after(() => mesh.stop());
+  const chromium = await browser();
+  t.after(() => chromium.close());
+  const page = await ContributePage.open(await chromium.newContext(), `${mesh.url}${path}`);
+  return { mesh, page };
+}
+
+test("a person sees what was agreed on, and that this browser has checked it", { timeout: 180_000 }, async (t) => {
+  const { mesh, page } = await open(t, 8, "/");
+  await page.page.getByRole("link", { name: "Ledger" }).click();
+  assert.equal(new URL(page.page.url()).pathname, "/ledger");
+  await page.has("verified", "data-state", "right");
+  assert.match(await page.text("verified"), /Verified in this browser: block 8, signed by validation-2, -4, -5 of 4; .*ms/);
+  assert.equal(await page.page.locator('[data-testid="block"]').count(), 8);
+  assert.match(await page.text("blocks"), /aggregation opens round 1 of digits/);
+  await page.page.locator('[data-testid="ledger-round"][data-round="1"][data-state="right"]').waitFor();
+  assert.match(await page.text("ledger-rounds"), /Finished[^]*4 for the model[^]*100/);
+  await page.at("balance-key").fill(canned.states.account.slot.split(".")[1]);
+  await page.at("balance-ask").click();
+  await page.has("balance", "data-state", "right");
+  assert.match(await page.text("balance"), /has 1,000 units/);
+  await page.shoot("ledger");
+  // A new block is listed and checked by itself.
+  mesh.ledger.height = 9;
+  await page.page.locator('[data-testid="block"][data-height="9"]').waitFor();
+  await page.page.getByText("block 9, signed by").first().waitFor();
+  // And the page is there when it is loaded at its own address.
+  await page.page.reload();
+  await page.has("verified", "data-state", "right");
+  assert.deepEqual(page.errors, []);
+});
+
+test("a ledger that is not the one this browser knows is refused in red, with what to do", { timeout: 180_000 }, async (t) => {
+  const { mesh, page } = await open(t, 6, "/ledger");
+  await page.has("verified", "data-state", "right");
+  Object.assign(mesh.ledger, { claimed: canned.other.chain, genesis: canned.other.genesis });
+  await page.at("check-again").click();
+  await page.has("verified", "data-code", "other-chain");
+  assert.match(await page.text("verified"), /Refused by this browser: .*Ask its operators/);
+  await page.at("trust-new").waitFor();
+  await page.shoot("ledger-refused");
+  // Once it is trusted, what counts is whether its blocks are signed: these are another ledger's.
+  await page.at("trust-new").click();
+  await page.page.locator('[data-testid="verified"]:not([data-code="other-chain"])[data-state="wrong"]').waitFor();
+});
+
+test("a head that too few have signed is refused", { timeout: 180_000 }, async (t) => {
+  const bad = canned.bad.headers.find(({ code }) => code === "missing-signer");
+  const { page } = await open(t, 6, "/ledger", { head: () => bad.served });
+  await page.has("verified", "data-code", "missing-signer");
+  assert.match(await page.text("verified"), /2 validators have signed, but 3 must/);
+});
+
+test("a mesh without a ledger, an empty one and one that cannot be reached say so", { timeout: 180_000 }, async (t) => {
+  const { mesh, page } = await open(t, 6, "/ledger", { claimed: null });
+  await page.at("no-ledger").waitFor();
+  await page.shoot("ledger-none");
+  mesh.ledger.claimed = canned.chain;
+  mesh.ledger.blocks = () => [];
+  await page.at("blocks-empty").waitFor();
+  mesh.down = true;
+  await page.at("check-again").click();
+  await page.has("verified", "data-state", "unknown");
+  await page.at("ledger-away").waitFor();
+});
+
+test("a contribution starts on a final opening, and a receipt of somebody else's report is refused", { timeout: 240_000 }, async (t) => {
+  const { mesh, page } = await open(t, 6, "/");
+  const metrics = { loss: 0.4, accuracy: 0.9, r2: null, rows: 360 };
+  mesh.after = {
+    ...mesh.ledger.view, round: null, roundsDone: 1,
+    history: [{ round: 1, outcome: "finished", reason: null, model: "m", reports: 5, rejected: {}, finishedMs: task.round.openedMs, metrics }],
+  };
+  await page.useSample();
+  await page.contribute();
+  await page.has("opening", "data-state", "right");
+  assert.match(await page.text("opening"), /opening of round 1 is final, verified in this browser at block 5, signed by validation-2, -4, -5 of 4/);
+  await page.reaches("counted");
+  await page.has("receipt", "data-state", "wrong");
+  assert.match(await page.text("receipt"), /refused here: .*not in the committee's batch/);
+  await page.shoot("contribute-ledger");
+  assert.deepEqual(page.errors, []);
+});
+
+test("checking a certificate takes a moment", { timeout: 120_000 }, async (t) => {
+  const { page } = await open(t, 6, "/ledger");
+  const median = await page.page.evaluate(async ({ genesis, chain, headers }) => {
+    const light = await import("/light/wasm/light.js");
+    await light.default();
+    const follower = light.Chain.begin(genesis, chain);
+    follower.handOver(JSON.stringify(headers[2]));
+    follower.advance(JSON.stringify(headers[5]));
+    // An earlier block of the epoch: it is checked anew each time.
+    const served = JSON.stringify(headers[4]);
+    const times = Array.from({ length: 201 }, () => {
+      const started = performance.now();
+      follower.advance(served);
+      return performance.now() - started;
+    });
+    return times.sort((a, b) => a - b)[100];
+  }, canned);
+  console.log(`# one certificate, three signatures of four validators: median ${median.toFixed(2)} ms`);
+  assert.ok(median > 0);
+});

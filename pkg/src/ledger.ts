@@ -1,0 +1,303 @@
+import type { Api } from "./api.js";
+import { asLightError, LightError } from "./error.js";
+import { forgetChain, keepChain, keptChain } from "./store.js";
+import type { Balance, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
+import type { Chain } from "../wasm/light.js";
+import { loadLight } from "./wasm.js";
+
+/** How long a round's opening is waited for to become final. */
+const FINAL_MS = 10_000;
+const ASK_EVERY_MS = 500;
+const KEY = /^[A-Za-z0-9_-]{43}$/;
+
+/** A block as the wasm gives it. */
+interface Block {
+  height: number;
+  digest: string;
+  epoch: number;
+  timestampMs: number;
+  signers: { node: string; name: string | null }[];
+  validators: number;
+}
+
+/** An opening that was found to be final, with what a worker needs to find it so itself. */
+export interface FinalOpening {
+  block: FinalBlock;
+  /** The light chain just before the check. */
+  chain: Uint8Array<ArrayBuffer>;
+  /** What was served, as JSON. */
+  served: string;
+  ms: number;
+}
+
+/** The chain that is followed, and on whose word. */
+interface Followed {
+  light: Chain;
+  trust: LedgerStatus["trust"];
+}
+
+/** A mesh's ledger: it fetches what the light chain asks for, and hands it over to be checked. */
+export class Ledger {
+  readonly #api: Api;
+  /** The chain id that the caller has given. */
+  readonly #given: string | undefined;
+  #followed: Promise<Followed> | undefined;
+
+  constructor(api: Api, given: string | undefined) {
+    if (given !== undefined && !KEY.test(given)) {
+      throw new LightError("bad-chain", `"${given}" is not the id of a ledger; it has 43 letters, digits, - and _.`);
+    }
+    this.#api = api;
+    this.#given = given;
+  }
+
+  /**
+   * Whether the mesh keeps a ledger, by what it says now (`claimed`) and what is known of it. A mesh that once had one
+   * cannot talk its light nodes out of checking.
+   */
+  async expects(claimed: string | undefined): Promise<boolean> {
+    const pinned = this.#given ?? (await keptChain(this.#api.base))?.chain;
+    if (pinned === undefined) return claimed !== undefined;
+    if (claimed === undefined) {
+      throw new LightError(
+        "no-ledger",
+        `This mesh says that it keeps no ledger, but it is known by ledger ${pinned}. Nothing was sent. Try again later; if its operators confirm that they gave the ledger up, forget it here.`,
+      );
+    }
+    if (claimed !== pinned) throw otherChain(pinned, claimed, this.#given !== undefined);
+    return true;
+  }
+
+  /** Drops what was trusted on first use. */
+  async forget(): Promise<void> {
+    this.#followed = undefined;
+    await forgetChain(this.#api.base);
+  }
+
+  /** Follows to the newest final block. */
+  async status(claimed: string | undefined, signal: AbortSignal): Promise<LedgerStatus> {
+    const { light, trust } = await this.#follow(claimed, signal);
+    const head = JSON.stringify(await this.#api.head(signal));
+    const watch = new Stopwatch();
+    await this.#reach(light, head, signal, watch);
+    const block = watch.run(() => light.advance(head)) as Block;
+    const shown = await this.#shown(light, block, signal);
+    await this.#keep(light, trust);
+    return { chain: light.chain, ...shown, verified: true, ms: watch.ms, trust };
+  }
+
+  /** Waits until exactly this opening is final. */
+  async opening(
+    claimed: string | undefined, task: string, round: number, statement: SignedText, signal: AbortSignal,
+  ): Promise<FinalOpening> {
+    const { light, trust } = await this.#follow(claimed, signal);
+    const started = performance.now();
+    for (;;) {
+      const opening = await this.#api.opening(task, round, signal);
+      if (opening !== undefined) {
+        const found = await this.#check(light, task, round, statement, opening, signal);
+        await this.#keep(light, trust);
+        return { ...found, ms: performance.now() - started };
+      }
+      if (performance.now() - started > FINAL_MS) {
+        throw new LightError(
+          "not-final",
+          `The opening of round ${round} did not become final on the ledger within ${FINAL_MS / 1000} s, so nothing was trained. Try again in a moment.`,
+        );
+      }
+      await pause(ASK_EVERY_MS, signal);
+    }
+  }
+
+  async #check(
+    light: Chain, task: string, round: number, statement: SignedText, opening: ServedOpening, signal: AbortSignal,
+  ): Promise<Omit<FinalOpening, "ms">> {
+    const text = JSON.stringify(statement);
+    const look = async (what: ServedOpening | ServedState): Promise<Omit<FinalOpening, "ms">> => {
+      const served = JSON.stringify(what);
+      await this.#reach(light, served, signal);
+      // An epoch's last block moves the chain on, and could not be checked again after it.
+      const chain = light.bytes() as Uint8Array<ArrayBuffer>;
+      const block = refusing(() => light.checkOpening(task, round, text, served)) as Block;
+      return { block: await this.#shown(light, block, signal), chain, served };
+    };
+    try {
+      return await look(opening);
+    } catch (error) {
+      // The signatures of an epoch that is over count no longer; the newest state has the round too.
+      if (!(error instanceof LightError) || error.code !== "past-epoch") throw error;
+      return look(await this.#api.state(`round.${task}.${round}`, signal));
+    }
+  }
+
+  /** The receipt of a counted report. */
+  async receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
+    const { light, trust } = await this.#follow(claimed, signal);
+    const found = await this.#api.receipt(task, round, report, signal);
+    if (found === undefined) {
+      throw new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
+    }
+    const served = JSON.stringify(found);
+    const watch = new Stopwatch();
+    await this.#reach(light, served, signal, watch);
+    const { block, ...counted } = watch.run(() => light.checkReceipt(task, round, report, served)) as {
+      block: Block; model: string; accepted: number; reward: number;
+    };
+    const shown = await this.#shown(light, block, signal);
+    await this.#keep(light, trust);
+    const { receipt, header, certificate } = found;
+    return {
+      chain: light.chain, task, round, report, ...counted, ...shown, ms: watch.ms, verifiedMs: Date.now(),
+      served: { receipt, header, certificate },
+    };
+  }
+
+  /** What an account has. */
+  async balance(claimed: string | undefined, node: string, signal: AbortSignal): Promise<Balance> {
+    if (!KEY.test(node)) throw new LightError("bad-key", `"${node}" is not a key; it has 43 letters, digits, - and _.`);
+    const { value, ...proven } = await this.#state(claimed, `account.${node}`, signal, (light, served) => light.checkAccount(node, served));
+    const { balance, nonce } = value as { balance: number; nonce: number };
+    return { node, balance, nonce, ...proven };
+  }
+
+  /** Where a round stands. */
+  async round(claimed: string | undefined, task: string, round: number, signal: AbortSignal): Promise<LedgerRound | null> {
+    const { value, ...proven } = await this.#state(
+      claimed, `round.${task}.${round}`, signal, (light, served) => light.checkRound(task, round, served),
+    );
+    const found = (value as { round: Omit<LedgerRound, keyof FinalBlock | "ms"> | null }).round;
+    return found === null ? null : { ...found, ...proven };
+  }
+
+  async #state(
+    claimed: string | undefined, slot: string, signal: AbortSignal, check: (light: Chain, served: string) => unknown,
+  ): Promise<FinalBlock & { value: unknown; ms: number }> {
+    const { light, trust } = await this.#follow(claimed, signal);
+    const served = JSON.stringify(await this.#api.state(slot, signal));
+    const watch = new Stopwatch();
+    await this.#reach(light, served, signal, watch);
+    const { block, ...value } = watch.run(() => check(light, served)) as { block: Block };
+    const shown = await this.#shown(light, block, signal);
+    await this.#keep(light, trust);
+    return { value, ...shown, ms: watch.ms };
+  }
+
+  async #follow(claimed: string | undefined, signal: AbortSignal): Promise<Followed> {
+    if (!(await this.expects(claimed))) {
+      throw new LightError("no-ledger", "This mesh keeps no ledger, so there is nothing to check here.");
+    }
+    this.#followed ??= this.#open(claimed, signal).catch((error: unknown) => {
+      this.#followed = undefined;
+      throw error;
+    });
+    return this.#followed;
+  }
+
+  async #open(claimed: string | undefined, signal: AbortSignal): Promise<Followed> {
+    const { Chain } = await loadLight();
+    const kept = await keptChain(this.#api.base);
+    const pinned = this.#given ?? kept?.chain;
+    const trust = this.#given === undefined ? "first-use" : "pinned";
+    if (kept !== undefined && kept.chain === pinned) {
+      try {
+        const light = Chain.restore(kept.bytes);
+        if (light.chain === pinned) return { light, trust };
+      } catch {
+        // Kept by another version: the genesis, held against the same id, says it all again.
+      }
+    }
+    const { genesis } = await this.#api.genesis(signal);
+    // What the mesh says of itself is pinned where nothing else is known, so that both answers are at least of one chain.
+    const light = refusing(() => Chain.begin(genesis, pinned ?? claimed));
+    await this.#keep(light, trust);
+    return { light, trust };
+  }
+
+  /** Takes over validators until this block's epoch is reached. */
+  async #reach(light: Chain, block: string, signal: AbortSignal, watch = new Stopwatch()): Promise<void> {
+    for (let from = refusing(() => light.needs(block)); from !== undefined; ) {
+      for (const served of await this.#api.handOvers(from, signal)) {
+        watch.run(() => light.handOver(JSON.stringify(served)));
+        // Not further than asked: then the block's own epoch would be over.
+        if (light.needs(block) === undefined) return;
+      }
+      if (light.epoch <= from) {
+        throw new LightError("no-hand-over", `The mesh serves no hand-over of epoch ${from}, so its newer blocks cannot be checked. Try again in a moment.`);
+      }
+      from = light.needs(block);
+    }
+  }
+
+  async #shown(light: Chain, block: Block, signal: AbortSignal): Promise<FinalBlock> {
+    const signers: string[] = [];
+    for (const { node, name } of block.signers) signers.push(name ?? (await this.#name(light, node, signal)));
+    const { height, digest, epoch, timestampMs, validators } = block;
+    return { height, digest, epoch, timestampMs, signers: signers.sort(inOrder), validators };
+  }
+
+  /** A name that the genesis does not have. Without one the key does. */
+  async #name(light: Chain, node: string, signal: AbortSignal): Promise<string> {
+    try {
+      const served = JSON.stringify(await this.#api.state(`node.${node}`, signal));
+      await this.#reach(light, served, signal);
+      return light.checkName(node, served) ?? node;
+    } catch {
+      return node;
+    }
+  }
+
+  async #keep(light: Chain, trust: LedgerStatus["trust"]): Promise<void> {
+    const bytes = light.bytes() as Uint8Array<ArrayBuffer>;
+    await keepChain({ base: this.#api.base, chain: light.chain, bytes, trust, savedMs: Date.now() });
+  }
+}
+
+/** Sums what checking itself takes, without the network. */
+class Stopwatch {
+  ms = 0;
+
+  run<T>(check: () => T): T {
+    const started = performance.now();
+    try {
+      return refusing(check);
+    } finally {
+      this.ms += performance.now() - started;
+    }
+  }
+}
+
+function refusing<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (thrown) {
+    throw asLightError(thrown);
+  }
+}
+
+function otherChain(pinned: string, claimed: string, given: boolean): LightError {
+  const what = given
+    ? "Check the chain id that you were given, and the mesh's address."
+    : "Ask its operators whether they set it up anew. If they did, forget the old ledger here; if not, somebody else answers at this address: leave.";
+  return new LightError("other-chain", `This mesh is on ledger ${claimed} now, but it is known by ledger ${pinned}. Nothing was sent. ${what}`);
+}
+
+/** `validation-2` before `validation-10`. */
+function inOrder(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const over = (): void => {
+      clearTimeout(timer);
+      reject(new LightError("aborted", "Stopped before anything was sent."));
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", over);
+      resolve();
+    }, ms);
+    if (signal.aborted) over();
+    else signal.addEventListener("abort", over, { once: true });
+  });
+}
+

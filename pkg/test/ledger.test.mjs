@@ -1,0 +1,186 @@
+// The client against a mesh that keeps a ledger.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { joinMesh } from "../dist/index.js";
+import { remember } from "../dist/store.js";
+import { canned, mesh } from "./canned.mjs";
+import { csv, fixture } from "./light.mjs";
+
+const names = ["validation-2", "validation-3", "validation-4", "validation-5"];
+
+test("the head is followed over the hand-overs, and its signers have their names", async (t) => {
+  const { base, ledger, asked } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  const status = await client.ledger();
+  assert.deepEqual(
+    [status.chain, status.height, status.verified, status.trust, status.validators],
+    [canned.chain, 9, true, "first-use", 4],
+  );
+  assert.equal(status.signers.length, 3);
+  assert.ok(status.signers.every((name) => names.includes(name)), `${status.signers}`);
+  assert.ok(status.ms >= 0);
+  // The next visit needs neither genesis nor hand-overs.
+  asked.length = 0;
+  const again = await (await joinMesh(base)).ledger();
+  assert.equal(again.height, 9);
+  assert.ok(!asked.some((url) => /genesis|handovers/.test(url)), `${asked}`);
+  ledger.height = 8;
+  assert.equal((await client.ledger()).height, 8, "an older block of this epoch is final too");
+});
+
+test("a head that is not final is refused with its reason", async (t) => {
+  const { base, ledger } = await mesh(t);
+  const client = await joinMesh(base, { chain: canned.chain });
+  assert.equal((await client.ledger()).trust, "pinned");
+  for (const { code, served, after } of canned.bad.headers.filter(({ after }) => after === 6)) {
+    ledger.height = after;
+    ledger.head = () => served;
+    await assert.rejects(client.ledger(), { code });
+  }
+});
+
+test("a mesh with another ledger than the one it is known by is refused, until it is forgotten", async (t) => {
+  const { base, ledger, uploads } = await mesh(t);
+  const client = await joinMesh(base);
+  await client.ledger();
+  Object.assign(ledger, { claimed: canned.other.chain, genesis: canned.other.genesis });
+  const changed = await joinMesh(base);
+  const contribution = { task: "digits", rows: csv(20) };
+  for (const refused of [changed.ledger(), changed.contribute(contribution)]) {
+    await assert.rejects(refused, (error) => {
+      assert.equal(error.code, "other-chain");
+      assert.match(error.message, /Ask its operators/);
+      return true;
+    });
+  }
+  // Nor may it say that it keeps none.
+  ledger.claimed = null;
+  await assert.rejects((await joinMesh(base)).contribute(contribution), { code: "no-ledger" });
+  assert.equal(uploads.length, 0);
+  Object.assign(ledger, { claimed: canned.other.chain });
+  await changed.forgetLedger();
+  ledger.head = () => canned.headers[5];
+  await assert.rejects((await joinMesh(base)).ledger(), (error) => error.code !== "other-chain");
+});
+
+test("a chain id that was given is what counts from the first answer on", async (t) => {
+  const { base, ledger } = await mesh(t);
+  await assert.rejects(joinMesh(base, { chain: canned.other.chain }), { code: "other-chain" });
+  await assert.rejects(joinMesh(base, { chain: "short" }), { code: "bad-chain" });
+  // The right word, and another genesis behind it.
+  ledger.genesis = canned.other.genesis;
+  const client = await joinMesh(base, { chain: canned.chain });
+  await assert.rejects(client.ledger(), { code: "other-chain" });
+});
+
+test("a contribution begins once its round's opening is final", async (t) => {
+  let asked = 0;
+  const { base, uploads } = await mesh(t, { opening: () => (++asked > 2 ? canned.openings[0] : undefined) });
+  const events = [];
+  const client = await joinMesh(base);
+  const done = await client.contribute({ task: "digits", rows: csv(), onEvent: (event) => events.push(event) });
+  const steps = events.filter(({ kind }) => kind === "step");
+  assert.deepEqual(steps.map(({ step }) => step), ["final", "read", "trained", "split", "sealed", "sent"]);
+  const { round, height, signers, validators } = steps[0];
+  assert.deepEqual([round, height, signers.length, validators], [1, 5, 3, 4]);
+  assert.equal(asked, 3);
+  assert.equal(uploads.length, 1);
+  assert.equal(done.round, 1);
+});
+
+test("a round from an epoch that is over is found in the newest state", async (t) => {
+  const { round1Open } = canned.states;
+  const { base, ledger } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  await client.ledger();
+  // Finished there: training for it would be in vain.
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "round-closed" });
+  ledger.state = () => round1Open;
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "past-epoch" });
+});
+
+test("an opening that never becomes final trains nothing", { timeout: 60_000 }, async (t) => {
+  const { base, uploads } = await mesh(t, { opening: undefined });
+  const client = await joinMesh(base);
+  const events = [];
+  const contribution = client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+  await assert.rejects(contribution, (error) => {
+    assert.equal(error.code, "not-final");
+    assert.match(error.message, /nothing was trained/);
+    return true;
+  });
+  assert.deepEqual([events, uploads], [[], []]);
+});
+
+test("an opening for one person only is refused before anything is trained", async (t) => {
+  for (const { code, served } of canned.bad.openings.filter(({ code }) => code === "no-opening")) {
+    const { base, uploads } = await mesh(t, { opening: served });
+    const events = [];
+    const contribution = (await joinMesh(base)).contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+    await assert.rejects(contribution, { code });
+    assert.deepEqual([events, uploads], [[], []]);
+  }
+});
+
+test("waiting for an opening stops when a person stops it", async (t) => {
+  const { base } = await mesh(t, { opening: undefined });
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 700);
+  const contribution = (await joinMesh(base)).contribute({ task: "digits", rows: csv(20), signal: stop.signal });
+  await assert.rejects(contribution, { code: "aborted" });
+});
+
+test("a receipt is checked here; without one the report is not counted", async (t) => {
+  const { base, ledger } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  const contribution = { task: fixture.task, round: 1, report: canned.receipt.report };
+  const receipt = await client.receipt(contribution);
+  assert.deepEqual(
+    [receipt.height, receipt.accepted, receipt.reward, receipt.model, receipt.chain],
+    [9, 5, 100, canned.receipt.model, canned.chain],
+  );
+  assert.equal(receipt.signers.length, 3);
+  assert.equal(receipt.served.receipt, canned.receipt.receipt);
+  const [somebodyElse] = canned.bad.receipts;
+  await assert.rejects(client.receipt({ ...contribution, report: somebodyElse.report }), { code: "not-in-batch" });
+  ledger.receipt = undefined;
+  await assert.rejects(client.receipt(contribution), { code: "not-counted" });
+});
+
+test("a receipt is kept with the contribution that it is for", async (t) => {
+  const { base, ledger } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  const { report } = canned.receipt;
+  const contribution = { task: fixture.task, round: 1, report };
+  await client.receipt(contribution);
+  assert.deepEqual(await client.given(), [], "what was not given here is not kept here");
+  await remember({ base: `${base}/`, report, task: fixture.task, taskName: "digits", round: 1, sentMs: 1 });
+  await client.receipt(contribution);
+  const [given] = await client.given();
+  assert.deepEqual([given.receipt.report, given.receipt.height], [report, 9]);
+  // Kept: the mesh is not asked again.
+  ledger.receipt = undefined;
+  assert.deepEqual(await client.receipt(contribution), given.receipt);
+});
+
+test("balances and rounds are proven", async (t) => {
+  const { base } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  const owner = ({ slot }) => slot.split(".")[1];
+  const { account, nobody } = canned.states;
+  const found = await client.balance(owner(account));
+  assert.deepEqual([found.balance, found.height, found.signers.length], [account.balance, 9, 3]);
+  assert.equal((await client.balance(owner(nobody))).balance, 0);
+  await assert.rejects(client.balance("me"), { code: "bad-key" });
+  const round = await client.ledgerRound("digits", 1);
+  assert.deepEqual([round.stage, round.accepts, round.perReport], ["finished", 4, 100]);
+  assert.equal(await client.ledgerRound(fixture.task, 3), null);
+});
+
+test("a mesh without a ledger is used as before, and says that there is none to check", async (t) => {
+  const { base, uploads } = await mesh(t, { claimed: null });
+  const client = await joinMesh(base);
+  await client.contribute({ task: "digits", rows: csv(20) });
+  assert.equal(uploads.length, 1);
+  await assert.rejects(client.ledger(), { code: "no-ledger" });
+});

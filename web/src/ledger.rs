@@ -1,0 +1,370 @@
+//! What the page shows of the ledger, and how it says it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::format::{count, grouped, millis};
+
+/// A transaction, as the mesh lists it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Tx {
+    pub kind: String,
+    pub text: String,
+    #[serde(default)]
+    pub task: Option<String>,
+    #[serde(default)]
+    pub round: Option<u64>,
+}
+
+/// A block, as the mesh lists it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Block {
+    pub height: u64,
+    pub digest: String,
+    pub timestamp_ms: f64,
+    #[serde(default)]
+    pub txs: Vec<Tx>,
+    #[serde(default)]
+    pub signers: Vec<String>,
+}
+
+/// A final block, as this browser has checked it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Final {
+    pub height: u64,
+    pub signers: Vec<String>,
+    pub validators: u64,
+    pub ms: f64,
+}
+
+impl Final {
+    /// `block 41, signed by validation-1, -2, -3 of 4; 2 ms`.
+    pub fn told(&self) -> String {
+        format!("{}; {}", self.signed(), millis(self.ms))
+    }
+
+    /// `block 41, signed by validation-1, -2, -3 of 4`.
+    pub fn signed(&self) -> String {
+        format!(
+            "block {}, signed by {} of {}",
+            grouped(self.height),
+            names(&self.signers),
+            self.validators
+        )
+    }
+}
+
+/// How the ledger stands, as this browser has checked it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub chain: String,
+    pub timestamp_ms: f64,
+    /// On whose word: `pinned` or `first-use`.
+    pub trust: String,
+    #[serde(flatten)]
+    pub block: Final,
+}
+
+/// What a key has.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Balance {
+    pub balance: u64,
+    pub nonce: u64,
+    #[serde(flatten)]
+    pub block: Final,
+}
+
+impl Balance {
+    /// For a person.
+    pub fn told(&self) -> String {
+        let has = match (self.balance, self.nonce) {
+            (0, 0) => "This key has nothing, and has never sent a transaction".to_owned(),
+            (balance, nonce) => format!(
+                "This key has {} and has sent {}",
+                count(balance, "unit"),
+                count(nonce, "transaction")
+            ),
+        };
+        format!("{has}. Proven in this browser under {}.", self.block.told())
+    }
+}
+
+/// Where a round stands, as this browser has checked it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    pub stage: String,
+    pub accepted: u64,
+    pub accepts: u64,
+    pub complaints: u64,
+    pub per_report: Option<u64>,
+    #[serde(flatten)]
+    pub block: Final,
+}
+
+impl Standing {
+    /// Where it stands, in words.
+    pub fn stage_told(&self) -> &'static str {
+        match self.stage.as_str() {
+            "open" => "Open for reports",
+            "opened" => "Total opened",
+            "proposed" => "Model proposed, validators vote",
+            "finished" => "Finished",
+            "voided" => "Voided, nobody is paid",
+            _ => "Unknown to this page",
+        }
+    }
+
+    /// `4 for the model`, `2 for it, 1 complaint`.
+    pub fn votes_told(&self) -> String {
+        match (self.accepts, self.complaints) {
+            (0, 0) => "none yet".into(),
+            (accepts, 0) => format!("{accepts} for the model"),
+            (accepts, complaints) => format!(
+                "{accepts} for the model, {}",
+                count(complaints, "complaint")
+            ),
+        }
+    }
+}
+
+/// A receipt, as this browser has checked it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Receipt {
+    pub round: u64,
+    pub accepted: u64,
+    pub reward: u64,
+    #[serde(flatten)]
+    pub block: Final,
+}
+
+impl Receipt {
+    /// For a person.
+    pub fn told(&self) -> String {
+        let Self {
+            round,
+            accepted,
+            reward,
+            block,
+        } = self;
+        format!(
+            "Receipt verified in this browser: yours is one of {} counted in round {round}, at {}. It is kept here, and {}.",
+            count(*accepted, "report"),
+            block.told(),
+            match reward {
+                0 => "this round pays nothing for it".to_owned(),
+                reward => format!("{} can be claimed for it", count(*reward, "unit")),
+            }
+        )
+    }
+}
+
+/// A round that stands in the listed blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub task: String,
+    pub round: u64,
+    /// The block that opened it, if it is listed.
+    pub opened: Option<u64>,
+    pub votes: usize,
+    pub claims: usize,
+}
+
+/// The rounds of listed blocks, the newest activity first.
+pub fn rounds(blocks: &[Block]) -> Vec<Listed> {
+    let mut found: BTreeMap<(String, u64), (u64, Listed)> = BTreeMap::new();
+    for block in blocks {
+        for tx in &block.txs {
+            let (Some(task), Some(round)) = (&tx.task, tx.round) else {
+                continue;
+            };
+            let (newest, listed) = found.entry((task.clone(), round)).or_insert_with(|| {
+                let listed = Listed {
+                    task: task.clone(),
+                    round,
+                    opened: None,
+                    votes: 0,
+                    claims: 0,
+                };
+                (block.height, listed)
+            });
+            *newest = (*newest).max(block.height);
+            match tx.kind.as_str() {
+                "round-opened" => listed.opened = Some(block.height),
+                "vote" => listed.votes += 1,
+                "claim" => listed.claims += 1,
+                _ => {}
+            }
+        }
+    }
+    let mut found: Vec<_> = found.into_values().collect();
+    found.sort_by(|(a, one), (b, other)| b.cmp(a).then(other.round.cmp(&one.round)));
+    found.into_iter().map(|(_, listed)| listed).collect()
+}
+
+/// Adds blocks to those that are listed: each height once, the newest first.
+pub fn merge(listed: &mut Vec<Block>, more: Vec<Block>) {
+    for block in more {
+        match listed.iter_mut().find(|there| there.height == block.height) {
+            Some(there) => *there = block,
+            None => listed.push(block),
+        }
+    }
+    listed.sort_by_key(|block| std::cmp::Reverse(block.height));
+}
+
+/// `validation-1, -2, -3`: what names begin with in common is said once.
+pub fn names(names: &[String]) -> String {
+    let Some(first) = names.first() else {
+        return "nobody".into();
+    };
+    let stem = |name: &str| {
+        let (stem, number) = name.rsplit_once('-')?;
+        (!number.is_empty() && number.len() < 4).then(|| stem.to_owned())
+    };
+    let common = stem(first).filter(|common| {
+        let mut all = names.iter();
+        all.all(|name| stem(name).as_ref() == Some(common))
+    });
+    match common {
+        Some(common) => {
+            let rest = names.iter().skip(1);
+            let rest = rest.map(|name| name.get(common.len()..).unwrap_or(name));
+            std::iter::once(first.as_str())
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+        None => {
+            // A key without a name is long, and its first letters tell it apart.
+            let short = |name: &String| match name.len() > 24 {
+                true => format!("{}…", name.get(..8).unwrap_or(name)),
+                false => name.clone(),
+            };
+            names.iter().map(short).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signers(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn at(height: u64) -> Final {
+        Final {
+            height,
+            signers: signers(&["validation-1", "validation-2", "validation-3"]),
+            validators: 4,
+            ms: 1.6,
+        }
+    }
+
+    fn block(height: u64, txs: &[(&str, u64)]) -> Block {
+        let tx = |(kind, round): &(&str, u64)| Tx {
+            kind: (*kind).to_owned(),
+            text: String::new(),
+            task: Some("t".into()),
+            round: Some(*round),
+        };
+        Block {
+            height,
+            digest: String::new(),
+            timestamp_ms: 0.0,
+            txs: txs.iter().map(tx).collect(),
+            signers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn signers_are_named_once_and_shortly() {
+        assert_eq!(
+            at(1234).told(),
+            "block 1,234, signed by validation-1, -2, -3 of 4; 2 ms"
+        );
+        assert_eq!(names(&signers(&["north", "south-2"])), "north, south-2");
+        let key = "Gf7bD9i0kqQWm1x2y3z4A5B6C7D8E9F0G1H2I3J4K5L";
+        assert_eq!(
+            names(&signers(&["validation-1", key])),
+            "validation-1, Gf7bD9i0…"
+        );
+        assert_eq!(names(&[]), "nobody");
+    }
+
+    #[test]
+    fn a_receipt_says_where_it_was_checked_and_what_it_earns() {
+        let receipt = Receipt {
+            round: 3,
+            accepted: 5,
+            reward: 100,
+            block: at(41),
+        };
+        let told = receipt.told();
+        assert!(told.contains("one of 5 reports counted in round 3, at block 41, signed by validation-1, -2, -3 of 4"), "{told}");
+        assert!(told.contains("100 units can be claimed"), "{told}");
+        let unpaid = Receipt {
+            reward: 0,
+            ..receipt
+        };
+        assert!(unpaid.told().contains("pays nothing"));
+    }
+
+    #[test]
+    fn rounds_are_found_in_blocks_and_the_newest_comes_first() {
+        let blocks = [
+            block(9, &[("vote", 2), ("claim", 1)]),
+            block(8, &[("vote", 2)]),
+            block(5, &[("round-opened", 2)]),
+            block(3, &[("vote", 1)]),
+        ];
+        let found = rounds(&blocks);
+        assert_eq!(found.iter().map(|r| r.round).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            (found[0].opened, found[0].votes, found[0].claims),
+            (Some(5), 2, 0)
+        );
+        assert_eq!(
+            (found[1].opened, found[1].votes, found[1].claims),
+            (None, 1, 1)
+        );
+    }
+
+    #[test]
+    fn blocks_that_come_twice_are_listed_once() {
+        let mut listed = vec![block(7, &[]), block(6, &[])];
+        merge(&mut listed, vec![block(8, &[]), block(7, &[("vote", 1)])]);
+        merge(&mut listed, vec![block(5, &[])]);
+        let heights: Vec<_> = listed.iter().map(|block| block.height).collect();
+        assert_eq!(heights, [8, 7, 6, 5]);
+        assert_eq!(listed[1].txs.len(), 1);
+    }
+
+    #[test]
+    fn a_mesh_says_of_a_key_and_a_round_what_was_proven() {
+        let json = r#"{"node":"k","balance":1000,"nonce":1,"height":9,"digest":"d","epoch":2,"timestampMs":1,
+            "signers":["validation-2"],"validators":4,"ms":0.4}"#;
+        let balance: Balance = serde_json::from_str(json).unwrap();
+        assert!(
+            balance
+                .told()
+                .starts_with("This key has 1,000 units and has sent 1 transaction."),
+            "{}",
+            balance.told()
+        );
+        let json = r#"{"stage":"finished","accepted":5,"accepts":3,"complaints":1,"perReport":100,"unclaimed":500,"model":"m",
+            "height":9,"digest":"d","epoch":2,"timestampMs":1,"signers":[],"validators":4,"ms":0.4}"#;
+        let round: Standing = serde_json::from_str(json).unwrap();
+        assert_eq!(round.votes_told(), "3 for the model, 1 complaint");
+        assert_eq!(
+            (round.stage_told(), round.per_report),
+            ("Finished", Some(100))
+        );
+    }
+}
