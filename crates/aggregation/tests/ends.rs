@@ -61,6 +61,7 @@ impl World {
             },
             privacy: None,
             max_weight: 1,
+            admission: None,
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };

@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         privacy: None,
         max_weight: 1,
+        admission: None,
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
