@@ -90,6 +90,18 @@ pub enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Show or verify the ledger.
+    Ledger {
+        /// What to do.
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Show balances, and give from one's own.
+    Account {
+        /// What to do.
+        #[command(subcommand)]
+        command: AccountCommand,
+    },
     /// Time this build beside its baselines.
     #[command(after_help = "Example:\n  defim bench --dim 100000 --json")]
     Bench(Bench),
@@ -230,6 +242,9 @@ pub struct Init {
     /// Full nodes.
     #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
     pub full: u8,
+    /// Validation nodes, which agree on the ledger: none, or at least 4, of which one may fail.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub validators: u8,
     /// Folder for configurations, keys and stores.
     #[arg(long)]
     pub dir: PathBuf,
@@ -333,6 +348,94 @@ pub struct Score {
     /// Ask this full node; by default one of those that are reachable.
     #[arg(long)]
     pub node: Option<String>,
+}
+
+/// What to do with the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show the newest blocks.
+    #[command(after_help = "Example:\n  defim ledger show --limit 10")]
+    Show(LedgerShow),
+    /// Verify every block from the genesis on, or evidence of a fault.
+    #[command(
+        after_help = "Every certificate, transaction and state root is checked here. Ends with 5 if anything is wrong.\n\nExample:\n  defim ledger verify --mesh http://127.0.0.1:8080\n  defim ledger verify --evidence fault.bin"
+    )]
+    Verify(LedgerVerify),
+}
+
+/// `defim ledger show`.
+#[derive(Debug, Args)]
+pub struct LedgerShow {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// How many blocks, at most 100.
+    #[arg(long, default_value_t = 20)]
+    pub limit: u64,
+    /// Only blocks below this height.
+    #[arg(long)]
+    pub before: Option<u64>,
+}
+
+/// `defim ledger verify`.
+#[derive(Debug, Args)]
+pub struct LedgerVerify {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// Check this evidence of a fault instead; no mesh is needed.
+    #[arg(long)]
+    pub evidence: Option<PathBuf>,
+}
+
+/// What to do with accounts.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Show a balance, proven under a final block.
+    #[command(after_help = "Example:\n  defim account show --key defim-data/admin.key")]
+    Show(AccountShow),
+    /// Give points to another account.
+    #[command(after_help = "Example:\n  defim account transfer --key my.key --to KEY --amount 100")]
+    Transfer(AccountTransfer),
+}
+
+/// `defim account show`.
+#[derive(Debug, Args)]
+pub struct AccountShow {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// The account: a public key in base64url.
+    pub account: Option<String>,
+    /// Or the file with its secret key.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+}
+
+/// `defim account transfer`.
+#[derive(Debug, Args)]
+pub struct AccountTransfer {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// File with the secret key of the account that gives.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Who gets it: a public key in base64url.
+    #[arg(long)]
+    pub to: String,
+    /// How many points.
+    #[arg(long)]
+    pub amount: u64,
 }
 
 /// `defim audit`.

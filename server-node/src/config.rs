@@ -20,6 +20,8 @@ pub enum Role {
     Full,
     /// Adds sums.
     Aggregation,
+    /// Agrees on the ledger's blocks.
+    Validation,
 }
 
 /// One node, run with `defim node run`.
@@ -34,13 +36,25 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// HTTP: pages and API, or DAP uploads.
     pub http: SocketAddr,
-    /// QUIC between servers and from native light nodes (UDP).
-    pub quic: SocketAddr,
+    /// QUIC between servers and from native light nodes (UDP); not for validation nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic: Option<SocketAddr>,
     /// TCP where QUIC does not pass.
-    pub tcp: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<SocketAddr>,
     /// WebRTC-direct from browsers (UDP); full nodes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webrtc: Option<SocketAddr>,
+    /// Where it talks to the other validators (TCP); validation nodes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validators: Option<SocketAddr>,
+    /// The ledger's genesis, relative to the configuration file; without it there is no ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// An admin's key, relative to the configuration file: with it the aggregation node enrols the mesh's nodes and creates its
+    /// tasks on the ledger by itself. For meshes that one operator runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_key: Option<PathBuf>,
     /// Rows (CSV) of this node's own company, relative to the configuration file: each round of each task that they
     /// fit they are contributed, as anybody's are; full nodes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,8 +113,19 @@ impl NodeConfig {
         {
             config.data = folder.join(&config.data);
         }
-        if let (Some(silo), Some(folder)) = (&mut config.silo, path.parent()) {
-            *silo = folder.join(&*silo);
+        if let Some(folder) = path.parent() {
+            let files = [&mut config.silo, &mut config.genesis, &mut config.admin_key];
+            for file in files.into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
+        }
+        if config.role == Role::Validation
+            && (config.validators.is_none() || config.genesis.is_none())
+        {
+            return Err(Failure::Input(format!(
+                "the configuration {} is wrong: a validation node needs \"validators\", an address, and \"genesis\", a file",
+                path.display()
+            )));
         }
         if config.silo.is_some() && config.role != Role::Full {
             return Err(Failure::Input(format!(

@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod failure;
 mod http;
+mod ledger;
 mod memory;
 mod node;
 

@@ -43,6 +43,7 @@ pub struct Coordinator {
     silo_rows: BTreeMap<NodeId, u64>,
     threshold: Threshold,
     paused: bool,
+    held: bool,
     out: VecDeque<Output>,
 }
 
@@ -114,6 +115,7 @@ impl Coordinator {
             silo_rows: BTreeMap::new(),
             threshold,
             paused: restored.paused,
+            held: restored.held,
             out: VecDeque::new(),
             task,
         };
@@ -182,6 +184,11 @@ impl Coordinator {
         self.paused
     }
 
+    /// Whether the next round waits for a ledger.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Rounds whose total was opened, or may have been: what has cost privacy.
     pub fn rounds_opened(&self) -> u64 {
         self.rounds_opened
@@ -218,6 +225,10 @@ impl Coordinator {
                 self.paused = paused;
                 self.out.push_back(Output::Changed);
             }
+            Input::Hold(held) => {
+                self.held = held;
+                self.out.push_back(Output::Changed);
+            }
             Input::Void { round, reason } => {
                 if self.open_round().is_some_and(|open| open.round == round) {
                     self.void(reason);
@@ -232,7 +243,7 @@ impl Coordinator {
 
     fn tick(&mut self, now: Millis) {
         self.advance(now);
-        if self.open.is_none() && !self.is_complete() && !self.paused {
+        if self.open.is_none() && !self.is_complete() && !self.paused && !self.held {
             self.open_next(now);
         }
     }

@@ -57,6 +57,8 @@ pub struct Restored {
     pub open: RestoredRound,
     /// Whether an admin has paused the task.
     pub paused: bool,
+    /// Whether the next round waits for a ledger.
+    pub held: bool,
 }
 
 /// What happened.
@@ -72,6 +74,8 @@ pub enum Input {
     SiloRows(NodeId, u64),
     /// An admin pauses the task or lets it go on.
     Pause(bool),
+    /// The next round waits, or no longer: the ledger has not settled the one before.
+    Hold(bool),
     /// An admin gives this round up, if it is the open one.
     Void {
         /// The round.

@@ -115,11 +115,11 @@ fn what_nobody_claims_goes_back_and_the_round_is_forgotten() {
         }
         world.assert_conserved();
         let snapshot = world.state.snapshot().len();
-        assert!(
-            size == 0 || round <= 4 || snapshot.abs_diff(size) < 32,
-            "no growth by history"
-        );
-        size = snapshot;
+        if round == 4 {
+            size = snapshot;
+        }
+        // Rounds differ in how many committees have reports; four more of them would be about 5,000 bytes.
+        assert!(round < 4 || snapshot < size + 1500, "no growth by history");
     }
     assert_eq!(
         world.ask(&light(1), Body::Claim(late)),

@@ -2,6 +2,8 @@
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 
 /// An ed25519 public key: it names a validator on the ledger and on the wire.
 pub type Key = [u8; 32];
@@ -146,6 +148,45 @@ pub trait Checker<M: Machine>: Clone + Send + Sync + 'static {
         state: &M::State,
         block: &M::Block,
     ) -> impl Future<Output = bool> + Send;
+}
+
+/// What [`Deep`] calls.
+type Check<M> = dyn for<'a> Fn(
+        &'a <M as Machine>::State,
+        &'a <M as Machine>::Block,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>
+    + Send
+    + Sync;
+
+/// A checker behind one type, so that the engine is compiled once for whatever is checked.
+pub struct Deep<M: Machine>(Arc<Check<M>>);
+
+impl<M: Machine> Deep<M> {
+    /// Wraps a checker.
+    pub fn new<C: Checker<M> + Sync>(checker: C) -> Self {
+        let checker = Arc::new(checker);
+        Self(Arc::new(move |state, block| {
+            let checker = checker.clone();
+            Box::pin(async move { checker.check(state, block).await })
+        }))
+    }
+
+    /// The ledger's rules are enough.
+    pub fn rules_only() -> Self {
+        Self::new(RulesOnly)
+    }
+}
+
+impl<M: Machine> Clone for Deep<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Machine> Checker<M> for Deep<M> {
+    async fn check(&self, state: &M::State, block: &M::Block) -> bool {
+        (self.0)(state, block).await
+    }
 }
 
 /// The checker for which the ledger's rules are enough.

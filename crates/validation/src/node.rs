@@ -24,7 +24,8 @@ use crate::app::millis;
 use crate::config::{Limits, Timing};
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings, Stored};
 use crate::epochs::public_key;
-use crate::machine::{Chained as _, Checker, Digest, Key, Machine, RulesOnly};
+use crate::ledger::Ledger;
+use crate::machine::{Chained as _, Checker, Deep, Digest, Key, Machine};
 use crate::mempool::Refused;
 use crate::shared::{Final, Head, Settled};
 
@@ -38,8 +39,8 @@ const MOST_PEERS: usize = 128;
 const STOPPING: Duration = Duration::from_secs(5);
 
 /// What a validator is started with.
-#[derive(Clone, Debug)]
-pub struct Config<M, C = RulesOnly> {
+#[derive(Clone)]
+pub struct Config<M = Ledger, C = Deep<M>> {
     /// The ledger's rules, with the genesis in them.
     pub machine: M,
     /// What is checked beyond the rules.
@@ -93,9 +94,27 @@ impl Node {
     /// # Errors
     ///
     /// If the configuration or the node's files do not allow it.
-    pub async fn start<M: Machine, C: Checker<M>>(
-        config: Config<M, C>,
-    ) -> Result<NodeHandle<M>, Fatal> {
+    pub async fn start(config: Config<Ledger, Deep<Ledger>>) -> Result<NodeHandle<Ledger>, Fatal> {
+        launch_ledger(config)?.started().await
+    }
+}
+
+/// The one instance of the engine for real nodes: compiled here, once, and not in every program.
+#[inline(never)]
+fn launch_ledger(config: Config<Ledger, Deep<Ledger>>) -> Result<Launched<Ledger>, Fatal> {
+    launch(config)
+}
+
+/// A node on its way.
+struct Launched<M: Machine> {
+    id: Key,
+    started: oneshot::Receiver<Running<M>>,
+    stop: oneshot::Sender<()>,
+    peers: watch::Sender<Vec<(Key, SocketAddr)>>,
+    end: watch::Receiver<Option<Result<(), Fatal>>>,
+}
+
+fn launch<M: Machine, C: Checker<M>>(config: Config<M, C>) -> Result<Launched<M>, Fatal> {
         let key = engine::private_key(&config.seed)?;
         let id = bytes_of(&key.public_key());
         let (peers, peers_watched) = watch::channel(config.peers.clone());
@@ -124,20 +143,24 @@ impl Node {
                 let _ = ended.send(Some(outcome));
             })
             .map_err(|error| Fatal::Part(error.to_string()))?;
-        match started.await {
+    Ok(Launched { id, started, stop, peers, end })
+}
+
+impl<M: Machine> Launched<M> {
+    async fn started(mut self) -> Result<NodeHandle<M>, Fatal> {
+        match self.started.await {
             Ok(running) => Ok(NodeHandle {
-                id,
+                id: self.id,
                 running,
                 inner: Arc::new(Inner {
-                    stop: std::sync::Mutex::new(Some(stop)),
-                    peers,
-                    end,
+                    stop: std::sync::Mutex::new(Some(self.stop)),
+                    peers: self.peers,
+                    end: self.end,
                 }),
             }),
             // It ended before it ran: why is in its last word.
             Err(_) => {
-                let mut end = end;
-                let outcome = end
+                let outcome = self.end
                     .wait_for(Option::is_some)
                     .await
                     .ok()
@@ -152,7 +175,7 @@ impl Node {
 }
 
 /// A running validator. Clones are handles to the same one.
-pub struct NodeHandle<M: Machine> {
+pub struct NodeHandle<M: Machine = Ledger> {
     id: Key,
     running: Running<M>,
     inner: Arc<Inner>,

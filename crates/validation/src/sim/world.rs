@@ -1,0 +1,582 @@
+//! Validators on a simulated network in virtual time: started, killed, linked and cut off at will.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use commonware_cryptography::{Signer as _, ed25519};
+use commonware_p2p::simulated::{
+    self, Link, Oracle, SplitForwarder, SplitOrigin, SplitSender, SplitTarget,
+};
+use commonware_p2p::Recipients;
+use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
+use commonware_utils::{NZUsize, Probability};
+use rand_core::Rng as _;
+use tokio::sync::oneshot;
+
+use crate::app::millis;
+use crate::config::{Limits, Timing};
+use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings};
+use crate::machine::{Chained as _, Key, RulesOnly};
+use crate::sim::counter::{Counter, CounterTx};
+use crate::sim::liar;
+use crate::sim::record::{Record, Taken};
+
+/// How often the world looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+type PublicKey = ed25519::PublicKey;
+type Context = deterministic::Context;
+
+/// Who gets what a validator with a twin sends, and who is heard by whom: two masks over the nodes.
+/// An honest validator has none.
+#[derive(Clone)]
+pub(super) struct Masks(Option<Arc<[AtomicU64; 2]>>);
+
+impl Masks {
+    pub(super) const fn honest() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn twins() -> Self {
+        Self(Some(Arc::new([AtomicU64::new(0b0111), AtomicU64::new(0b0111)])))
+    }
+
+    /// Each of the two talks to these nodes from now on.
+    pub(super) fn set(&self, primary: u64, secondary: u64) {
+        if let Some(masks) = &self.0 {
+            masks[0].store(primary, Ordering::Relaxed);
+            masks[1].store(secondary, Ordering::Relaxed);
+        }
+    }
+
+    fn sees(&self, half: usize, node: usize) -> bool {
+        self.0.as_ref().is_none_or(|masks| {
+            masks
+                .get(half)
+                .is_some_and(|mask| mask.load(Ordering::Relaxed) >> node & 1 == 1)
+        })
+    }
+}
+
+/// Sends to those whom this half sees.
+fn forward(masks: Masks, keys: Arc<Vec<PublicKey>>) -> impl SplitForwarder<PublicKey> {
+    move |origin: SplitOrigin, recipients: &Recipients<PublicKey>, _: &IoBuf| {
+        if masks.0.is_none() {
+            return Some(recipients.clone());
+        }
+        let half = usize::from(origin == SplitOrigin::Secondary);
+        let seen = |key: &PublicKey| {
+            keys.iter()
+                .position(|other| other == key)
+                .is_some_and(|node| masks.sees(half, node))
+        };
+        let chosen: Vec<_> = match recipients {
+            Recipients::All => keys.iter().filter(|key| seen(key)).cloned().collect(),
+            Recipients::One(key) => seen(key).then(|| key.clone()).into_iter().collect(),
+            Recipients::Some(some) => some.iter().filter(|key| seen(key)).cloned().collect(),
+        };
+        (!chosen.is_empty()).then_some(Recipients::Some(chosen))
+    }
+}
+
+/// A running validator.
+struct Live {
+    running: Running<Counter>,
+    task: Handle<Fatal>,
+}
+
+/// What all runs share that a power cut does not end.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) seeds: Vec<[u8; 32]>,
+    pub(super) machine: Counter,
+    pub(super) record: Record,
+}
+
+impl Plan {
+    /// Keys for `validators` of the first epoch and `others` who may join.
+    pub(super) fn new(validators: usize, others: usize, epoch_length: u64) -> Result<Self, Fatal> {
+        let mut named = Vec::new();
+        for index in 0..validators + others {
+            let mut seed = [7; 32];
+            seed[0] = u8::try_from(index).unwrap_or(u8::MAX);
+            named.push((engine::key_of(&seed)?, seed));
+        }
+        Ok(Self {
+            machine: Counter {
+                validators: named.iter().take(validators).map(|(key, _)| *key).collect(),
+                epoch_length,
+                started_ms: 0,
+            },
+            seeds: named.into_iter().map(|(_, seed)| seed).collect(),
+            record: Record::default(),
+        })
+    }
+
+    pub(super) fn key(&self, node: usize) -> Result<Key, Fatal> {
+        engine::key_of(self.seeds.get(node).ok_or(Fatal::Key)?)
+    }
+}
+
+pub(super) fn timing() -> Timing {
+    Timing {
+        linger: Duration::from_millis(100),
+        leader: Duration::from_millis(600),
+        idle: Duration::from_millis(800),
+        check: Duration::from_millis(600),
+        skew: Duration::from_millis(200),
+        retry: Duration::from_millis(400),
+        fetch: Duration::from_millis(400),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        block_bytes: 64 << 10,
+        validators: 8,
+        snapshot_every: 5,
+        snapshot_bytes: 1 << 20,
+        cache_pages: NZUsize!(32),
+        pool: crate::mempool::PoolLimits {
+            transaction_bytes: 4 << 10,
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+}
+
+/// A network's quality.
+#[derive(Clone, Copy)]
+pub(super) struct Quality {
+    pub(super) latency_ms: u64,
+    pub(super) jitter_ms: u64,
+    /// Of a hundred messages so many arrive.
+    pub(super) arrive: u64,
+}
+
+pub(super) const GOOD: Quality = Quality {
+    latency_ms: 10,
+    jitter_ms: 3,
+    arrive: 100,
+};
+
+/// The world of one run.
+pub(super) struct World {
+    context: Context,
+    oracle: Oracle<PublicKey, Context>,
+    keys: Arc<Vec<PublicKey>>,
+    plan: Plan,
+    live: BTreeMap<usize, Live>,
+    lives: u64,
+    sent: BTreeMap<usize, u64>,
+}
+
+type Failure = String;
+
+impl World {
+    /// A network without links, and nobody on it.
+    pub(super) async fn new(context: Context, plan: Plan) -> Result<Self, Failure> {
+        let keys = plan
+            .seeds
+            .iter()
+            .map(|seed| engine::private_key(seed).map(|key| key.public_key()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
+        let (network, oracle) = simulated::Network::new_with_peers(
+            context.child("network"),
+            simulated::Config {
+                max_size: engine::message_bytes::<Counter>(&limits()),
+                max_peers_per_set: NonZeroUsize::new(keys.len().max(1)).unwrap_or(NonZeroUsize::MIN),
+                // A liar goes on lying: the validators may not count on getting rid of it.
+                disconnect_on_block: false,
+                tracked_peer_sets: NZUsize!(1),
+            },
+            keys.clone(),
+        )
+        .await;
+        network.start();
+        Ok(Self {
+            context,
+            oracle,
+            keys: Arc::new(keys),
+            plan,
+            live: BTreeMap::new(),
+            lives: 0,
+            sent: BTreeMap::new(),
+        })
+    }
+
+    /// A number below `below`, of the seed's.
+    pub(super) fn draw(&mut self, below: u64) -> u64 {
+        self.context.next_u64() % below.max(1)
+    }
+
+    /// Links every two nodes of a group; cuts every link between groups.
+    pub(super) async fn groups(&mut self, groups: &[&[usize]], quality: Quality) {
+        let together = |a: usize, b: usize| {
+            groups
+                .iter()
+                .any(|group| group.contains(&a) && group.contains(&b))
+        };
+        for (a, from) in self.keys.iter().enumerate() {
+            for (b, to) in self.keys.iter().enumerate() {
+                if a == b {
+                    continue;
+                }
+                // What was there before goes first; that there was nothing is fine.
+                let _ = self.oracle.remove_link(from.clone(), to.clone()).await;
+                if together(a, b) {
+                    let link = Link {
+                        latency: Duration::from_millis(quality.latency_ms),
+                        jitter: Duration::from_millis(quality.jitter_ms),
+                        success_rate: Probability::new(quality.arrive, 100)
+                            .unwrap_or_else(|| Probability::new(1, 1).unwrap_or_else(|| unreachable!())),
+                    };
+                    let _ = self.oracle.add_link(from.clone(), to.clone(), link).await;
+                }
+            }
+        }
+    }
+
+    /// Links everybody.
+    pub(super) async fn link(&mut self, quality: Quality) {
+        let all: Vec<usize> = (0..self.keys.len()).collect();
+        self.groups(&[&all], quality).await;
+    }
+
+    /// Starts an honest validator from its files.
+    pub(super) async fn start(&mut self, node: usize) -> Result<(), Failure> {
+        self.begin(node, "v", Masks::honest(), true).await
+    }
+
+    /// Starts a validator twice, with one key: each half remembers only its own votes.
+    pub(super) async fn start_twins(&mut self, node: usize) -> Result<Masks, Failure> {
+        let masks = Masks::twins();
+        self.begin(node, "twin", masks.clone(), false).await?;
+        Ok(masks)
+    }
+
+    async fn begin(
+        &mut self,
+        node: usize,
+        prefix: &'static str,
+        masks: Masks,
+        honest: bool,
+    ) -> Result<(), Failure> {
+        self.lives += 1;
+        let me = self.keys.get(node).cloned().ok_or("no such node")?;
+        let key = self
+            .plan
+            .seeds
+            .get(node)
+            .ok_or("no such node")
+            .map(engine::private_key)?
+            .map_err(|error| error.to_string())?;
+        let context = self
+            .context
+            .child("node")
+            .with_attribute("index", node)
+            .with_attribute("life", self.lives);
+        let control = self.oracle.control(me);
+        let mut halves = [Vec::new(), Vec::new()];
+        for (channel, quota) in CHANNELS {
+            let (sender, receiver) = control
+                .register(channel, quota)
+                .await
+                .map_err(|error| error.to_string())?;
+            let (first, second) = sender.split_with(forward(masks.clone(), self.keys.clone()));
+            if honest {
+                halves[0].push((first, receiver));
+            } else {
+                let (masks, keys) = (masks.clone(), self.keys.clone());
+                let (heard, heard_too) = receiver.split_with(
+                    context.child("split").with_attribute("channel", channel),
+                    move |(from, _): &(PublicKey, IoBuf)| {
+                        let node = keys.iter().position(|key| key == from).unwrap_or(0);
+                        match (masks.sees(0, node), masks.sees(1, node)) {
+                            (true, true) => SplitTarget::Both,
+                            (true, false) => SplitTarget::Primary,
+                            (false, true) => SplitTarget::Secondary,
+                            (false, false) => SplitTarget::None,
+                        }
+                    },
+                );
+                halves[0].push((first, heard));
+                halves[1].push((second, heard_too));
+            }
+        }
+        for (half, channels) in halves.into_iter().enumerate() {
+            if channels.is_empty() {
+                continue;
+            }
+            let mut channels = channels.into_iter();
+            let mut next = || channels.next().ok_or("too few channels");
+            let net = Net {
+                votes: next()?,
+                certificates: next()?,
+                resolver: next()?,
+                backfill: next()?,
+                blocks: next()?,
+                transactions: next()?,
+                peers: self.oracle.manager(),
+                blocker: control.clone(),
+            };
+            let settings = Settings {
+                machine: self.plan.machine.clone(),
+                checker: RulesOnly,
+                key: key.clone(),
+                timing: timing(),
+                limits: limits(),
+                prefix: format!("{prefix}{node}-{half}"),
+            };
+            let (tell, told) = oneshot::channel();
+            let record = self.plan.record.clone();
+            let task = context
+                .child("validator")
+                .with_attribute("half", half)
+                .spawn(move |context| live(context, settings, net, tell, honest.then_some((node, record))));
+            let running = told
+                .await
+                .map_err(|_| format!("validator {node} did not start"))?;
+            if half == 0 {
+                self.live.insert(node, Live { running, task });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a validator that votes for everything and for something else too.
+    pub(super) async fn start_liar(&mut self, node: usize) -> Result<(), Failure> {
+        let me = self.keys.get(node).cloned().ok_or("no such node")?;
+        let seed = self.plan.seeds.get(node).ok_or("no such node")?;
+        let key = engine::private_key(seed).map_err(|error| error.to_string())?;
+        let control = self.oracle.control(me);
+        let mut channels = Vec::new();
+        for (channel, quota) in CHANNELS.into_iter().take(2) {
+            channels.push(
+                control
+                    .register(channel, quota)
+                    .await
+                    .map_err(|error| error.to_string())?,
+            );
+        }
+        let mut channels = channels.into_iter();
+        let votes = channels.next().ok_or("too few channels")?;
+        let keys = self.keys.clone();
+        let machine = self.plan.machine.clone();
+        self.context
+            .child("liar")
+            .spawn(move |context| liar::run(context, machine, key, keys, votes));
+        Ok(())
+    }
+
+    /// Kills a validator where it stands.
+    pub(super) async fn kill(&mut self, node: usize) {
+        if let Some(live) = self.live.remove(&node) {
+            live.task.abort();
+            // That it was aborted is what was asked for.
+            let _ = live.task.await;
+        }
+    }
+
+    /// Ends if a validator ended by itself.
+    fn look(&mut self) -> Result<(), Failure> {
+        for (node, live) in &mut self.live {
+            if let Some(end) = futures::FutureExt::now_or_never(&mut live.task) {
+                let why = end.map_or_else(|error| error.to_string(), |fatal| fatal.to_string());
+                return Err(format!("validator {node} ended: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The height of a running validator.
+    pub(super) fn height(&self, node: usize) -> u64 {
+        self.live
+            .get(&node)
+            .map_or(0, |live| live.running.settled().block.height())
+    }
+
+    /// Whether a running validator is in an epoch's set, as its state has it.
+    pub(super) fn validators(&self, node: usize) -> Vec<Key> {
+        self.live
+            .get(&node)
+            .map(|live| live.running.settled().state.validators.clone())
+            .unwrap_or_default()
+    }
+
+    /// Gives a transaction to a validator; refused ones are lost.
+    pub(super) fn submit(&mut self, node: usize, validators: Option<Vec<Key>>) {
+        let Some(live) = self.live.get(&node) else {
+            return;
+        };
+        let mut account = [0; 32];
+        account[0] = u8::try_from(node).unwrap_or(u8::MAX);
+        let nonce = live
+            .running
+            .settled()
+            .state
+            .accounts
+            .get(&account)
+            .copied()
+            .unwrap_or(0);
+        let _ = live.running.submit(
+            CounterTx {
+                account,
+                nonce,
+                validators,
+            },
+            millis(self.context.current()),
+        );
+    }
+
+    /// Lets time pass, with transactions, until `done` or until `most` has passed. False if it has.
+    pub(super) async fn until(
+        &mut self,
+        most: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, Failure> {
+        let end = millis(self.context.current())
+            .saturating_add(u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+        loop {
+            self.look()?;
+            if done(self) {
+                return Ok(true);
+            }
+            let now = millis(self.context.current());
+            if now >= end {
+                return Ok(false);
+            }
+            let nodes: Vec<usize> = self.live.keys().copied().collect();
+            for node in nodes {
+                let due = self.sent.get(&node).copied().unwrap_or(0);
+                if now >= due {
+                    let pause = 150 + self.draw(700);
+                    self.sent.insert(node, now.saturating_add(pause));
+                    self.submit(node, None);
+                }
+            }
+            self.context.sleep(LOOK).await;
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) async fn pass(&mut self, time: Duration) -> Result<(), Failure> {
+        self.until(time, |_| false).await.map(drop)
+    }
+
+    /// Waits until all of `nodes` are at `height`, or says that they are not.
+    pub(super) async fn reach(
+        &mut self,
+        nodes: &[usize],
+        height: u64,
+        most: Duration,
+    ) -> Result<(), Failure> {
+        let reached = self
+            .until(most, |world| {
+                nodes.iter().all(|node| world.height(*node) >= height)
+            })
+            .await?;
+        if !reached {
+            let heights: Vec<u64> = nodes.iter().map(|node| self.height(*node)).collect();
+            self.plan.record.violation(format!(
+                "validators {nodes:?} are at {heights:?} and not at {height} after {} s",
+                most.as_secs()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The highest block of these.
+    pub(super) fn highest(&self, nodes: &[usize]) -> u64 {
+        nodes.iter().map(|node| self.height(*node)).max().unwrap_or(0)
+    }
+
+    /// Compares all that the honest validators have on disk, block by block.
+    pub(super) async fn audit(&mut self, honest: &[usize]) {
+        for node in honest {
+            let Some(live) = self.live.get(node) else {
+                continue;
+            };
+            let running = live.running.clone();
+            let top = running.settled();
+            let mut parent = self.plan.machine_genesis();
+            for height in 1..=top.block.height() {
+                let stored = running.block(height).await;
+                let block = stored.and_then(|stored| crate::sim::CounterBlock::decode(&stored.block));
+                let Some(block) = block else {
+                    self.plan
+                        .record
+                        .violation(format!("validator {node} lost its final block {height}"));
+                    break;
+                };
+                if block.parent() != parent {
+                    self.plan.record.violation(format!(
+                        "block {height} of validator {node} does not follow the one below"
+                    ));
+                }
+                parent = block.digest();
+                self.plan.record.compare(
+                    *node,
+                    height,
+                    Taken {
+                        digest: parent,
+                        root: block.root(),
+                    },
+                );
+            }
+        }
+        let state = self.context.auditor().state();
+        self.plan.record.trace(state.as_bytes());
+    }
+}
+
+/// One life of a validator.
+async fn live<F: SplitForwarder<PublicKey>>(
+    context: Context,
+    settings: Settings<Counter, RulesOnly>,
+    net: Net<
+        SplitSender<PublicKey, Context, F>,
+        simulated::Receiver<PublicKey>,
+        simulated::Manager<PublicKey, Context>,
+        simulated::Control<PublicKey, Context>,
+    >,
+    tell: oneshot::Sender<Running<Counter>>,
+    record: Option<(usize, Record)>,
+) -> Fatal {
+    let clock = context.child("clock");
+    let (running, mut end) = match engine::start(context.child("engine"), settings, net).await {
+        Ok(started) => started,
+        Err(fatal) => return fatal,
+    };
+    let mut events = running.events();
+    // The world may have ended.
+    let _ = tell.send(running);
+    loop {
+        tokio::select! { biased;
+            event = events.recv() => {
+                if let (Ok(block), Some((node, record))) = (event, &record) {
+                    record.taken(
+                        millis(clock.current()),
+                        *node,
+                        block.block.height(),
+                        Taken { digest: block.digest, root: block.block.root() },
+                    );
+                }
+            }
+            fatal = &mut end => {
+                return fatal.unwrap_or_else(|error| Fatal::Part(error.to_string()));
+            }
+        }
+    }
+}
+
+impl Plan {
+    fn machine_genesis(&self) -> crate::machine::Digest {
+        use crate::machine::Machine as _;
+        self.machine.genesis().digest()
+    }
+}
