@@ -22,6 +22,8 @@ export interface PrepareJob {
   seed: bigint;
   /** Ids of the nodes that answer, as far as the mesh knows. */
   reachable: string[];
+  /** Seed of this device's key, where the task counts enrolled light nodes only. */
+  key?: Uint8Array | undefined;
 }
 
 /** A sealed report and who takes it. */
@@ -68,7 +70,7 @@ export async function check(light: Light, job: CheckJob): Promise<Checked> {
 export async function prepare(light: Light, job: PrepareJob, emit: (event: LightEvent) => void): Promise<Prepared> {
   const task = new light.Task(JSON.stringify(job.manifest), job.task);
   try {
-    const work = task.contribute(JSON.stringify(job.round), job.model, Date.now());
+    const work = task.contribute(JSON.stringify(job.round), job.model, Date.now(), job.key);
     try {
       let since = performance.now();
       const lap = (): number => {

@@ -9,6 +9,7 @@
 //! [`SealedReport`]. [`delivery::Delivery`] then decides how the report reaches its leader.
 //!
 //! After a round, [`Audit`] adds a few random blocks of its encrypted sum up again, and proves it if they are wrong.
+//! Where participants are known, [`enrolment`] makes the transactions with which a light node enrols its key, and is paid.
 //! Apart from rounds, [`Scoring`] asks a full node's model about rows that only this device can read.
 //!
 //! # Invariants
@@ -39,6 +40,7 @@
 
 mod audit;
 pub mod delivery;
+pub mod enrolment;
 mod error;
 mod join;
 mod scoring;

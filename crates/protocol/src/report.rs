@@ -20,7 +20,7 @@ pub const HPKE_CONFIG_LIST_MEDIA_TYPE: &str = "application/dap-hpke-config-list"
 pub const ROUND_EXTENSION: u16 = 0xFF01;
 
 /// Private-use extension of the one report of a full node's silo that counts more than once: its signature
-/// ([`crate::VerifiedRound::sign_silo`]).
+/// ([`crate::Credential::silo`]).
 pub const SILO_EXTENSION: u16 = 0xFF02;
 
 /// Private-use extension of the one report that an enrolled light node has in a round: its key, 32 bytes, and its

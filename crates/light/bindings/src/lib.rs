@@ -27,12 +27,14 @@ mod contribution;
 mod delivery;
 #[cfg(target_arch = "wasm32")]
 mod endpoint;
+mod enrolment;
 mod error;
 mod task;
 
 pub use audit::Audit;
 pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
+pub use enrolment::{claim_reward, new_seed, public_key};
 #[cfg(target_arch = "wasm32")]
 pub use endpoint::Endpoint;
 pub use task::{Task, max_data_bytes};
