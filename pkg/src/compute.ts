@@ -25,6 +25,8 @@ export interface PrepareJob {
   seed: bigint;
   /** Ids of the nodes that answer, as far as the mesh knows. */
   reachable: string[];
+  /** Seed of this device's key, where the task counts enrolled light nodes only. */
+  key?: Uint8Array | undefined;
 }
 
 /** A sealed report and who takes it. */
@@ -105,10 +107,10 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
 /** Only here, next to the training, is the opening's finality what counts; the page's check is for people to see. */
 function begin(light: Light, task: Task, job: PrepareJob): Contribution {
   const round = JSON.stringify(job.round);
-  if (job.opening === null) return task.contribute(round, job.model, Date.now());
+  if (job.opening === null) return task.contribute(round, job.model, Date.now(), job.key);
   const chain = light.Chain.restore(job.opening.chain);
   try {
-    return task.contributeFinal(chain, job.opening.served, round, job.model, Date.now());
+    return task.contributeFinal(chain, job.opening.served, round, job.model, Date.now(), job.key);
   } finally {
     chain.free();
   }

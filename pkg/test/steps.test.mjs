@@ -125,3 +125,49 @@ test("bad rows can be replaced by good ones in the same contribution", () => {
   assert.equal(thrown(() => work.read(bytes("a\n1\n"))).code, "bad-data");
   assert.equal(work.read(bytes(csv(12))).rows, 12);
 });
+
+const enrolled = () => new light.Task(JSON.stringify(fixture.enrolled.manifest), fixture.enrolled.task);
+const seed = new Uint8Array(32).fill(5);
+
+function signedBy(key, training = 7n) {
+  const work = enrolled().contribute(JSON.stringify(fixture.enrolled.round), model, NOW, key);
+  work.read(bytes(csv()));
+  work.train(training, () => {});
+  const split = work.split(NOW, fixture.members);
+  return { ...split, sealed: work.seal() };
+}
+
+test("where light nodes are enrolled, the key decides id and committee", () => {
+  assert.deepEqual([enrolled().admission, join().admission], ["invite", undefined]);
+  const [one, two, other] = [signedBy(seed), signedBy(seed, 8n), signedBy(new Uint8Array(32).fill(6))];
+  assert.equal(one.report, two.report, "once a round, whatever is drawn");
+  assert.equal(one.leader, two.leader);
+  assert.notEqual(one.report, other.report);
+  assert.equal(thrown(() => signedBy(undefined)).code, "no-key");
+  assert.equal(thrown(() => signedBy(new Uint8Array(31))).code, "bad-key");
+  // In a task of anybody a key is not used, and makes the report no longer: nobody learns of it.
+  const work = join().contribute(round, model, NOW, seed);
+  work.read(bytes(csv()));
+  work.train(7n, () => {});
+  work.split(NOW, []);
+  assert.equal(work.seal().length, sealed().bytes.length);
+  assert.ok(one.sealed.length > sealed().bytes.length);
+});
+
+test("keys are made of the browser's randomness, and sign what the ledger is asked for", () => {
+  const [one, two] = [light.newSeed(), light.newSeed()];
+  assert.equal(one.length, 32);
+  assert.notDeepEqual(one, two);
+  const key = light.publicKey(one);
+  assert.match(key, /^[A-Za-z0-9_-]{43}$/);
+  const [task, chain, code] = [enrolled(), "A".repeat(43), light.publicKey(two)];
+  const asked = Buffer.from(task.enrol(one, chain, 0, code));
+  const parts = [key, fixture.enrolled.task].map((id) => Buffer.from(id, "base64url"));
+  assert.ok(parts.every((part) => asked.includes(part)));
+  assert.notDeepEqual(Buffer.from(task.enrol(one, chain, 1, code)), asked, "no transaction is carried out twice");
+  assert.equal(thrown(() => task.enrol(one, chain, 0)).code, "bad-enrolment");
+  assert.equal(thrown(() => task.enrol(one, chain, 0, "no code")).code, "bad-enrolment");
+  assert.equal(thrown(() => task.enrol(one, "no chain", 0, code)).code, "bad-enrolment");
+  assert.equal(thrown(() => light.publicKey(new Uint8Array(3))).code, "bad-key");
+  assert.equal(thrown(() => light.claimReward(one, chain, 0, new Uint8Array(9), "A".repeat(22))).code, "bad-enrolment");
+});

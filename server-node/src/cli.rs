@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use defim_protocol::vdaf::Scheme;
+use defim_protocol::{AdmissionRule, vdaf::Scheme};
 
 /// DeFim: people and companies train one model together, and their rows stay where they are.
 #[derive(Debug, Parser)]
@@ -196,9 +196,34 @@ pub struct ScheduleArgs {
     /// How often the report of a full node's silo may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Only enrolled light nodes contribute, once a round each; this is how they are enrolled.
+    #[arg(long, value_enum)]
+    pub admission: Option<AdmissionArg>,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
+}
+
+/// How light nodes are enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AdmissionArg {
+    /// Anybody enrols a key.
+    Open,
+    /// Whoever knows an invite's code enrols a key.
+    Invite,
+    /// An admin enrols keys.
+    Approved,
+}
+
+impl AdmissionArg {
+    /// The same in a manifest.
+    pub const fn rule(self) -> AdmissionRule {
+        match self {
+            Self::Open => AdmissionRule::Open,
+            Self::Invite => AdmissionRule::Invite,
+            Self::Approved => AdmissionRule::Approved,
+        }
+    }
 }
 
 /// What a task promises each contributor, over all of its rounds.
@@ -301,6 +326,9 @@ pub struct Simulate {
     /// How often a silo's report may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Every light node has an enrolled key, and only enrolled ones are counted.
+    #[arg(long)]
+    pub enrolled: bool,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,
@@ -473,6 +501,10 @@ pub struct Contribute {
     /// Rows (CSV).
     #[arg(long)]
     pub data: PathBuf,
+    /// File with this light node's key, for a task that counts enrolled light nodes only; made if missing. One for each task:
+    /// contributions under the same key can be linked.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
     /// Send over this path only.
     #[arg(long, value_enum, default_value_t = Via::Auto)]
     pub via: Via,

@@ -146,9 +146,17 @@ pub type Directory = BTreeMap<NodeId, Peer>;
 ///
 /// [`Failure`] if the folder cannot be used or the file is damaged.
 pub fn load_or_make_seed(folder: &Path) -> Outcome<[u8; 32]> {
-    let path = folder.join("node.key");
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return hex::decode(text.trim())
+    load_or_make_key(&folder.join("node.key"))
+}
+
+/// A key's seed, made if its file is missing, readable by its owner only.
+///
+/// # Errors
+///
+/// [`Failure`] if the file cannot be used or is damaged; a file that is there is never written over.
+pub fn load_or_make_key(path: &Path) -> Outcome<[u8; 32]> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => hex::decode(text.trim())
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| {
@@ -156,12 +164,18 @@ pub fn load_or_make_seed(folder: &Path) -> Outcome<[u8; 32]> {
                     "{} is not a node key (64 hex digits); restore it from a backup, a new key is a new node",
                     path.display()
                 ))
-            });
+            }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut seed = [0; 32];
+            rand::rng().fill_bytes(&mut seed);
+            write_secret(path, &hex::encode(seed))?;
+            Ok(seed)
+        }
+        Err(error) => Err(Failure::Input(format!(
+            "the key {} cannot be read: {error}; check the file and its rights",
+            path.display()
+        ))),
     }
-    let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
-    write_secret(&path, &hex::encode(seed))?;
-    Ok(seed)
 }
 
 /// A random token, made at the first start and kept in the folder.

@@ -381,6 +381,7 @@ impl Coordinator {
             key: total.key().to_vec(),
             ciphertexts: ciphertexts.map(|(node, c)| (node, c.to_vec())).collect(),
             optimiser_before,
+            ids: opened.ids,
         })));
         self.out.push_back(Output::Changed);
     }

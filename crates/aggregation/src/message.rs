@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_learn::Metrics;
 use defim_protocol::{
-    Digest, Millis, NodeId, RoundNumber, RoundOpened, RoundPhase, SignedText,
+    CommitteeIndex, Digest, Millis, NodeId, ReportId, RoundNumber, RoundOpened, RoundPhase, SignedText,
     wire::{ClosedBatch, Progress, Response, Submission},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct Completed {
     pub ciphertexts: Vec<(NodeId, Vec<u8>)>,
     /// The optimiser's state before the round.
     pub optimiser_before: Vec<u8>,
+    /// The accepted reports of each committee whose batch was added, both ascending.
+    pub ids: Vec<(CommitteeIndex, Vec<ReportId>)>,
 }
 
 /// What the store holds of a task.

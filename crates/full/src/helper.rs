@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use defim_protocol::{
-    Committee, Context, Reason, ReportId, SignedText, VerifiedRound,
+    Committee, Context, Enrolled, Reason, ReportId, SignedText, VerifiedRound,
     batch::{AgreedBatch, BatchError, BatchSummary},
     report::{Ciphertext, Metadata},
     seal::Seat,
@@ -22,11 +22,22 @@ pub struct Prepared {
     pub share: Option<VerifiedShare>,
 }
 
-/// Check one report with the leader's message.
+impl Prepared {
+    /// Whether this is the answer for good, to be stored before it is said.
+    pub fn is_outcome(&self) -> bool {
+        self.answer != PrepareAnswer::Rejected(Reason::NotEnrolled)
+    }
+}
+
+/// Check one report with the leader's message. `known` are the light nodes that are enrolled for the task.
+///
+/// A refusal as [`Reason::NotEnrolled`] is no outcome: nothing of it is stored, and the leader asks again until the round
+/// closes. The leader has found the key enrolled, and this node's ledger may be a moment behind.
 pub fn prepare(
     task: &Committee,
     round: &VerifiedRound,
     secrets: &Secrets,
+    known: &dyn Enrolled,
     verify_key: &[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES],
     init: &PrepareInit,
 ) -> Prepared {
@@ -59,6 +70,7 @@ pub fn prepare(
             )
         })
         .and_then(|share| share.authentic(round, &init.public_share))
+        .and_then(|share| share.enrolled(known))
         .and_then(|share| share.answer(verify_key, &init.message));
     match result {
         Ok((share, answer)) => Prepared {

@@ -399,9 +399,17 @@ impl Leader {
             _ => return self.helper_failed(now),
         };
         self.trouble = None;
+        // The helper may hear later that a light node is enrolled; until the round closes the report waits for that.
+        let waits = |answer: &PrepareAnswer| {
+            !self.draining && *answer == PrepareAnswer::Rejected(Reason::NotEnrolled)
+        };
+        if answers.iter().any(waits) {
+            self.retry_at = now + RETRY_MS;
+        }
         let outcomes = pending
             .into_iter()
             .zip(answers)
+            .filter(|(_, answer)| !waits(answer))
             .map(|(state, answer)| {
                 let id = state.id();
                 let share = match answer {

@@ -1,8 +1,8 @@
 //! Opening one's own share of a report, and checking the proof together: one message each way.
 
 use defim_protocol::{
-    Reason, ReportId, RoundNumber, VerifiedManifest, VerifiedRound,
-    report::{Ciphertext, Metadata, ROUND_EXTENSION, SILO_EXTENSION},
+    Credential, Enrolled, Reason, ReportId, RoundNumber, VerifiedManifest, VerifiedRound,
+    report::{Ciphertext, Metadata, ROUND_EXTENSION},
     seal::{SealingKey, Seat},
     vdaf::{InputShare, NONCE_BYTES, OutputShare, PublicShare, UpdateVdaf, VERIFY_KEY_BYTES},
 };
@@ -18,8 +18,8 @@ type State = PingPongState<VERIFY_KEY_BYTES, NONCE_BYTES, UpdateVdaf>;
 /// This member's share of one report: its seal opened, bound to the right round, well formed.
 pub struct OpenedShare {
     id: ReportId,
-    /// A full node's word that this is its silo's report.
-    signature: Option<[u8; 64]>,
+    /// Whose report it says it is.
+    credential: Option<Credential>,
     vdaf: UpdateVdaf,
     public_share: PublicShare,
     input_share: InputShare,
@@ -47,17 +47,15 @@ impl OpenedShare {
         sealed: &Ciphertext,
     ) -> Result<Self, Reason> {
         let plain = key.open(seat, &task.task(), metadata, public_share, sealed)?;
-        let (mut bound, mut signature) = (None, None);
+        let (mut bound, mut credential) = (None, None);
         for extension in &plain.extensions {
             let data = extension.data.as_slice();
-            match extension.kind {
+            match (extension.kind, extension.as_credential()?) {
                 // A second round extension could name another round to the other member.
-                ROUND_EXTENSION if bound.is_none() => {
+                (ROUND_EXTENSION, _) if bound.is_none() => {
                     bound = Some(<[u8; 8]>::try_from(data).map_err(|_| Reason::Malformed)?);
                 }
-                SILO_EXTENSION if signature.is_none() => {
-                    signature = Some(data.try_into().map_err(|_| Reason::Malformed)?);
-                }
+                (_, Some(one)) if credential.is_none() => credential = Some(one),
                 _ => return Err(Reason::UnknownExtension),
             }
         }
@@ -72,22 +70,35 @@ impl OpenedShare {
                 .map_err(|_| Reason::InvalidShare)?;
         Ok(Self {
             id: metadata.id,
-            signature,
+            credential,
             vdaf,
             public_share,
             input_share,
         })
     }
 
-    /// Check that a silo's report, which may count more than once, is signed by its full node, and that no other one is.
+    /// Check that the report has the id of whose it says it is and is signed by them, where the round asks for it
+    /// ([`VerifiedRound::authenticate`]).
     ///
     /// # Errors
     ///
-    /// [`Reason::NotTheSilos`].
+    /// The [`Reason`] for which the report is refused.
     pub fn authentic(self, round: &VerifiedRound, public_share: &[u8]) -> Result<Self, Reason> {
-        match round.is_authentic(&self.id, public_share, self.signature.as_ref()) {
-            true => Ok(self),
-            false => Err(Reason::NotTheSilos),
+        round.authenticate(&self.id, public_share, self.credential.as_ref())?;
+        Ok(self)
+    }
+
+    /// Check that a light node that says who it is, is enrolled. Members of the task are.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotEnrolled`], which may be another answer a moment later: the ledger tells one node before the other.
+    pub fn enrolled(self, known: &dyn Enrolled) -> Result<Self, Reason> {
+        match &self.credential {
+            Some(Credential::Enrolled { key, .. }) if !known.is_enrolled(key) => {
+                Err(Reason::NotEnrolled)
+            }
+            _ => Ok(self),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a leader checks before it says that a report is stored.
 
 use defim_protocol::{
-    CommitteeIndex, Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
+    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
     report::Report, seal::Seat,
 };
 use prio::codec::Decode as _;
@@ -23,7 +23,8 @@ pub struct AcceptedReport {
     pub bytes: Vec<u8>,
 }
 
-/// Check an uploaded report against the open round.
+/// Check an uploaded report against the open round. `known` are the light nodes that are enrolled for the task; without a
+/// rule of admission in its manifest it is not asked.
 ///
 /// # Errors
 ///
@@ -32,6 +33,7 @@ pub fn accept_upload(
     task: &VerifiedManifest,
     round: &VerifiedRound,
     secrets: &Secrets,
+    known: &dyn Enrolled,
     now: Millis,
     bytes: Vec<u8>,
 ) -> Result<AcceptedReport, Reason> {
@@ -72,7 +74,7 @@ pub fn accept_upload(
         Reason::WrongRound if open(round.round.saturating_add(1)).is_ok() => Reason::Unavailable,
         reason => reason,
     });
-    opened?.authentic(round, public_share)?;
+    opened?.authentic(round, public_share)?.enrolled(known)?;
     // After the seal: a report of an earlier round is told that, and not that its committee changed.
     let committee = task.committee_of(round, &metadata.id);
     if committee.leader().node != secrets.node.id() {

@@ -56,6 +56,7 @@ fn world() -> World {
         },
         privacy: None,
         max_weight: 1,
+        admission: None,
         created_ms: 0,
         learning: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
     };

@@ -1,7 +1,7 @@
 //! Splitting an update into shares with a proof, and sealing each share for its member.
 
 use defim_protocol::{
-    Committee, NodeKey, ReportId, RoundNumber, TaskId,
+    Committee, Credential, NodeKey, ReportId, RoundNumber, TaskId,
     report::{Extension, Metadata, PlaintextShare, Report},
     seal::{Seat, seal},
 };
@@ -18,6 +18,8 @@ pub struct Split {
     public_share: Vec<u8>,
     leader: Vec<u8>,
     helper: Vec<u8>,
+    /// Whose report it is, if it says so.
+    credential: Option<Credential>,
 }
 
 impl std::fmt::Debug for Split {
@@ -52,6 +54,7 @@ impl Split {
         round: &OpenRound,
         values: &[i32],
         id: ReportId,
+        key: Option<&NodeKey>,
         time_s: u64,
     ) -> Result<Self, LightError> {
         let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
@@ -67,11 +70,15 @@ impl Split {
                 shares.len()
             )));
         };
+        let public_share = public.get_encoded().map_err(|e| failed(&e))?;
+        // In a task of anybody a signature would say for nothing who has contributed.
+        let key = key.filter(|_| task.admission().is_some());
         Ok(Self {
             committee: task.committee_of(round, &id),
             round: round.round,
             metadata: Metadata { id, time_s },
-            public_share: public.get_encoded().map_err(|e| failed(&e))?,
+            credential: key.map(|key| Credential::enrolled(round, &id, &public_share, key)),
+            public_share,
             leader: leader.get_encoded().map_err(|e| failed(&e))?,
             helper: helper.get_encoded().map_err(|e| failed(&e))?,
         })
@@ -93,7 +100,8 @@ impl Split {
     ///
     /// [`LightError::Seal`] if a member's key cannot be used.
     pub fn seal<R: RngCore + CryptoRng>(self, rng: &mut R) -> Result<SealedReport, LightError> {
-        self.seal_with(None, rng)
+        let credential = self.credential;
+        self.seal_with(credential, rng)
     }
 
     /// As [`Split::seal`], as the report of this full node's silo. Its id must be [`defim_protocol::VerifiedRound::silo_report`].
@@ -107,24 +115,22 @@ impl Split {
         key: &NodeKey,
         rng: &mut R,
     ) -> Result<SealedReport, LightError> {
-        let signature = round
-            .verified()
-            .sign_silo(&self.metadata.id, &self.public_share, key);
-        self.seal_with(Some(signature), rng)
+        let credential = Credential::silo(round, &self.metadata.id, &self.public_share, key);
+        self.seal_with(Some(credential), rng)
     }
 
     fn seal_with<R: RngCore + CryptoRng>(
         self,
-        signature: Option<[u8; 64]>,
+        credential: Option<Credential>,
         rng: &mut R,
     ) -> Result<SealedReport, LightError> {
         let task = self.committee.task();
         let mut sealed = |member: &defim_protocol::Member, seat, payload: Vec<u8>| {
-            let silo = signature.as_ref().map(Extension::silo);
+            let credential = credential.as_ref().map(Extension::credential);
             let plain = PlaintextShare {
                 extensions: [Extension::round(self.round)]
                     .into_iter()
-                    .chain(silo)
+                    .chain(credential)
                     .collect(),
                 payload,
             };

@@ -138,6 +138,50 @@ mod tests {
     }
 
     #[test]
+    fn the_ids_that_keys_have_spread_evenly_over_committees_and_anew_each_round() {
+        let key = NodeKey::from_seed([9; 32]);
+        let mut manifest = manifest_of(&key, 4);
+        manifest.admission = Some(crate::AdmissionRule::Open);
+        let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
+        let round = |round| {
+            let opened = RoundOpened {
+                task: task.task(),
+                round,
+                base_model: Digest([0; 32]),
+                opened_ms: 1,
+                deadline_ms: 2,
+                weights: BTreeMap::new(),
+            };
+            VerifiedRound::verify(opened.sign(&key).unwrap(), &task).unwrap()
+        };
+        let keys: Vec<_> = (0_u128..12_000)
+            .map(|n| NodeId(Digest::of(&n.to_be_bytes()).0))
+            .collect();
+        let rounds = [round(1), round(2)];
+        let mut pairs = BTreeMap::<_, u32>::new();
+        for key in &keys {
+            let at = rounds.each_ref().map(|round| {
+                let id = round.enrolled_report(key).unwrap();
+                task.committee_of(round, &id).index()
+            });
+            *pairs.entry(at).or_default() += 1;
+        }
+        // Chi-square over all pairs of committees in two rounds: 143 degrees of freedom, five standard deviations.
+        let expected = 12_000.0 / 144.0;
+        let seen = (0..12).flat_map(|a| (0..12).map(move |b| [a, b]));
+        let chi: f64 = seen
+            .map(|at| f64::from(pairs.get(&at).copied().unwrap_or(0)) - expected)
+            .map(|d| d * d / expected)
+            .sum();
+        assert!((143.0 - 85.0..143.0 + 85.0).contains(&chi), "{chi}");
+        let ids: BTreeSet<_> = rounds
+            .iter()
+            .flat_map(|round| keys.iter().map(|key| round.enrolled_report(key).unwrap()))
+            .collect();
+        assert_eq!(ids.len(), 24_000, "no two have the same");
+    }
+
+    #[test]
     fn reports_spread_over_all_committees_and_differently_each_round() {
         let key = NodeKey::from_seed([9; 32]);
         let task =

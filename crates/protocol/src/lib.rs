@@ -44,6 +44,7 @@
 
 pub mod batch;
 mod committee;
+mod credential;
 pub mod limits;
 mod manifest;
 mod privacy;
@@ -58,8 +59,10 @@ pub mod vdaf;
 pub mod wire;
 
 pub use committee::{Committee, CommitteeIndex};
+pub use credential::{Credential, Enrolled};
 pub use defim_ledger::{
-    Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, SignatureError, SignedText, TaskId,
+    AdmissionRule, Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, Signature,
+    SignatureError, SignedText, TaskId,
 };
 pub use manifest::{Manifest, ManifestError, Member, Schedule, VerifiedManifest};
 pub use privacy::Privacy;

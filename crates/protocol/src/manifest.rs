@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Context, NodeId, Privacy, SignatureError, SignedText, TaskId, limits,
+    AdmissionRule, Context, NodeId, Privacy, SignatureError, SignedText, TaskId, limits,
     report::HpkeConfig,
     vdaf::{VdafError, VdafSpec},
 };
@@ -64,6 +64,10 @@ pub struct Manifest {
     /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub max_weight: u8,
+    /// How a light node comes to be enrolled, without which it cannot contribute; none: anybody contributes, under any
+    /// id, any number of times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionRule>,
     /// When the task was made, milliseconds since 1970.
     pub created_ms: u64,
     /// The learning specification (schema, model, local training, server step), read by the
@@ -322,6 +326,7 @@ pub(crate) mod tests {
             },
             privacy: None,
             max_weight: 1,
+            admission: None,
             created_ms: 0,
             learning: RawValue::from_string("{}".into()).unwrap(),
         }
@@ -365,6 +370,11 @@ pub(crate) mod tests {
         assert!(!text(&weighed).contains("max_weight"));
         weighed.max_weight = 3;
         assert!(text(&weighed).contains("\"max_weight\":3"));
+        // Nor does it change where nobody has to enrol.
+        let mut enrolled = manifest(&key);
+        assert!(!text(&enrolled).contains("admission"));
+        enrolled.admission = Some(AdmissionRule::Invite);
+        assert!(text(&enrolled).contains("\"admission\":\"invite\""));
         // Noise that is too little for what is promised.
         let vdaf = manifest(&key).vdaf;
         let kept = Privacy::new(&vdaf, 1, 1.0, 1e-5, 3).unwrap();

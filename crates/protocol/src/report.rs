@@ -9,7 +9,7 @@ use prio::codec::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{ReportId, RoundNumber, TaskId};
+use crate::{Credential, NodeId, Reason, ReportId, RoundNumber, Signature, TaskId};
 
 /// Media type of a report.
 pub const REPORT_MEDIA_TYPE: &str = "application/dap-report";
@@ -20,8 +20,12 @@ pub const HPKE_CONFIG_LIST_MEDIA_TYPE: &str = "application/dap-hpke-config-list"
 pub const ROUND_EXTENSION: u16 = 0xFF01;
 
 /// Private-use extension of the one report of a full node's silo that counts more than once: its signature
-/// ([`crate::VerifiedRound::sign_silo`]).
+/// ([`crate::Credential::silo`]).
 pub const SILO_EXTENSION: u16 = 0xFF02;
+
+/// Private-use extension of the one report that an enrolled light node has in a round: its key, 32 bytes, and its
+/// signature ([`crate::Credential::enrolled`]).
+pub const ENROLMENT_EXTENSION: u16 = 0xFF03;
 
 /// A sealing key's public side (`HpkeConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,12 +102,38 @@ impl Extension {
         }
     }
 
-    /// The extension that shows that a report is a silo's.
-    pub fn silo(signature: &[u8; 64]) -> Self {
-        Self {
-            kind: SILO_EXTENSION,
-            data: signature.to_vec(),
+    /// The extension that shows whose report it is.
+    pub fn credential(credential: &Credential) -> Self {
+        match credential {
+            Credential::Silo(signature) => Self {
+                kind: SILO_EXTENSION,
+                data: signature.0.to_vec(),
+            },
+            Credential::Enrolled { key, signature } => Self {
+                kind: ENROLMENT_EXTENSION,
+                data: [key.0.as_slice(), &signature.0].concat(),
+            },
         }
+    }
+
+    /// The credential in this extension; none if it is of another kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Malformed`] if it is of such a kind and no credential.
+    pub fn as_credential(&self) -> Result<Option<Credential>, Reason> {
+        let data = self.data.as_slice();
+        let signature = |bytes: &[u8]| bytes.try_into().map(Signature);
+        let read = match self.kind {
+            SILO_EXTENSION => signature(data).map(Credential::Silo),
+            ENROLMENT_EXTENSION => {
+                let (key, rest) = data.split_first_chunk().ok_or(Reason::Malformed)?;
+                let key = NodeId(*key);
+                signature(rest).map(|signature| Credential::Enrolled { key, signature })
+            }
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|_| Reason::Malformed)
     }
 }
 

@@ -10,8 +10,9 @@ const ENCAPSULATED_KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 /// The round extension: type, length, round number.
 const ROUND_EXTENSION_BYTES: usize = 2 + 2 + 8;
-/// Room for what a later client may add. Far below a share: nothing worth storing fits in.
-const SLACK_BYTES: usize = 256;
+/// Room for a credential in each share, and for what a later client may add. Far below a share: nothing worth storing
+/// fits in.
+const SLACK_BYTES: usize = 512;
 
 /// Of a sealed share in a report, the length prefixes included.
 const fn sealed(share: usize) -> usize {

@@ -186,6 +186,8 @@ pub struct ClosedBatch {
     pub signatures: Vec<SignedText>,
     /// Reports that were refused, by [`Reason::code`]; with a batch, its summary counts.
     pub rejected: Vec<(u16, u64)>,
+    /// The accepted reports, ascending: those under the summary's root. They are public: receipts are made of them.
+    pub ids: Vec<ReportId>,
 }
 
 /// The batches that are added, with the proof that their committees agreed on them.

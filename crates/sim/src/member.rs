@@ -1,7 +1,7 @@
 //! A full node: its machines, and a store in memory with the rules of the one on disk.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use defim_full::{
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Committee, CommitteeIndex, Digest, Millis, Reason, ReportId, RoundNumber, SignedText,
+    Committee, CommitteeIndex, Digest, Millis, NodeId, Reason, ReportId, RoundNumber, SignedText,
     VerifiedManifest, VerifiedRound,
     batch::AgreedBatch,
     sum::VerifiedSelection,
@@ -38,6 +38,8 @@ struct Shelf {
     proposal: Option<Proposal>,
     /// The helper's answers, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
+    /// Asked for, and without an outcome so far.
+    waiting: BTreeSet<ReportId>,
     /// How the round ended: both signatures, or none.
     closed: Option<Vec<SignedText>>,
     /// This node's share of the sum of the batch.
@@ -99,6 +101,8 @@ pub struct Node {
     pub secrets: Arc<Secrets>,
     /// Whether it answers.
     pub up: bool,
+    /// Light nodes that are enrolled for the task, as far as it knows the ledger.
+    pub enrolled: BTreeSet<NodeId>,
     task: VerifiedManifest,
     /// Digest of every report ever taken.
     seen: BTreeMap<ReportId, Digest>,
@@ -125,6 +129,7 @@ impl Node {
         Self {
             secrets,
             up: true,
+            enrolled: BTreeSet::new(),
             task,
             seen: BTreeMap::new(),
             verify_keys: BTreeMap::new(),
@@ -159,7 +164,14 @@ impl Node {
         now: Millis,
         bytes: Vec<u8>,
     ) -> Result<(), Reason> {
-        let report = accept_upload(&self.task, round, &self.secrets, now, bytes)?;
+        let report = accept_upload(
+            &self.task,
+            round,
+            &self.secrets,
+            &self.enrolled,
+            now,
+            bytes,
+        )?;
         if let Some(first) = self.seen.get(&report.id) {
             return match *first == report.digest {
                 true => Ok(()),
@@ -300,10 +312,17 @@ impl Node {
                 let led = self.task.committees().filter(|c| c.leader().node == own);
                 let closed = led.filter_map(|committee| {
                     let shelf = self.shelves.get(&committee.index())?;
+                    let signatures = shelf.closed.clone()?;
+                    // With a batch, what is verified here is what was agreed on.
+                    let ids = match signatures.is_empty() {
+                        true => Vec::new(),
+                        false => shelf.verified.keys().copied().collect(),
+                    };
                     Some(ClosedBatch {
                         committee: committee.index(),
-                        signatures: shelf.closed.clone()?,
+                        signatures,
                         rejected: shelf.rejected.clone().into_iter().collect(),
+                        ids,
                     })
                 });
                 Response::Closed(closed.collect())
@@ -395,15 +414,22 @@ impl Node {
         let shelf = self.shelves.entry(committee.index()).or_default();
         match self.seen.get(&init.id) {
             Some(first) if *first != digest => return PrepareAnswer::Rejected(Reason::Replayed),
-            Some(_) => {
+            Some(_) if !shelf.waiting.contains(&init.id) => {
                 let before = shelf.answers.get(&init.id).cloned();
                 return before.unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
             }
-            None => {}
+            Some(_) | None => {}
         }
         self.seen.insert(init.id, digest);
-        let Prepared { answer, share } =
-            helper::prepare(committee, round, &self.secrets, &request.verify_key, init);
+        let (secrets, known) = (&self.secrets, &self.enrolled);
+        let prepared =
+            helper::prepare(committee, round, secrets, known, &request.verify_key, init);
+        if !prepared.is_outcome() {
+            shelf.waiting.insert(init.id);
+            return prepared.answer;
+        }
+        shelf.waiting.remove(&init.id);
+        let Prepared { answer, share } = prepared;
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
             shelf.verified.insert(init.id, bytes);
         }

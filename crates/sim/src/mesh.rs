@@ -6,7 +6,7 @@ use defim_aggregation::coordinator::{self, Completed, Coordinator, Restored};
 use defim_full::{Secrets, leader};
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId, RoundPhase,
+    AdmissionRule, Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId, RoundPhase,
     Schedule, SignedText, VerifiedManifest, VerifiedRound,
     report::Report,
     vdaf::{Scheme, VdafSpec},
@@ -76,6 +76,8 @@ pub struct MeshSetup<'a> {
     pub privacy: Option<(f64, f64)>,
     /// How often a silo's report may count.
     pub max_weight: u8,
+    /// How light nodes are enrolled; none: anybody contributes.
+    pub admission: Option<AdmissionRule>,
 }
 
 impl Mesh {
@@ -94,6 +96,7 @@ impl Mesh {
             full,
             privacy,
             max_weight,
+            admission,
         } = setup;
         let vdaf = VdafSpec {
             scheme,
@@ -130,6 +133,7 @@ impl Mesh {
             schedule,
             privacy,
             max_weight,
+            admission,
             created_ms: 0,
             learning,
         };
@@ -210,6 +214,20 @@ impl Mesh {
         if let Some(node) = self.nodes.get(place) {
             let id = node.secrets.node.id();
             self.coordinate(coordinator::Input::SiloRows(id, rows));
+        }
+    }
+
+    /// All full nodes hear from the ledger that this light node is enrolled.
+    pub fn enrol(&mut self, key: NodeId) {
+        for place in 0..self.nodes.len() {
+            self.enrol_at(place, key);
+        }
+    }
+
+    /// One full node hears of it before the others; by its place in the manifest.
+    pub fn enrol_at(&mut self, place: usize, key: NodeId) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.enrolled.insert(key);
         }
     }
 

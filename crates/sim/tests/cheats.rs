@@ -517,6 +517,7 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         vanishing: 0,
         privacy: None,
         max_weight: 1,
+        enrolled: false,
         attack: None,
     }
 }

@@ -431,6 +431,23 @@ impl WorkStore {
         rows.iter().map(|row| array(row, "id")).collect()
     }
 
+    /// The reports of a closed batch, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn counted_ids(&self, key: BatchKey) -> Result<Vec<ReportKey>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 3 ORDER BY id",
+        )
+        .bind(key.task.as_slice())
+        .bind(signed(key.round)?)
+        .bind(key.committee)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| array(row, "id")).collect()
+    }
+
     /// Hand this node's share of each of these reports to `fold`, one at a time, in the order given.
     ///
     /// # Errors

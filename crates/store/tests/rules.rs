@@ -162,6 +162,7 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
     );
     let held = store.batch(KEY).await.unwrap().unwrap();
     assert_eq!(held.aggregate_share, b"share");
+    assert_eq!(store.counted_ids(KEY).await.unwrap(), [[1; 16]]);
     // Another committee's reports go on.
     let other = BatchKey {
         committee: 1,

@@ -105,6 +105,7 @@ pub fn judge(
 fn kind(fault: &RoundFault) -> Fault {
     match fault {
         RoundFault::Set | RoundFault::Sum => Fault::DroppedCiphertext,
+        RoundFault::Batch { .. } => Fault::Batch,
         RoundFault::Opening(_) => Fault::ChangedTotal,
         _ => Fault::OtherModel,
     }

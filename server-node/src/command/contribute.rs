@@ -1,6 +1,6 @@
 //! `defim contribute`: a native light node, with the browser's code.
 
-use std::{path::Path as FilePath, time::Duration};
+use std::{path::Path as FilePath, sync::Arc, time::Duration};
 
 use defim_light::{
     JoinedTask, SealedReport, Training,
@@ -11,13 +11,14 @@ use defim_net::{
     native::Endpoint,
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, NodeId, Reason, ReportId, wire::protocol};
+use defim_protocol::{Digest, NodeId, NodeKey, Reason, ReportId, wire::protocol};
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};
 use crate::{
     cli::{Contribute, Via},
     clock,
+    config::load_or_make_key,
     failure::{Failure, Outcome},
     http::{MeshView, RoundRecordView, TaskView},
     node::light::{self, Prepared, Who, ms},
@@ -32,6 +33,9 @@ struct Contribution {
     round: u64,
     report: ReportId,
     node: String,
+    /// The public key that it is counted under, where light nodes are enrolled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<NodeId>,
     path: &'static str,
     because: Option<String>,
     bytes: usize,
@@ -194,13 +198,17 @@ fn prepare(
     csv: &[u8],
     file: &FilePath,
     mesh: &MeshView,
+    key: Option<&Arc<NodeKey>>,
 ) -> Outcome<Prepared> {
     let round = view
         .round
         .as_ref()
         .ok_or_else(|| Failure::Input("no round is open".into()))?;
     let open = task.open_round(round.signed.clone(), clock::now())?;
-    let training = Training::start(task, &open.without_ledger(), model)?;
+    let mut training = Training::start(task, &open.without_ledger(), model)?;
+    if let Some(key) = key {
+        training = training.with_key(key.clone());
+    }
     let there = |node: &NodeId| {
         let id = node.to_string();
         mesh.nodes.iter().any(|n| n.id == id && n.reachable)
@@ -313,6 +321,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         return Err(Failure::Usage("--timeout is a number of seconds".into()));
     }
     let client = MeshClient::new(&args.mesh)?;
+    let key = match &args.key {
+        None => None,
+        Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
+    };
     let mut endpoint = None;
     let mut last = None;
     for _ in 0..args.rounds {
@@ -324,10 +336,18 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             .round
             .as_ref()
             .map_or(view.current_model, |round| round.base_model);
+        if task.admission().is_some() && key.is_none() {
+            return Err(Failure::Usage(format!(
+                "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing, and have its key enrolled",
+                view.name
+            )));
+        }
         let model = client.model(&base_model).await?;
         let mesh = client.mesh().await?;
         let prepared =
-            tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data, &mesh))?;
+            tokio::task::block_in_place(|| {
+            prepare(&task, &view, &model, &csv, &args.data, &mesh, key.as_ref())
+        })?;
         let leader = prepared.report.committee.leader();
         let node = mesh
             .nodes
@@ -359,6 +379,7 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
+            key: key.as_ref().filter(|_| task.admission().is_some()).map(|key| key.id()),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",

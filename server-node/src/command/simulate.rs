@@ -236,6 +236,7 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         light: args.light,
         silos: args.silos,
         max_weight: args.max_weight,
+        enrolled: args.enrolled,
         rounds: args.rounds,
         seed: args.seed,
         scheme: args.scheme,

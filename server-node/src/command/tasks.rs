@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
 use crate::{
-    cli::{ModelArg, PrivacyArgs, ScheduleArgs},
+    cli::{AdmissionArg, ModelArg, PrivacyArgs, ScheduleArgs},
     failure::{Failure, Outcome},
     http::TaskView,
     node::task::{PrivacyRequest, TaskRequest},
@@ -81,6 +81,7 @@ pub fn request(
         scheme: Scheme::default(),
         privacy: schedule.privacy.privacy(),
         max_weight: schedule.max_weight,
+        admission: schedule.admission.map(AdmissionArg::rule),
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;

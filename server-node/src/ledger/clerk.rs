@@ -299,7 +299,8 @@ pub fn creation(manifest: &VerifiedManifest, model: Digest) -> Vec<Body> {
         min_batch: manifest.schedule.min_batch,
         rounds: manifest.schedule.rounds,
         max_weight: manifest.max_weight,
-        admission: AdmissionRule::Open,
+        // Where nobody has to enrol to contribute, anybody may, to be paid.
+        admission: manifest.admission.unwrap_or(AdmissionRule::Open),
         budget_per_round: setup::BUDGET_PER_ROUND,
         split: setup::SPLIT,
         tolerance_ppm: match noisy {

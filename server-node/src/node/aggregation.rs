@@ -13,7 +13,7 @@ use defim_learn::{
 };
 use defim_light::JoinedTask;
 use defim_protocol::{
-    Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule, SignedText, TaskId,
+    AdmissionRule, Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule, SignedText, TaskId,
     VerifiedManifest, VerifiedRound, limits,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
@@ -84,6 +84,8 @@ pub struct NewTask {
     pub privacy: Option<PrivacyRequest>,
     /// How often the report of a full node's silo may count.
     pub max_weight: u8,
+    /// How light nodes are enrolled; none: anybody contributes.
+    pub admission: Option<AdmissionRule>,
 }
 
 impl AggregationNode {
@@ -349,6 +351,7 @@ impl AggregationNode {
             schedule: new.schedule,
             privacy,
             max_weight: new.max_weight,
+            admission: new.admission,
             created_ms: clock::now(),
             learning,
         };

@@ -97,17 +97,24 @@ impl FullNode {
             );
         }
         let secrets = &self.inner.secrets;
+        let known = self.enrolled(&task);
         let prepared: Vec<Prepared> = tokio::task::block_in_place(|| {
             fresh
                 .iter()
-                .map(|init| helper::prepare(&committee, &round, secrets, &request.verify_key, init))
+                .map(|init| {
+                    let verify_key = &request.verify_key;
+                    helper::prepare(&committee, &round, secrets, &known, verify_key, init)
+                })
                 .collect()
         });
         let mut outcomes = Vec::with_capacity(prepared.len());
         let mut new_answers = Vec::with_capacity(prepared.len());
         for (init, prepared) in fresh.iter().zip(prepared) {
+            let for_good = prepared.is_outcome();
             let (outcome, answer) = settle(prepared);
-            outcomes.push((init.id.0, outcome));
+            if for_good {
+                outcomes.push((init.id.0, outcome));
+            }
             new_answers.push(answer);
         }
         // Stored before it is said: the leader may count what it is told.

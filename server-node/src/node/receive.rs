@@ -82,8 +82,10 @@ impl FullNode {
         // The first round is about to be told here too.
         let round = served.round().ok_or(Reason::Unavailable)?;
         let now = clock::now();
+        let known = self.enrolled(&task);
         let report = tokio::task::block_in_place(|| {
-            accept_upload(&served.manifest, &round, &self.inner.secrets, now, bytes)
+            let secrets = &self.inner.secrets;
+            accept_upload(&served.manifest, &round, secrets, &known, now, bytes)
         })?;
         let led = served
             .led
@@ -165,8 +167,12 @@ impl FullNode {
             return Err(Reason::Malformed.into());
         }
         let received = self.receive(TaskId(begin.task), bytes).await;
-        // A failure of this node keeps the bytes; the sender only asks again.
-        if !matches!(received, Err(ReceiveError::Broken(_))) {
+        // A failure of this node keeps the bytes, and so does a key that it has not heard of yet; the sender only asks again.
+        let again = matches!(
+            received,
+            Err(ReceiveError::Broken(_) | ReceiveError::Refused(Reason::NotEnrolled))
+        );
+        if !again {
             dropped.await?;
         }
         received

@@ -280,6 +280,10 @@ fn artefacts(done: &Completed) -> Outcome<Vec<Artefact>> {
     for (node, ciphertext) in &done.ciphertexts {
         artefacts.push(large(artefact::ciphertext(node), ciphertext));
     }
+    for (committee, ids) in &done.ids {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+        artefacts.push(large(artefact::ids(*committee), &bytes));
+    }
     Ok(artefacts)
 }
 

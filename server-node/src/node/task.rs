@@ -1,7 +1,7 @@
 //! What a task is made from.
 
 use defim_learn::LearningSpec;
-use defim_protocol::{Schedule, vdaf::Scheme};
+use defim_protocol::{AdmissionRule, Schedule, vdaf::Scheme};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -54,6 +54,11 @@ pub struct TaskRequest {
     /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
     #[serde(default = "once")]
     pub max_weight: u8,
+    /// How a light node comes to be enrolled, without which it cannot contribute: `open`, `invite` or `approved`; none: anybody
+    /// contributes, any number of times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub admission: Option<AdmissionRule>,
 }
 
 const fn once() -> u8 {
@@ -75,6 +80,7 @@ impl TryFrom<TaskRequest> for NewTask {
             scheme,
             privacy,
             max_weight,
+            admission,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -89,6 +95,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    admission,
                 })
             }
             (None, Some(spec)) => {
@@ -103,6 +110,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    admission,
                 })
             }
             _ => Err(Failure::Input(

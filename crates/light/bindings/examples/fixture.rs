@@ -9,7 +9,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use defim_learn::{Model, builtin};
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest,
+    AdmissionRule, Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest,
     seal::SealingKey,
     vdaf::{Scheme, VdafSpec},
 };
@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         privacy: None,
         max_weight: 1,
+        admission: None,
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
@@ -73,6 +74,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         deadline_ms: DEADLINE_MS,
         weights: std::collections::BTreeMap::new(),
     };
+    // The same task for enrolled light nodes.
+    let admitting = Manifest {
+        name: "digits-enrolled".to_owned(),
+        admission: Some(AdmissionRule::Invite),
+        ..manifest.clone()
+    }
+    .sign(&key)?;
+    let admitting_round = RoundOpened {
+        task: VerifiedManifest::verify(admitting.clone(), None)?.task(),
+        ..round.clone()
+    };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,
@@ -84,6 +96,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "dimension": spec.dimension(),
         "manifest": signed,
         "round": round.sign(&key)?,
+        "enrolled": {
+            "task": admitting_round.task,
+            "manifest": admitting,
+            "round": admitting_round.sign(&key)?,
+        },
         "model": STANDARD.encode(&model),
     });
     println!("{}", serde_json::to_string_pretty(&fixture)?);

@@ -161,18 +161,19 @@ impl Contribution {
         to_js(&result)
     }
 
-    /// Split into shares with a proof, under a fresh random id: `{ bytes, report, leader, leaderName,
+    /// Split into shares with a proof, under a fresh random id or, where the task requires enrolment, the one that follows from the
+    /// light node's key: `{ bytes, report, leader, leaderName,
     /// helperName }`. The id decides which committee checks the report; one whose members are all among the
-    /// `reachable` node ids is looked for.
+    /// `reachable` node ids is looked for, if the id is drawn.
     ///
     /// # Errors
     ///
-    /// `split-failed`.
+    /// `split-failed`, `no-key`.
     pub fn split(&mut self, now_ms: f64, reachable: Vec<String>) -> Result<JsValue, JsValue> {
         let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("split").into());
         };
-        let id = self.training.draw_report_id(
+        let id = self.training.report_id(
             |node| reachable.contains(&node.to_string()),
             || {
                 let mut id = [0; 16];
@@ -180,6 +181,7 @@ impl Contribution {
                 id
             },
         );
+        let id = id.map_err(Thrown::from)?;
         let split = self
             .training
             .split(&update, id, millis(now_ms) / 1000)

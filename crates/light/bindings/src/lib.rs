@@ -28,6 +28,7 @@ mod contribution;
 mod delivery;
 #[cfg(target_arch = "wasm32")]
 mod endpoint;
+mod enrolment;
 mod error;
 mod task;
 
@@ -35,6 +36,7 @@ pub use audit::Audit;
 pub use chain::Chain;
 pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
+pub use enrolment::{claim_reward, new_seed, public_key};
 #[cfg(target_arch = "wasm32")]
 pub use endpoint::Endpoint;
 pub use task::{Task, max_data_bytes};
