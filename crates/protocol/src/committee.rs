@@ -1,7 +1,18 @@
-//! Committees: which two full nodes check a report together.
+//! Committees: which full nodes check a report together.
 //!
-//! Every ordered pair of a task's full nodes is a committee. Which one checks a report follows from the round
-//! and the report's id: nobody needs to be told, and every node checks it.
+//! With `n` full nodes a task has `n (n - 1)` committees, numbered from 0. Committee `c` is led by the member at place
+//! `c mod n`. With `d = c div n + 1`, its helper is the member `d` places after the leader, around the end; so every
+//! ordered pair is a committee once. With three shares the second helper is the member `d mod (n - 1) + 1` places after
+//! the leader: the next one, the leader left out. Hence
+//!
+//! - of each `n` committees in a row, every member has each seat once;
+//! - with three full nodes every ordered triple is a committee once, and with four every leader has every pair of helpers once;
+//! - there are no more batches to agree on and to sign for than with two shares; all ordered triples of 32 would be 29,760.
+//!   What is left out are triples that are no neighbours: of five or more full nodes, three that collude are 3 committees
+//!   if they sit side by side, and fewer otherwise.
+//!
+//! Which committee checks a report follows from the round and the report's id: nobody needs to be told, and every node
+//! checks it.
 
 use std::ops::Deref;
 
@@ -19,8 +30,8 @@ pub type CommitteeIndex = u32;
 pub struct Committee {
     task: VerifiedManifest,
     index: CommitteeIndex,
-    leader: usize,
-    helper: usize,
+    /// Places in the manifest, leader first.
+    seats: Vec<usize>,
 }
 
 impl Committee {
@@ -31,34 +42,30 @@ impl Committee {
 
     /// The member that takes uploads and drives preparation.
     pub fn leader(&self) -> &Member {
-        self.seat(self.leader)
-    }
-
-    /// The member that answers the leader.
-    pub fn helper(&self) -> &Member {
-        self.seat(self.helper)
-    }
-
-    fn seat(&self, at: usize) -> &Member {
+        let leader = self.seats.first().copied().unwrap_or_default();
         // Safe: `VerifiedManifest::committee` has counted the members.
         #[expect(clippy::indexing_slicing)]
-        &self.task.members[at]
+        &self.task.members[leader]
     }
 
-    /// Leader, then helper.
-    pub fn members(&self) -> [&Member; 2] {
-        [self.leader(), self.helper()]
+    /// The members that answer the leader, in the order of their seats.
+    pub fn helpers(&self) -> Vec<&Member> {
+        self.members().split_off(1)
+    }
+
+    /// Leader, then helpers; as many as a report has shares.
+    pub fn members(&self) -> Vec<&Member> {
+        // Safe: `VerifiedManifest::committee` has counted the members.
+        #[expect(clippy::indexing_slicing)]
+        let member = |at: &usize| &self.task.members[*at];
+        self.seats.iter().map(member).collect()
     }
 
     /// The seat that a node has here.
     pub fn seat_of(&self, node: &NodeId) -> Option<Seat> {
-        if self.leader().node == *node {
-            Some(Seat::Leader)
-        } else if self.helper().node == *node {
-            Some(Seat::Helper)
-        } else {
-            None
-        }
+        let members = self.members();
+        let place = members.iter().position(|member| member.node == *node)?;
+        Some(Seat::of(place, self.seats.len()))
     }
 }
 
@@ -71,7 +78,7 @@ impl Deref for Committee {
 }
 
 impl VerifiedManifest {
-    /// How many committees the task has: all ordered pairs of its full nodes.
+    /// How many committees the task has: as many as there are ordered pairs of full nodes, also with three shares.
     pub fn committee_count(&self) -> CommitteeIndex {
         // At most 32 members.
         let members = self.members.len() as CommitteeIndex;
@@ -80,19 +87,23 @@ impl VerifiedManifest {
 
     /// A committee by its number.
     pub fn committee(&self, index: CommitteeIndex) -> Option<Committee> {
+        (index < self.committee_count()).then(|| self.seated(index))
+    }
+
+    fn seated(&self, index: CommitteeIndex) -> Committee {
         let members = self.members.len();
-        let at = usize::try_from(index).ok()?;
-        if index >= self.committee_count() {
-            return None;
+        let (leader, mut distance) = (index as usize % members, index as usize / members + 1);
+        let mut seats = vec![leader];
+        while seats.len() < usize::from(self.vdaf.shares) {
+            seats.push((leader + distance) % members);
+            // The next place, and after the last one the first behind the leader.
+            distance = distance % (members - 1) + 1;
         }
-        // By distance from leader to helper: the first committees have every member once in each seat.
-        let (leader, distance) = (at % members, at / members + 1);
-        Some(Committee {
+        Committee {
             task: self.clone(),
             index,
-            leader,
-            helper: (leader + distance) % members,
-        })
+            seats,
+        }
     }
 
     /// All committees, in their order.
@@ -101,10 +112,6 @@ impl VerifiedManifest {
     }
 
     /// The committee that checks this report: uniform over all, and settled once round and id are.
-    ///
-    /// # Panics
-    ///
-    /// Never: a manifest has at least two members.
     pub fn committee_of(&self, round: &VerifiedRound, report: &ReportId) -> Committee {
         let index = assigned(
             &self.task(),
@@ -112,12 +119,7 @@ impl VerifiedManifest {
             report,
             self.committee_count(),
         );
-        self.committee(index).unwrap_or(Committee {
-            task: self.clone(),
-            index: 0,
-            leader: 0,
-            helper: 1,
-        })
+        self.seated(index)
     }
 }
 
@@ -155,15 +157,52 @@ mod tests {
                     .unwrap();
             let pairs: BTreeSet<_> = task
                 .committees()
-                .map(|c| (c.leader().node, c.helper().node))
+                .map(|c| (c.leader().node, c.helpers()[0].node))
                 .collect();
             let n = usize::from(members);
             assert_eq!(pairs.len(), n * (n - 1));
             assert!(pairs.iter().all(|(leader, helper)| leader != helper));
             assert!(task.committee(task.committee_count()).is_none());
             // Each member leads and helps the same number of times among the first n.
-            let leaders: BTreeSet<_> = task.committees().take(n).map(|c| c.leader).collect();
+            let leaders: BTreeSet<_> = task.committees().take(n).map(|c| c.leader().node).collect();
             assert_eq!(leaders.len(), n);
+        }
+    }
+
+    #[test]
+    fn of_three_shares_each_member_has_each_seat_equally_often() {
+        let key = NodeKey::from_seed([9; 32]);
+        for members in 3..=8 {
+            let mut manifest = manifest_of(&key, members);
+            manifest.vdaf.shares = 3;
+            let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
+            let n = usize::from(members);
+            let all: Vec<Vec<_>> = task
+                .committees()
+                .map(|c| c.members().iter().map(|m| m.node).collect())
+                .collect();
+            assert_eq!(all.len(), n * (n - 1));
+            let different: BTreeSet<_> = all.iter().collect();
+            assert_eq!(different.len(), all.len(), "no committee comes twice");
+            for turn in all.chunks(n) {
+                for seat in 0..3 {
+                    let once: BTreeSet<_> = turn.iter().map(|members| members[seat]).collect();
+                    assert_eq!(once.len(), n);
+                }
+            }
+            let mut sizes = BTreeMap::<_, u32>::new();
+            for members in &all {
+                let set: BTreeSet<_> = members.iter().collect();
+                assert_eq!(set.len(), 3, "nobody has two shares");
+                *sizes.entry(set).or_default() += 1;
+            }
+            let most = *sizes.values().max().unwrap();
+            assert_eq!(most, if n == 3 { 6 } else { 3 });
+            let seats = [0, 1, 2].map(|place| Seat::of(place, 3));
+            let first = task.committee(0).unwrap();
+            for (seat, node) in seats.iter().zip(&all[0]) {
+                assert_eq!(first.seat_of(node), Some(*seat));
+            }
         }
     }
 

@@ -166,7 +166,7 @@ impl VerifiedRound {
         reports.into_iter().map(extra).sum()
     }
 
-    /// Sign the report of this node's silo. The public share commits to both shares of the report.
+    /// Sign the report of this node's silo. The public share commits to all shares of the report.
     pub fn sign_silo(&self, report: &ReportId, public_share: &[u8], key: &NodeKey) -> [u8; 64] {
         let statement = self.silo_statement(report, public_share);
         SignedText::sign(Context::Silo, statement, key).signature

@@ -32,10 +32,15 @@ pub type AggregateShare = <UpdateVdaf as Vdaf>::AggregateShare;
 pub type OutputShare = <UpdateVdaf as Vdaf>::OutputShare;
 /// A member's share of one report as it was sealed.
 pub type InputShare = <UpdateVdaf as Vdaf>::InputShare;
-/// What both members see of a report.
+/// What all members see of a report.
 pub type PublicShare = <UpdateVdaf as Vdaf>::PublicShare;
-/// What a member keeps while it waits for the other.
+/// What a member keeps while it waits for the others.
 pub type PrepareState = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareState;
+/// What a member tells the others of its share.
+pub type PrepareShare = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareShare;
+/// What comes of all members' prepare shares.
+pub type PrepareMessage =
+    <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareMessage;
 
 /// The VDAFs that a task can choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,6 +111,21 @@ pub struct VdafSpec {
     pub dimension: usize,
     /// Fractional bits of an encoded coordinate; it counts in units of `2^-frac_bits`.
     pub frac_bits: u32,
+    /// Shares of a report, one for each member of a committee: 2, or 3. All but one of them say nothing.
+    #[serde(default = "two", skip_serializing_if = "is_two")]
+    pub shares: u8,
+}
+
+const fn two() -> u8 {
+    2
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_two(shares: &u8) -> bool {
+    *shares == 2
 }
 
 /// The VDAF's parameters, or a vector for it, are refused.
@@ -120,6 +140,9 @@ pub enum VdafError {
         scheme = .1.name(), most = .1.most_frac_bits()
     )]
     FracBits(u32, Scheme),
+    /// One share is the update itself; more than the protocol knows.
+    #[error("a report has {0} shares; it must be from 2 to {most}", most = limits::SHARES)]
+    Shares(u8),
     /// Not a sum of this task.
     #[error("not a sum of this task's updates: {0}")]
     Total(String),
@@ -134,7 +157,7 @@ impl VdafSpec {
         1 << self.frac_bits.min(30)
     }
 
-    /// The instance for a committee of two.
+    /// The instance for a committee with a member for each share.
     ///
     /// # Errors
     ///
@@ -146,15 +169,23 @@ impl VdafSpec {
         if !(MIN_FRAC_BITS..=self.scheme.most_frac_bits()).contains(&self.frac_bits) {
             return Err(VdafError::FracBits(self.frac_bits, self.scheme));
         }
+        if !(2..=limits::SHARES).contains(&self.shares) {
+            return Err(VdafError::Shares(self.shares));
+        }
         let (bound, bits, d) = (self.norm_bound(), self.frac_bits, self.dimension);
+        let num_shares = self.shares.into();
         Ok(match self.scheme {
             Scheme::Pine64 => {
-                let parameters = Pine64::default_parameters(bound, bits, d);
+                let parameters = Parameters {
+                    num_shares,
+                    ..Pine64::default_parameters(bound, bits, d)
+                };
                 parameters.check_soundness::<Field64>(ONLINE_BITS, OFFLINE_BITS)?;
                 Either::Pine64(Pine64::new(parameters)?)
             }
             Scheme::Pine32Hmac => {
                 let parameters = Parameters {
+                    num_shares,
                     // One proof of the norm equality could be forged once in 2^20 reports.
                     num_proofs_norm_equality: 2,
                     ..Pine32Hmac::default_parameters(bound, bits, d)
@@ -178,7 +209,7 @@ impl VdafSpec {
         Ok(())
     }
 
-    /// Lengths of the public, the leader's and the helper's share of a report, in bytes.
+    /// Lengths of the public, the leader's and each helper's share of a report, in bytes.
     ///
     /// # Errors
     ///
@@ -275,6 +306,7 @@ mod tests {
                 scheme,
                 dimension: 3,
                 frac_bits: 8,
+                shares: 2,
             };
             let vdaf = spec.instance().unwrap();
             let modulus = scheme.modulus();
@@ -318,6 +350,7 @@ mod tests {
                 scheme,
                 dimension,
                 frac_bits,
+                shares: 2,
             };
             for dimension in [1, 650, 100_000, limits::DIMENSION] {
                 for frac_bits in [4, 8, scheme.most_frac_bits()] {
@@ -346,6 +379,7 @@ mod tests {
             scheme: Scheme::Pine32Hmac,
             dimension: 10,
             frac_bits: 15,
+            shares: 2,
         };
         let said = wide.instance().unwrap_err().to_string();
         assert!(said.contains("from 4 to 10"), "{said}");
