@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             scheme: Scheme::Pine64,
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
+            shares: 2,
         },
         schedule: Schedule {
             min_batch: 3,

@@ -32,6 +32,18 @@ impl World {
         max_weight: u8,
         silos: &[u64],
     ) -> Self {
+        Self::shared(full, 2, scheme, min_batch, max_weight, silos)
+    }
+
+    /// The same with so many shares.
+    pub fn shared(
+        full: u8,
+        shares: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+    ) -> Self {
         let mut spec = builtin("diabetes", None).unwrap().spec;
         spec.frac_bits = spec.frac_bits.min(scheme.most_frac_bits());
         let samples = spec
@@ -56,6 +68,7 @@ impl World {
             schedule,
             scheme,
             full,
+            shares,
             privacy: None,
             max_weight,
         })
