@@ -179,6 +179,9 @@ pub struct ScheduleArgs {
     /// How often the report of a full node's silo may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
@@ -281,6 +284,9 @@ pub struct Simulate {
     /// How often a silo's report may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,

@@ -27,6 +27,7 @@ use defim_net::{
 };
 use defim_protocol::{
     Digest, NodeId, ReportId, SignedText, VerifiedManifest,
+    report::REPORT_MEDIA_TYPE,
     vdaf::{Scheme, VdafSpec},
     wire::protocol,
 };
@@ -170,7 +171,12 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
             .unwrap();
         let leader = format!("http://127.0.0.1:{}", mesh.port + 10);
         let answer = http
-            .put_report(&leader, &report.task.to_string(), report.bytes)
+            .put_report(
+                &leader,
+                &report.task.to_string(),
+                REPORT_MEDIA_TYPE,
+                report.bytes,
+            )
             .await
             .unwrap();
         assert_eq!((answer.status, answer.code), (201, None));

@@ -211,6 +211,17 @@ pub fn compare(
     } = proposed;
     leader.verify(Context::Batch, &task.leader().node)?;
     let claimed = BatchSummary::read(&leader.payload)?;
+    if (claimed.task, claimed.round, claimed.committee) != (task.task(), round.round, task.index())
+    {
+        return Err(BatchError::Elsewhere {
+            task: claimed.task,
+            round: claimed.round,
+            committee: claimed.committee,
+        });
+    }
+    if ids.is_empty() {
+        return Err(BatchError::Empty);
+    }
     let own = BatchSummary::new(
         claimed.task,
         claimed.round,

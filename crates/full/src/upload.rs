@@ -1,10 +1,10 @@
 //! What a leader checks before it says that a report is stored.
 
+use crate::{OpenedShare, Secrets};
 use defim_protocol::{
     CommitteeIndex, Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
     report::SealedShares, seal::Seat,
 };
-use crate::{OpenedShare, Secrets};
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.
 #[derive(Debug, Clone)]

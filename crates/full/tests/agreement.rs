@@ -351,7 +351,9 @@ fn a_helper_that_refuses_is_quoted_and_not_called_absent() {
         proposal: None,
     });
     let outputs = leading.handle(Input::Pending(vec![report()]));
-    assert!(matches!(&outputs[..], [Output::Ask(asked)] if matches!(asked[..], [Request::Prepare(_)])));
+    assert!(
+        matches!(&outputs[..], [Output::Ask(asked)] if matches!(asked[..], [Request::Prepare(_)]))
+    );
     let why = "the task's verification key was changed";
     leading.handle(Input::Answers(vec![Some(Response::Refused(why.into()))]));
     let phase = leading.machine.phase().unwrap();

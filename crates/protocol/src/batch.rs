@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Committee, CommitteeIndex, Context, Digest, NodeId, NodeKey, ReportId, RoundNumber, SignatureError,
-    SignedText, TaskId, VerifiedRound,
+    Committee, CommitteeIndex, Context, Digest, NodeId, NodeKey, ReportId, RoundNumber,
+    SignatureError, SignedText, TaskId, VerifiedRound,
 };
 
 /// What all members of a committee sign when a round closes.

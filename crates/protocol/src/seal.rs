@@ -51,9 +51,7 @@ impl Seat {
         match self {
             Self::Leader => b"dap-09 input share\x01\x02".to_vec(),
             Self::Helper => b"dap-09 input share\x01\x03".to_vec(),
-            Self::OfMore(place) => {
-                [b"defim v1 input share\x01".as_slice(), &[place]].concat()
-            }
+            Self::OfMore(place) => [b"defim v1 input share\x01".as_slice(), &[place]].concat(),
         }
     }
 }

@@ -39,8 +39,7 @@ pub type PrepareState = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>
 /// What a member tells the others of its share.
 pub type PrepareShare = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareShare;
 /// What comes of all members' prepare shares.
-pub type PrepareMessage =
-    <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareMessage;
+pub type PrepareMessage = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareMessage;
 
 /// The VDAFs that a task can choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -340,6 +339,83 @@ mod tests {
             );
             assert!(spec.total(&added[1..]).is_err());
             assert!(spec.integers(&[0; 5]).is_err());
+        }
+    }
+
+    /// Chi-square of so many bins against the uniform distribution over the field.
+    fn unevenness(values: &[u64], modulus: u64) -> f64 {
+        const BINS: usize = 16;
+        let mut bins = [0_u32; BINS];
+        for value in values {
+            bins[(u128::from(*value) * BINS as u128 / u128::from(modulus)) as usize] += 1;
+        }
+        let each = values.len() as f64 / BINS as f64;
+        let squares = bins.iter().map(|n| (f64::from(*n) - each).powi(2));
+        squares.sum::<f64>() / each
+    }
+
+    #[test]
+    fn of_three_shares_any_two_are_uniform_whatever_the_update_is() {
+        use prio::{
+            codec::Encode as _,
+            vdaf::{Client as _, PrepareTransition},
+        };
+        for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+            let spec = VdafSpec {
+                scheme,
+                dimension: 64,
+                frac_bits: 8,
+                shares: 3,
+            };
+            let (vdaf, modulus) = (spec.instance().unwrap(), scheme.modulus());
+            let sum = |a: &[u64], b: &[u64]| -> Vec<u64> {
+                let sums = a.iter().zip(b);
+                sums.map(|(a, b)| ((u128::from(*a) + u128::from(*b)) % u128::from(modulus)) as u64)
+                    .collect()
+            };
+            // Nothing, and as much as there can be.
+            for update in [vec![0; 64], vec![31; 64], vec![-31; 64]] {
+                let mut views = [const { Vec::new() }; 3];
+                let (key, mut all) = ([7; VERIFY_KEY_BYTES], Vec::new());
+                for report in 0..100_u8 {
+                    let nonce = [report; NONCE_BYTES];
+                    let measurement = spec.measurement(&update);
+                    let (public, shares) = vdaf.shard(&measurement, &nonce).unwrap();
+                    let begun: Vec<_> = (0..3)
+                        .map(|at| {
+                            vdaf.prepare_init(&key, at, &(), &nonce, &public, &shares[at])
+                                .unwrap()
+                        })
+                        .collect();
+                    let (states, shares): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
+                    let message = vdaf.prepare_shares_to_prepare_message(&(), shares);
+                    let message = message.unwrap();
+                    let outputs: Vec<_> = states
+                        .into_iter()
+                        .map(|state| match vdaf.prepare_next(state, message.clone()) {
+                            Ok(PrepareTransition::Finish(share)) => {
+                                spec.integers(&share.get_encoded().unwrap()).unwrap()
+                            }
+                            _ => panic!("an honest report is refused"),
+                        })
+                        .collect();
+                    for (left_out, view) in views.iter_mut().enumerate() {
+                        let [a, b] = [(left_out + 1) % 3, (left_out + 2) % 3];
+                        view.extend(sum(&outputs[a], &outputs[b]));
+                    }
+                    let total = sum(&sum(&outputs[0], &outputs[1]), &outputs[2]);
+                    let plain = update.iter().map(|n| f64::from(*n) / 256.0);
+                    assert_eq!(spec.total(&total).unwrap(), plain.collect::<Vec<_>>());
+                    all.extend(total);
+                }
+                // 15 degrees of freedom: over 60 comes up once in two million.
+                for (left_out, view) in views.iter().enumerate() {
+                    let uneven = unevenness(view, modulus);
+                    assert!(uneven < 60.0, "without share {left_out}: {uneven}");
+                }
+                // And the measure does see an update.
+                assert!(unevenness(&all, modulus) > 10_000.0);
+            }
         }
     }
 

@@ -393,4 +393,48 @@ mod tests {
         }
         assert!(decode::<Request>(&[bytes.as_slice(), &[0]].concat()).is_err());
     }
+
+    /// What a node says that knows of two shares only must stay what it is.
+    #[test]
+    fn what_was_said_before_there_were_three_shares_has_the_same_bytes() {
+        let first = |request: &Request| encode(request).unwrap()[0];
+        let prepare = PrepareRequest {
+            task: TaskId([3; 32]),
+            round: 7,
+            committee: 2,
+            verify_key: [4; crate::vdaf::VERIFY_KEY_BYTES],
+            reports: vec![PrepareInit {
+                id: ReportId([5; 16]),
+                time_s: 6,
+                public_share: vec![7],
+                sealed: vec![8, 9],
+                message: vec![10],
+            }],
+        };
+        let bytes = encode(&Request::Prepare(prepare.clone())).unwrap();
+        let expected = [
+            &[3][..],
+            &[3; 32],
+            &[7, 2],
+            &[4; 32],
+            &[1],
+            &[5; 16],
+            &[6, 1, 7, 2, 8, 9, 1, 10],
+        ];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(first(&Request::Hello), 9);
+        assert_eq!(first(&Request::Collect(prepare)), 10);
+        let answers = Response::Prepared(vec![
+            PrepareAnswer::Verified(vec![1, 2]),
+            PrepareAnswer::Rejected(Reason::TooLate),
+        ]);
+        assert_eq!(encode(&answers).unwrap(), [1, 2, 0, 2, 1, 2, 1, 3]);
+        let differs = Response::Differs {
+            missing: Vec::new(),
+            unknown: Vec::new(),
+        };
+        assert_eq!(encode(&differs).unwrap(), [9, 0, 0]);
+        assert_eq!(encode(&Response::Collected(Vec::new())).unwrap(), [10, 0]);
+        assert_eq!(encode(&Response::WouldAgree).unwrap(), [11]);
+    }
 }

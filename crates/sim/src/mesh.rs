@@ -482,9 +482,9 @@ impl Mesh {
         let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) else {
             return Ok(None);
         };
-        let lost = self.losing.take_if(|lost| {
-            node.up && Some(lost.place) == place && (lost.question)(&question)
-        });
+        let lost = self
+            .losing
+            .take_if(|lost| node.up && Some(lost.place) == place && (lost.question)(&question));
         node.up &= lost.as_ref().is_none_or(|lost| lost.answered);
         if !node.up {
             return Ok(None);

@@ -81,6 +81,7 @@ pub fn request(
         scheme: Scheme::default(),
         privacy: schedule.privacy.privacy(),
         max_weight: schedule.max_weight,
+        shares: schedule.shares,
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;

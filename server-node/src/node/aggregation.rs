@@ -82,6 +82,8 @@ pub struct NewTask {
     pub privacy: Option<PrivacyRequest>,
     /// How often the report of a full node's silo may count.
     pub max_weight: u8,
+    /// Shares of a report.
+    pub shares: u8,
 }
 
 impl AggregationNode {
@@ -274,6 +276,7 @@ impl AggregationNode {
             scheme: new.scheme,
             dimension: new.spec.dimension(),
             frac_bits: new.spec.frac_bits,
+            shares: new.shares,
         };
         let privacy = new
             .privacy

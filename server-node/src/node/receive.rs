@@ -196,9 +196,9 @@ impl FullNode {
 pub enum ReportState {
     /// Never seen.
     Unknown,
-    /// Stored, not yet checked by both members.
+    /// Stored, not yet checked by all members.
     Pending,
-    /// Its proof held at both members.
+    /// Its proof held at all members.
     Verified,
     /// Refused.
     Rejected(Reason),

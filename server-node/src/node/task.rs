@@ -54,10 +54,17 @@ pub struct TaskRequest {
     /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
     #[serde(default = "once")]
     pub max_weight: u8,
+    /// Shares of a report: 2, or 3. One full node checks each; all but one of them together learn nothing.
+    #[serde(default = "two")]
+    pub shares: u8,
 }
 
 const fn once() -> u8 {
     1
+}
+
+const fn two() -> u8 {
+    2
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -75,6 +82,7 @@ impl TryFrom<TaskRequest> for NewTask {
             scheme,
             privacy,
             max_weight,
+            shares,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -92,6 +100,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    shares,
                 })
             }
             (None, Some(spec)) => {
@@ -106,6 +115,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    shares,
                 })
             }
             _ => Err(Failure::Input(

@@ -183,7 +183,10 @@ impl Leader {
                 1 => "has verified other reports than its leader",
                 _ => "have verified other reports than their leader",
             };
-            return self.without(format!("{} {reports}, again and again", names.join(" and ")));
+            return self.without(format!(
+                "{} {reports}, again and again",
+                names.join(" and ")
+            ));
         }
         let unknown: BTreeSet<_> = differences
             .iter()

@@ -1,6 +1,8 @@
 //! A simulated mesh with a task and an open round.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod planted;
+
 use std::time::Duration;
 
 use defim_learn::{Features, builtin, builtin_csv};
