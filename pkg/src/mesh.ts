@@ -71,6 +71,7 @@ export class HttpMesh implements Mesh {
       leader: sealed.leader,
       leaderName: sealed.leaderName,
       sealed: sealed.bytes,
+      mediaType: sealed.mediaType,
     };
     // Claimed before it is visible: a resume that starts meanwhile must not send it too.
     const claimed = await this.#claim(kept.report);
@@ -137,7 +138,7 @@ export class HttpMesh implements Mesh {
   async #send(
     kept: KeptReport, claimed: Claim, onEvent: (event: LightEvent) => void, signal: AbortSignal,
   ): Promise<Contribution> {
-    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed } = kept;
+    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed, mediaType } = kept;
     try {
       const light = await loadLight();
       await this.#refresh();
@@ -149,7 +150,7 @@ export class HttpMesh implements Mesh {
       };
       const webrtc = webrtcAddress(this.#leader(leader, node)) !== undefined;
       const parcel = { node, webrtc, bytes: sealed.length, round, deadlineMs };
-      const paths = pathsTo(light, locate, { task, report, bytes: sealed });
+      const paths = pathsTo(light, locate, { task, report, bytes: sealed, mediaType });
       const delivered = await deliver(light, parcel, paths, { onEvent, signal });
       await forget(report);
       return { task, taskName, round, report, node, ...delivered, bytes: sealed.length };

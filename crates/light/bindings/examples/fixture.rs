@@ -57,6 +57,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
     let signed = manifest.sign(&key)?;
+    let mut three = manifest.clone();
+    three.name = "digits-three".to_owned();
+    three.vdaf.shares = 3;
+    let three = three.sign(&key)?;
+    let three_task = VerifiedManifest::verify(three.clone(), None)?.task();
     let task = VerifiedManifest::verify(signed.clone(), None)?.task();
     let model = Model::init(
         &spec.model,
@@ -74,6 +79,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         deadline_ms: DEADLINE_MS,
         weights: std::collections::BTreeMap::new(),
     };
+    let three_round = RoundOpened {
+        task: three_task,
+        ..round.clone()
+    };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,
@@ -85,6 +94,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "dimension": spec.dimension(),
         "manifest": signed,
         "round": round.sign(&key)?,
+        "three": {
+            "task": three_task,
+            "manifest": three,
+            "round": three_round.sign(&key)?,
+        },
         "model": STANDARD.encode(&model),
     });
     println!("{}", serde_json::to_string_pretty(&fixture)?);
