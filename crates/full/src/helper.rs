@@ -229,7 +229,7 @@ pub fn compare(
         ids,
         claimed.rejected.clone(),
     )?
-    .weighed(round, *ids);
+    .weighed(round, ids);
     let listed: BTreeSet<_> = ids.iter().chain(*refused).copied().collect();
     if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);

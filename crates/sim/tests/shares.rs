@@ -180,8 +180,11 @@ fn the_same_rows_give_the_same_model_with_two_shares_and_with_three() {
     assert!(why.to_string().contains("3 shares for only 2 full nodes"));
 }
 
+/// A question of a leader: its name, and how it is known.
+type Stage = (&'static str, fn(&Request) -> bool);
+
 /// The questions of a leader, in their order.
-const STAGES: [(&str, fn(&Request) -> bool); 4] = [
+const STAGES: [Stage; 4] = [
     ("collect", |asked| matches!(asked, Request::Collect(_))),
     ("finish", |asked| matches!(asked, Request::Finish(_))),
     ("check", |asked| matches!(asked, Request::Check { .. })),
@@ -302,6 +305,9 @@ fn a_node_that_goes_before_anything_is_verified_is_avoided_by_those_who_know() {
     assert_eq!(world.completed().reports, 4);
 }
 
+/// What is done to a share, and the reason it is refused for.
+type Wrong<'a> = (&'static str, &'a dyn Fn(&mut PlaintextShare));
+
 #[test]
 fn a_wrong_share_to_any_one_member_is_refused_with_its_reason_and_costs_nobody_else_anything() {
     let broken = |payload: &mut Vec<u8>| {
@@ -309,7 +315,7 @@ fn a_wrong_share_to_any_one_member_is_refused_with_its_reason_and_costs_nobody_e
         payload[middle] ^= 1;
     };
     for place in 0..3 {
-        let cases: [(&str, &dyn Fn(&mut PlaintextShare)); 3] = [
+        let cases: [Wrong<'_>; 3] = [
             ("invalid-proof", &|plain| broken(&mut plain.payload)),
             ("invalid-share", &|plain| plain.payload.truncate(7)),
             ("wrong-round", &|plain| {
