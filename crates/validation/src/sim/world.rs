@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commonware_cryptography::{Signer as _, ed25519};
-use commonware_p2p::simulated::{
-    self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget,
-};
+use commonware_p2p::simulated::{self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget};
 use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::NZUsize;
 use rand_core::Rng as _;
