@@ -124,8 +124,12 @@ impl World {
     }
 
     /// Starts a validator twice, with one key: each half remembers only its own votes.
-    pub(super) async fn start_twins(&mut self, node: usize) -> Result<Masks, Failure> {
-        let masks = Masks::twins();
+    pub(super) async fn start_twins(
+        &mut self,
+        node: usize,
+        (primary, secondary): (u64, u64),
+    ) -> Result<Masks, Failure> {
+        let masks = Masks::twins(primary, secondary);
         self.begin(node, "twin", masks.clone(), false).await?;
         Ok(masks)
     }
