@@ -44,7 +44,8 @@
 //! - The design lists `Genesis` and `Reward` as transactions. The genesis is a value of its own, whose digest is the
 //!   chain's id, and rewards follow from votes.
 //! - Validators are paid for votes up to the end of the block that finishes a round; later ones are not taken.
-//! - Opened totals do not name attempts: two selections of one round are no fault, two openings of a round are.
+//! - Two openings of a round are a fault, two selections are none; of two batches of a committee only its helper is at
+//!   fault ([`Evidence`]).
 //!
 //! # Example
 //!

@@ -244,7 +244,7 @@ fn body(world: &World, memory: &mut Memory, tried: &Try) -> Option<(NodeKey, Bod
             )
         }
         Try::Slash(n, finder) => {
-            let key = actor(2 + n % 3);
+            let key = actor(2 + (n + 1) % 3);
             let ids = [defim_ledger::ReportId([*n; 16])];
             let sign = |ids: &[_]| {
                 let committee = u32::from(n % 3);

@@ -790,10 +790,18 @@ fn two_statements_that_exclude_each_other_slash_who_signed_both() {
         first: summary(1, committee).sign(key).unwrap(),
         second: summary(2, committee).sign(key).unwrap(),
     };
-    // Committee 1 is of members 1 and 2.
-    let foreign = slash(member(0).id(), batches(1, &member(0)));
-    assert_eq!(world.ask(&finder, foreign), Err(Reject::NoFault));
-    let body = slash(member(0).id(), batches(0, &member(0)));
+    // Committee 0 is of members 0 and 1, committee 1 of 1 and 2, committee 2 of 2 and 0.
+    let ask = |committee| {
+        let body = slash(member(0).id(), batches(committee, &member(0)));
+        world.ask(&finder, body)
+    };
+    assert_eq!(ask(1), Err(Reject::NoFault), "it has no seat there");
+    assert_eq!(
+        ask(0),
+        Err(Reject::NoFault),
+        "a leader proposes again when its helper differs"
+    );
+    let body = slash(member(0).id(), batches(2, &member(0)));
     let budget = world.state.task(&TASK).unwrap().budget;
     world.run(vec![(&finder, body.clone())]);
     assert_eq!(world.balance(&member(0)), 500);
@@ -827,4 +835,72 @@ fn a_snapshot_is_the_state_and_nothing_else_passes_for_it() {
         assert!(State::restore(&changed, &root).is_err(), "{place}");
         assert!(State::restore(&bytes[..place], &root).is_err());
     }
+}
+
+#[test]
+fn only_votes_of_those_who_are_validators_now_count() {
+    let params = Params {
+        epoch_blocks: 8,
+        ..Params::default()
+    };
+    let mut world = World::with(4, 3, params);
+    let (round, ..) = world.proposed(TASK, 0..10);
+    let vote = |world: &mut World, n| {
+        let body = world.accept(TASK, round);
+        world.run(vec![(&world.validator(n), body)]);
+    };
+    vote(&mut world, 0);
+    vote(&mut world, 1);
+    // The first leaves; three remain, all of whom must agree.
+    let set: Vec<_> = (1..4).map(|n| world.validator(n).id()).collect();
+    world.run(vec![(&admin(), Body::SetValidators { set, from_epoch: 1 })]);
+    assert_eq!(world.head.height, 7);
+    let gone = world.verdict(TASK, round, complain(Fault::Quality, None));
+    assert_eq!(
+        world.ask(&world.validator(0), gone),
+        Err(Reject::NotValidator)
+    );
+    vote(&mut world, 2);
+    assert!(
+        world.state.task(&TASK).unwrap().unsettled,
+        "one of three votes is of the past"
+    );
+    vote(&mut world, 3);
+    assert_eq!(world.state.task(&TASK).unwrap().finished, 1);
+    assert_eq!(world.balance(&world.validator(0)), 0);
+    let paid: Vec<_> = (1..4).map(|n| world.balance(&world.validator(n))).collect();
+    assert_eq!(paid.iter().sum::<u64>(), 100);
+    // It may now be removed.
+    let node = world.validator(0).id();
+    assert_eq!(world.ask(&admin(), Body::RemoveNode { node }), Ok(()));
+    world.assert_conserved();
+}
+
+#[test]
+fn a_proposal_takes_what_is_good_in_the_order_of_each_senders_numbers() {
+    let mut world = World::new();
+    let give = |amount| Body::Transfer {
+        to: light(0).id(),
+        amount,
+    };
+    let first = world.tx_after(&admin(), give(1), 0);
+    let second = world.tx_after(&admin(), give(2), 1);
+    let gap = world.tx_after(&admin(), give(4), 3);
+    let poor = world.tx_after(&light(0), give(1000), 0);
+    let txs = [second.clone(), poor.clone(), first.clone(), gap.clone()];
+    let small = defim_ledger::propose(&world.state, &world.head, &txs, world.now_ms, 0).unwrap();
+    assert!(small.block.txs().is_empty(), "no room");
+    let refused = world.block(&txs);
+    assert_eq!(world.blocks.last().unwrap().txs(), [first, second]);
+    let why = [
+        (poor.id(), Reject::InsufficientBalance),
+        (gap.id(), Reject::NonceAhead),
+    ];
+    assert_eq!(refused, why);
+    // Time does not stand still, whatever the proposer's clock says.
+    let late = defim_ledger::propose(&world.state, &world.head, &[], 0, 1 << 20).unwrap();
+    assert_eq!(
+        late.block.header().timestamp_ms,
+        world.head.timestamp_ms + 1
+    );
 }

@@ -1,5 +1,6 @@
 //! Goes through seeds: `seeds --seeds 100 --first 0 --scenario all`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use defim_validation::sim::{Scenario, run};
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    // Whoever reads may stop reading.
+    let mut out = std::io::stdout();
     let mut violations = 0;
     for seed in first..first.saturating_add(seeds) {
         // One scenario a seed when all are asked for: seeds go through them in turn.
@@ -51,19 +54,32 @@ fn main() -> ExitCode {
         };
         let outcome = run(seed, scenario);
         if trace {
-            let hash: String = outcome.trace.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("seed {seed} scenario {scenario} heights {:?} trace {hash}", outcome.heights);
+            let hash: String = outcome
+                .trace
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let _ = writeln!(
+                out,
+                "seed {seed} scenario {scenario} heights {:?} trace {hash}",
+                outcome.heights
+            );
         }
         for violation in &outcome.violations {
             violations += 1;
-            println!("seed {seed} scenario {scenario}: {violation}");
+            let _ = writeln!(out, "seed {seed} scenario {scenario}: {violation}");
         }
         if !outcome.violations.is_empty() {
-            println!(
+            let _ = writeln!(
+                out,
                 "again: cargo run --release -p defim-validation --example seeds -- --seeds 1 --first {seed} --scenario {scenario}"
             );
         }
     }
-    println!("seeds {seeds} violations {violations}");
-    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let _ = writeln!(out, "seeds {seeds} violations {violations}");
+    if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
 }

@@ -61,8 +61,9 @@ impl<M: Machine, C: Clone> Clone for App<M, C> {
 
 /// Milliseconds since 1970.
 pub(crate) fn millis(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn time(millis: u64) -> SystemTime {
@@ -117,7 +118,10 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
             ) {
                 Ok(next) => Arc::new(next),
                 Err(reason) => {
-                    warn!(height = block.height().get(), reason, "a block below a proposal does not hold");
+                    warn!(
+                        height = block.height().get(),
+                        reason, "a block below a proposal does not hold"
+                    );
                     return None;
                 }
             };
@@ -149,7 +153,9 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
                     .lock()
                     .pick(&self.shared.machine, state, self.block_transactions);
             if !picked.is_empty()
-                && let Some(built) = self.with_transactions(clock, parent, state, picked, at).await
+                && let Some(built) = self
+                    .with_transactions(clock, parent, state, picked, at)
+                    .await
             {
                 return Some(built);
             }
@@ -275,7 +281,10 @@ where
         let wire = Wire::new(block);
         if wire.bytes().len() > self.block_bytes {
             // Sending it would end the process: the size was promised to the network.
-            warn!(bytes = wire.bytes().len(), "the ledger made a block that is too long to send");
+            warn!(
+                bytes = wire.bytes().len(),
+                "the ledger made a block that is too long to send"
+            );
             return None;
         }
         let digest = wire.digest();
@@ -308,12 +317,18 @@ where
         {
             Ok(after) => Arc::new(after),
             Err(reason) => {
-                warn!(height = block.height(), reason, "a proposed block does not hold");
+                warn!(
+                    height = block.height(),
+                    reason, "a proposed block does not hold"
+                );
                 return false;
             }
         };
         if !self.checker.check(&state, block).await {
-            warn!(height = block.height(), "a proposed block does not pass the deep check");
+            warn!(
+                height = block.height(),
+                "a proposed block does not pass the deep check"
+            );
             return false;
         }
         self.shared.keep(block.height(), wire.digest().0, after);

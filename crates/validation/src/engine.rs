@@ -70,22 +70,30 @@ pub(crate) const CHANNELS: [(u64, Quota); 6] = [
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fatal {
     /// The times do not fit together.
-    #[error("the configured times do not fit together: every one must be above 0, and `leader` above twice `linger`")]
+    #[error(
+        "the configured times do not fit together: every one must be above 0, and `leader` above twice `linger`"
+    )]
     Timing,
     /// The key seed is none.
     #[error("the node's key is not a valid ed25519 seed; make a new one")]
     Key,
     /// The validators of an epoch are none, or are no keys.
-    #[error("the validators of epoch {0} are none, or some are not keys; the ledger must refuse such a set")]
+    #[error(
+        "the validators of epoch {0} are none, or some are not keys; the ledger must refuse such a set"
+    )]
     Validators(u64),
     /// An epoch must have at least two blocks.
     #[error("an epoch of {0} blocks is too short; the genesis must say at least 2")]
     EpochLength(u64),
     /// A block that was final is not in the files.
-    #[error("block {0} was final and is not in the node's files: they are damaged; start with an empty folder and a new key")]
+    #[error(
+        "block {0} was final and is not in the node's files: they are damaged; start with an empty folder and a new key"
+    )]
     Missing(u64),
     /// A final block does not hold by this node's rules.
-    #[error("final block {height} does not hold by this node's rules ({reason}): this version and the other validators' differ, or the files are damaged")]
+    #[error(
+        "final block {height} does not hold by this node's rules ({reason}): this version and the other validators' differ, or the files are damaged"
+    )]
     Broken {
         /// Its height.
         height: u64,
@@ -219,7 +227,12 @@ impl<M: Machine> Running<M> {
     }
 }
 
-fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec: C) -> prunable::Config<EightCap, C> {
+fn archive<C>(
+    prefix: &str,
+    name: &str,
+    cache: &CacheRef,
+    codec: C,
+) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{prefix}-{name}-metadata"),

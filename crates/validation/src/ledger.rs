@@ -137,19 +137,11 @@ impl Machine for Ledger {
         state.account(&NodeId(*account)).nonce
     }
 
-    fn check(
-        &self,
-        state: &State,
-        tx: &SignedTx,
-        ahead: u64,
-        now_ms: u64,
-    ) -> Result<(), Reject> {
+    fn check(&self, state: &State, tx: &SignedTx, ahead: u64, now_ms: u64) -> Result<(), Reject> {
         match defim_ledger::check(state, tx, now_ms) {
             // What waits before it may change all that it needs but whose it is: without a signature
             // anybody could fill the places of an account.
-            Err(Reject::NonceAhead) if ahead > 0 => {
-                tx.verify().map_err(|_| Reject::BadSignature)
-            }
+            Err(Reject::NonceAhead) if ahead > 0 => tx.verify().map_err(|_| Reject::BadSignature),
             other => other,
         }
     }

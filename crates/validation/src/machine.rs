@@ -143,11 +143,7 @@ pub trait Machine: Clone + Send + Sync + 'static {
 pub trait Checker<M: Machine>: Clone + Send + Sync + 'static {
     /// Whether a validator votes for `block` on `state`. False is for a block that is wrong whatever
     /// comes; while something is missing, this waits: the engine gives up when the view ends.
-    fn check(
-        &self,
-        state: &M::State,
-        block: &M::Block,
-    ) -> impl Future<Output = bool> + Send;
+    fn check(&self, state: &M::State, block: &M::Block) -> impl Future<Output = bool> + Send;
 }
 
 /// What [`Deep`] calls.

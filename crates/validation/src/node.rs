@@ -115,35 +115,41 @@ struct Launched<M: Machine> {
 }
 
 fn launch<M: Machine, C: Checker<M>>(config: Config<M, C>) -> Result<Launched<M>, Fatal> {
-        let key = engine::private_key(&config.seed)?;
-        let id = bytes_of(&key.public_key());
-        let (peers, peers_watched) = watch::channel(config.peers.clone());
-        let (stop, stopped) = oneshot::channel();
-        let (ready, started) = oneshot::channel();
-        let (ended, end) = watch::channel(None);
-        std::thread::Builder::new()
-            .name("defim-validator".to_owned())
-            .spawn(move || {
-                let runner = commonware_runtime::tokio::Runner::new(
-                    commonware_runtime::tokio::Config::new()
-                        .with_worker_threads(2)
-                        .with_storage_directory(config.data.clone()),
-                );
-                // A panic in a dependency ends this node, not the program it is part of.
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    runner.start(|context| run(context, config, key, peers_watched, ready, stopped))
-                }));
-                let outcome = outcome.unwrap_or_else(|_| {
-                    Err(Fatal::Part("it panicked; its message is above".to_owned()))
-                });
-                if let Err(reason) = &outcome {
-                    error!(%reason, "the validation node ended");
-                }
-                // Nobody asking is fine.
-                let _ = ended.send(Some(outcome));
-            })
-            .map_err(|error| Fatal::Part(error.to_string()))?;
-    Ok(Launched { id, started, stop, peers, end })
+    let key = engine::private_key(&config.seed)?;
+    let id = bytes_of(&key.public_key());
+    let (peers, peers_watched) = watch::channel(config.peers.clone());
+    let (stop, stopped) = oneshot::channel();
+    let (ready, started) = oneshot::channel();
+    let (ended, end) = watch::channel(None);
+    std::thread::Builder::new()
+        .name("defim-validator".to_owned())
+        .spawn(move || {
+            let runner = commonware_runtime::tokio::Runner::new(
+                commonware_runtime::tokio::Config::new()
+                    .with_worker_threads(2)
+                    .with_storage_directory(config.data.clone()),
+            );
+            // A panic in a dependency ends this node, not the program it is part of.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                runner.start(|context| run(context, config, key, peers_watched, ready, stopped))
+            }));
+            let outcome = outcome.unwrap_or_else(|_| {
+                Err(Fatal::Part("it panicked; its message is above".to_owned()))
+            });
+            if let Err(reason) = &outcome {
+                error!(%reason, "the validation node ended");
+            }
+            // Nobody asking is fine.
+            let _ = ended.send(Some(outcome));
+        })
+        .map_err(|error| Fatal::Part(error.to_string()))?;
+    Ok(Launched {
+        id,
+        started,
+        stop,
+        peers,
+        end,
+    })
 }
 
 impl<M: Machine> Launched<M> {
@@ -160,7 +166,8 @@ impl<M: Machine> Launched<M> {
             }),
             // It ended before it ran: why is in its last word.
             Err(_) => {
-                let outcome = self.end
+                let outcome = self
+                    .end
                     .wait_for(Option::is_some)
                     .await
                     .ok()
@@ -335,17 +342,21 @@ async fn run<M: Machine, C: Checker<M>>(
     // A peer that sent something wrong may have been repaired since.
     network.block_duration = Duration::from_secs(60);
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), network);
-    let mut register = |channel: usize| {
-        let (number, quota) = CHANNELS[channel];
-        network.register(number, quota)
-    };
+    let [
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        transactions,
+    ] = CHANNELS.map(|(number, quota)| network.register(number, quota));
     let net = Net {
-        votes: register(0),
-        certificates: register(1),
-        resolver: register(2),
-        backfill: register(3),
-        blocks: register(4),
-        transactions: register(5),
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        transactions,
         peers: oracle.clone(),
         blocker: oracle.clone(),
     };
@@ -357,7 +368,10 @@ async fn run<M: Machine, C: Checker<M>>(
             .filter(|(key, _)| *key != me)
             .take(MOST_PEERS - 1);
         if peers.len() >= MOST_PEERS {
-            warn!(peers = peers.len(), "more peers than a node connects to; the last ones are left out");
+            warn!(
+                peers = peers.len(),
+                "more peers than a node connects to; the last ones are left out"
+            );
         }
         let set = Map::from_iter_dedup(own.into_iter().chain(others));
         oracle.track(index, set);

@@ -1,4 +1,10 @@
 //! Four real validators with DeFim's ledger over loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -6,7 +12,8 @@ use std::time::Duration;
 
 use defim_ledger::light::{Certificate, CertificateError, ValidatorSet};
 use defim_ledger::{
-    Block, Body, FirstValidator, Genesis, NodeId, NodeKey, Params, SignedTx, Tx, consensus_namespace,
+    Block, Body, FirstValidator, Genesis, NodeId, NodeKey, Params, SignedTx, Tx,
+    consensus_namespace,
 };
 use defim_validation::{Config, Deep, Ledger, Node, NodeHandle};
 
@@ -28,7 +35,10 @@ fn id(index: usize) -> NodeId {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// Files that every test waits for are in memory where there is such a place.
@@ -39,7 +49,16 @@ fn folder() -> tempfile::TempDir {
     }
 }
 
+/// A validator in a process of its own, which is killed.
+const CHILD: &str = "DEFIM_TEST_VALIDATOR";
+
 impl Mesh {
+    /// What another process needs to be node 3 of this mesh.
+    fn told(&self) -> String {
+        let ports: Vec<String> = self.at.iter().map(|at| at.port().to_string()).collect();
+        format!("{} {}", self.folder.path().display(), ports.join(" "))
+    }
+
     /// `nodes` nodes, of which the first `validators` agree on the first epoch.
     fn new(validators: usize, nodes: usize, epoch_blocks: u64) -> Self {
         let mut first: Vec<FirstValidator> = (0..validators)
@@ -75,14 +94,23 @@ impl Mesh {
     }
 
     async fn start(&self, index: usize) -> NodeHandle {
-        let peers = self.keys.iter().copied().zip(self.at.iter().copied()).collect();
+        self.start_in(index, self.path(index)).await
+    }
+
+    async fn start_in(&self, index: usize, path: std::path::PathBuf) -> NodeHandle {
+        let peers = self
+            .keys
+            .iter()
+            .copied()
+            .zip(self.at.iter().copied())
+            .collect();
         let mut config = Config::new(
             self.ledger.clone(),
             Deep::rules_only(),
             seed(index),
             self.at[index],
             peers,
-            self.path(index),
+            path,
         );
         config.timing.linger = Duration::from_millis(100);
         config.timing.leader = Duration::from_millis(1_000);
@@ -135,7 +163,12 @@ async fn same(nodes: &[&NodeHandle]) {
     let mut roots = Vec::new();
     for node in nodes {
         let stored = node.block(height).await.unwrap();
-        roots.push(Block::from_bytes(&stored.block).unwrap().header().state_root);
+        roots.push(
+            Block::from_bytes(&stored.block)
+                .unwrap()
+                .header()
+                .state_root,
+        );
     }
     assert!(roots.windows(2).all(|pair| pair[0] == pair[1]));
 }
@@ -145,25 +178,40 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
     let mesh = Mesh::new(4, 4, 5);
     let mut nodes = mesh.start_all(4).await;
     for nonce in 0..3 {
-        nodes[nonce].submit(mesh.transfer(0, nonce as u64, nonce + 1, 100)).await.unwrap();
-        until(&nodes[3], "the transfer", |node| balance(node, nonce + 1) == 100).await;
+        nodes[nonce]
+            .submit(mesh.transfer(0, nonce as u64, nonce + 1, 100))
+            .await
+            .unwrap();
+        until(&nodes[3], "the transfer", |node| {
+            balance(node, nonce + 1) == 100
+        })
+        .await;
     }
     // One stops; the three go on without it.
     let away = nodes.pop().unwrap();
     away.stop().await.unwrap();
     drop(away);
     for nonce in 3..6 {
-        nodes[1].submit(mesh.transfer(0, nonce, 3, 10)).await.unwrap();
+        nodes[1]
+            .submit(mesh.transfer(0, nonce, 3, 10))
+            .await
+            .unwrap();
     }
     for node in &nodes {
-        until(node, "transfers without the fourth", |node| balance(node, 3) == 130).await;
+        until(node, "transfers without the fourth", |node| {
+            balance(node, 3) == 130
+        })
+        .await;
     }
     // It comes back with what it had, and gets what it missed.
     nodes.push(mesh.start(3).await);
     until(&nodes[3], "catching up", |node| balance(node, 3) == 130).await;
     nodes[3].submit(mesh.transfer(3, 0, 1, 30)).await.unwrap();
     for node in &nodes {
-        until(node, "a transfer through the one that came back", |node| balance(node, 3) == 100).await;
+        until(node, "a transfer through the one that came back", |node| {
+            balance(node, 3) == 100
+        })
+        .await;
         assert_eq!(balance(node, 0), SUPPLY - 330);
     }
     same(&nodes.iter().collect::<Vec<_>>()).await;
@@ -220,13 +268,82 @@ async fn a_certificate_as_it_is_kept_convinces_the_light_verifier_and_no_changed
     );
     let mut twice = certificate.clone();
     twice.signatures[1] = twice.signatures[0];
-    assert_eq!(twice.verify(&set, &namespace), Err(CertificateError::DuplicateSignature));
+    assert_eq!(
+        twice.verify(&set, &namespace),
+        Err(CertificateError::DuplicateSignature)
+    );
     let mut strangers: Vec<NodeId> = (10..14).map(id).collect();
     strangers.sort();
     let strangers = ValidatorSet::new(strangers).unwrap();
     assert!(certificate.verify(&strangers, &namespace).is_err());
     let elsewhere = consensus_namespace(&defim_ledger::Digest([1; 32]));
     assert!(certificate.verify(&set, &elsewhere).is_err());
+    for node in &nodes {
+        node.stop().await.unwrap();
+    }
+}
+
+#[test]
+#[ignore = "not a test: the process that the next test kills"]
+fn node_in_a_process_of_its_own() {
+    let told = std::env::var(CHILD).unwrap();
+    let mut told = told.split(' ');
+    let path = std::path::PathBuf::from(told.next().unwrap());
+    let ports = told.map(|port| SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())));
+    let mut mesh = Mesh::new(4, 4, 5);
+    mesh.at = ports.collect();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let node = mesh.start_in(3, path.join("3")).await;
+        node.ended().await.unwrap();
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_loses_no_final_block_and_applies_none_twice() {
+    let mesh = Mesh::new(4, 4, 5);
+    let nodes = mesh.start_all(3).await;
+    let child = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "node_in_a_process_of_its_own", "--ignored"])
+            .env(CHILD, mesh.told())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut sent = 0;
+    for kill in 0..6 {
+        let mut process = child();
+        let end = 2 * (kill + 1);
+        while sent < end {
+            nodes[kill % 3]
+                .submit(mesh.transfer(0, sent as u64, 3, 7))
+                .await
+                .unwrap();
+            sent += 1;
+            until(
+                &nodes[0],
+                "a transfer while one is killed again and again",
+                |node| balance(node, 3) == 7 * sent as u64,
+            )
+            .await;
+        }
+        // Somewhere in a block's life: each time elsewhere.
+        tokio::time::sleep(Duration::from_millis(300 + 67 * kill as u64)).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    let back = mesh.start(3).await;
+    until(&back, "the killed one's return", |node| {
+        balance(node, 3) == 7 * sent as u64
+    })
+    .await;
+    assert_eq!(balance(&back, 0), SUPPLY - 7 * sent as u64);
+    same(&[&nodes[0], &nodes[1], &nodes[2], &back]).await;
+    for height in 1..=back.settled().block.header().height {
+        assert!(back.block(height).await.is_some(), "block {height} is kept");
+    }
+    back.stop().await.unwrap();
     for node in &nodes {
         node.stop().await.unwrap();
     }

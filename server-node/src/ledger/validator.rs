@@ -80,7 +80,7 @@ impl Validator {
         }
         let config = Config::new(
             ledger,
-            defim_validation::RulesOnly,
+            defim_validation::Deep::rules_only(),
             seed,
             listen,
             others,

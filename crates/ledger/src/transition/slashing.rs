@@ -31,9 +31,8 @@ impl Change {
         // A statement of somebody without the seat to make it harms nobody.
         let seated = match shown.committee {
             None => task.terms.aggregation == *node,
-            Some(committee) => {
-                seats(&task, committee).is_some_and(|members| members.contains(node))
-            }
+            // The helper's: an honest leader may propose twice.
+            Some(committee) => seats(&task, committee).is_some_and(|[_, helper]| helper == *node),
         };
         if !seated {
             return Err(Reject::NoFault);

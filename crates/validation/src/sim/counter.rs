@@ -73,7 +73,10 @@ impl Bytes<'_> {
                 if count > self.0.len() as u64 / 32 {
                     return None;
                 }
-                (0..count).map(|_| self.take()).collect::<Option<_>>().map(Some)
+                (0..count)
+                    .map(|_| self.take())
+                    .collect::<Option<_>>()
+                    .map(Some)
             }
             _ => None,
         }
@@ -262,7 +265,13 @@ impl Machine for Counter {
         state.accounts.get(account).copied().unwrap_or(0)
     }
 
-    fn check(&self, state: &CounterState, tx: &CounterTx, ahead: u64, _: u64) -> Result<(), String> {
+    fn check(
+        &self,
+        state: &CounterState,
+        tx: &CounterTx,
+        ahead: u64,
+        _: u64,
+    ) -> Result<(), String> {
         let due = self.next_nonce(state, &tx.account).saturating_add(ahead);
         if tx.nonce == due {
             Ok(())

@@ -84,3 +84,42 @@ impl Record {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(digest: u8) -> Taken {
+        Taken {
+            digest: [digest; 32],
+            root: [digest; 32],
+        }
+    }
+
+    #[test]
+    fn two_final_blocks_at_one_height_are_found_whenever_and_by_whomever() {
+        let record = Record::default();
+        record.taken(1, 0, 5, taken(1));
+        record.taken(2, 1, 5, taken(1));
+        record.taken(3, 1, 6, taken(2));
+        assert!(record.end().0.is_empty());
+        // The same validator in its next life.
+        record.compare(1, 5, taken(3));
+        assert_eq!(record.end().0.len(), 1);
+        assert_eq!((record.highest(0), record.highest(1)), (5, 6));
+    }
+
+    #[test]
+    fn the_trace_is_of_order_and_time() {
+        let trace = |events: &[(u64, usize)]| {
+            let record = Record::default();
+            for (now, node) in events {
+                record.taken(*now, *node, 1, taken(1));
+            }
+            record.end().1
+        };
+        assert_eq!(trace(&[(1, 0), (2, 1)]), trace(&[(1, 0), (2, 1)]));
+        assert_ne!(trace(&[(1, 0), (2, 1)]), trace(&[(2, 1), (1, 0)]));
+        assert_ne!(trace(&[(1, 0), (2, 1)]), trace(&[(1, 0), (3, 1)]));
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use commonware_runtime::{Runner as _, deterministic};
 
+use crate::config::Timing;
 use crate::sim::world::{GOOD, Plan, Quality, World};
 
 /// How long blocks may take where nothing is wrong any more, in virtual time.
@@ -20,6 +21,8 @@ const EPOCH: u64 = 7;
 pub enum Scenario {
     /// Nothing is wrong.
     Steady,
+    /// Nothing happens for a minute, with the times of real nodes; then there is one transaction.
+    Idle,
     /// One of four crashes and stays away.
     Crash,
     /// Two of four crash: nothing may go on. One comes back: it must.
@@ -44,8 +47,9 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Steady,
+        Self::Idle,
         Self::Crash,
         Self::Halt,
         Self::Partition,
@@ -62,6 +66,7 @@ impl Scenario {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steady => "steady",
+            Self::Idle => "idle",
             Self::Crash => "crash",
             Self::Halt => "halt",
             Self::Partition => "partition",
@@ -111,6 +116,11 @@ pub struct Outcome {
 pub fn run(seed: u64, scenario: Scenario) -> Outcome {
     let others = usize::from(scenario == Scenario::Change);
     let plan = match Plan::new(4, others, EPOCH) {
+        Ok(plan) if scenario == Scenario::Idle => Plan {
+            timing: Timing::default(),
+            busy: false,
+            ..plan
+        },
         Ok(plan) => plan,
         Err(error) => {
             return Outcome {
@@ -201,6 +211,7 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             let goal = world.highest(&rest).saturating_add(10);
             world.reach(&rest, goal, PATIENCE).await?;
         }
+        Scenario::Idle => idle(world, plan).await?,
         Scenario::Halt => halt(world, plan).await?,
         Scenario::Partition => partition(world).await?,
         Scenario::Loss => {
@@ -215,7 +226,9 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             }
             // While a quarter is lost, agreement is all that is asked; afterwards blocks must go on.
             world
-                .until(Duration::from_secs(20), |world| world.highest(&[0, 1, 2, 3]) >= 10)
+                .until(Duration::from_secs(20), |world| {
+                    world.highest(&[0, 1, 2, 3]) >= 10
+                })
                 .await?;
             world.link(GOOD).await;
             let goal = world.highest(&four).saturating_add(4);
@@ -276,6 +289,36 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
     Ok(four)
 }
 
+/// An idle chain makes one block an idle time, leaves no view without one, and wakes up at once.
+async fn idle(world: &mut World, plan: &Plan) -> Result<(), String> {
+    /// Views that the end of an epoch takes beyond its blocks, and the start of the network.
+    const SPARE: u64 = 4;
+    all(world).await?;
+    world.pass(Duration::from_secs(65)).await?;
+    let height = world.height(0);
+    if !(5..=9).contains(&height) {
+        plan.record.violation(format!(
+            "an idle chain made {height} blocks in 65 s, with one every 10 s"
+        ));
+    }
+    let views = world.head(0).map_or(0, |head| head.view);
+    if views > height.min(EPOCH) + SPARE {
+        plan.record.violation(format!(
+            "an idle chain left views without a block: it is at view {views} with {height} blocks"
+        ));
+    }
+    let node = world.draw(4) as usize;
+    let time = world.draw(9_000);
+    world.pass(Duration::from_millis(time)).await?;
+    world.submit(node, None);
+    let taken = |world: &World| (0..4).all(|node| world.transactions(node) == 1);
+    if !world.until(Duration::from_secs(2), taken).await? {
+        plan.record
+            .violation("a transaction waited for an idle chain for 2 s".to_owned());
+    }
+    Ok(())
+}
+
 async fn halt(world: &mut World, plan: &Plan) -> Result<(), String> {
     all(world).await?;
     let time = 300 + world.draw(3_000);
@@ -310,7 +353,11 @@ async fn partition(world: &mut World) -> Result<(), String> {
         let first = world.draw(4) as usize;
         let second = (first + 1 + world.draw(3) as usize) % 4;
         let others: Vec<usize> = (0..4).filter(|node| *node != first).collect();
-        let halves: Vec<usize> = others.iter().copied().filter(|node| *node != second).collect();
+        let halves: Vec<usize> = others
+            .iter()
+            .copied()
+            .filter(|node| *node != second)
+            .collect();
         if world.draw(2) == 0 {
             world.groups(&[&[first], &others], GOOD).await;
         } else {
@@ -324,6 +371,25 @@ async fn partition(world: &mut World) -> Result<(), String> {
     world.reach(&[0, 1, 2, 3], goal, PATIENCE).await
 }
 
+/// Submits a new set of validators until it is the ledger's: other transactions may be before it.
+async fn hand_over(
+    world: &mut World,
+    plan: &Plan,
+    through: usize,
+    keys: &[crate::Key],
+) -> Result<(), String> {
+    for _ in 0..50 {
+        if world.validators(through) == keys {
+            return Ok(());
+        }
+        world.submit(through, Some(keys.to_vec()));
+        world.pass(Duration::from_millis(200)).await?;
+    }
+    plan.record
+        .violation("a new set of validators was never taken".to_owned());
+    Ok(())
+}
+
 /// The fifth node comes in for one of the four.
 async fn change(world: &mut World, plan: &Plan) -> Result<(), String> {
     all(world).await?;
@@ -333,8 +399,8 @@ async fn change(world: &mut World, plan: &Plan) -> Result<(), String> {
         .map(|node| plan.key(node))
         .collect::<Result<Vec<_>, _>>()
         .map_err(say)?;
-    world.submit(1, Some(keys.clone()));
     world.start(4).await?;
+    hand_over(world, plan, 1, &keys).await?;
     world.reach(&[0, 1, 2, 3, 4], EPOCH + 3, PATIENCE).await?;
     if world.validators(4).len() != 5 {
         plan.record
@@ -342,7 +408,7 @@ async fn change(world: &mut World, plan: &Plan) -> Result<(), String> {
     }
     let leaving = world.draw(4) as usize;
     keys.remove(leaving);
-    world.submit(4, Some(keys));
+    hand_over(world, plan, 4, &keys).await?;
     let top = world.highest(&[4]);
     // Through the epoch in which it is submitted and the next.
     world

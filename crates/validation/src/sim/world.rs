@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonware_cryptography::{Signer as _, ed25519};
+use commonware_p2p::Recipients;
 use commonware_p2p::simulated::{
     self, Link, Oracle, SplitForwarder, SplitOrigin, SplitSender, SplitTarget,
 };
-use commonware_p2p::Recipients;
 use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::{NZUsize, Probability};
 use rand_core::Rng as _;
@@ -20,6 +20,7 @@ use crate::app::millis;
 use crate::config::{Limits, Timing};
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings};
 use crate::machine::{Chained as _, Key, RulesOnly};
+use crate::shared::Head;
 use crate::sim::counter::{Counter, CounterTx};
 use crate::sim::liar;
 use crate::sim::record::{Record, Taken};
@@ -33,7 +34,7 @@ type Context = deterministic::Context;
 /// Who gets what a validator with a twin sends, and who is heard by whom: two masks over the nodes.
 /// An honest validator has none.
 #[derive(Clone)]
-pub(super) struct Masks(Option<Arc<[AtomicU64; 2]>>);
+pub(super) struct Masks(Option<Arc<(AtomicU64, AtomicU64)>>);
 
 impl Masks {
     pub(super) const fn honest() -> Self {
@@ -41,22 +42,24 @@ impl Masks {
     }
 
     pub(super) fn twins() -> Self {
-        Self(Some(Arc::new([AtomicU64::new(0b0111), AtomicU64::new(0b0111)])))
+        Self(Some(Arc::new((
+            AtomicU64::new(0b0111),
+            AtomicU64::new(0b0111),
+        ))))
     }
 
     /// Each of the two talks to these nodes from now on.
     pub(super) fn set(&self, primary: u64, secondary: u64) {
         if let Some(masks) = &self.0 {
-            masks[0].store(primary, Ordering::Relaxed);
-            masks[1].store(secondary, Ordering::Relaxed);
+            masks.0.store(primary, Ordering::Relaxed);
+            masks.1.store(secondary, Ordering::Relaxed);
         }
     }
 
-    fn sees(&self, half: usize, node: usize) -> bool {
+    fn sees(&self, second: bool, node: usize) -> bool {
         self.0.as_ref().is_none_or(|masks| {
-            masks
-                .get(half)
-                .is_some_and(|mask| mask.load(Ordering::Relaxed) >> node & 1 == 1)
+            let mask = if second { &masks.1 } else { &masks.0 };
+            mask.load(Ordering::Relaxed) >> node & 1 == 1
         })
     }
 }
@@ -67,11 +70,11 @@ fn forward(masks: Masks, keys: Arc<Vec<PublicKey>>) -> impl SplitForwarder<Publi
         if masks.0.is_none() {
             return Some(recipients.clone());
         }
-        let half = usize::from(origin == SplitOrigin::Secondary);
+        let second = origin == SplitOrigin::Secondary;
         let seen = |key: &PublicKey| {
             keys.iter()
                 .position(|other| other == key)
-                .is_some_and(|node| masks.sees(half, node))
+                .is_some_and(|node| masks.sees(second, node))
         };
         let chosen: Vec<_> = match recipients {
             Recipients::All => keys.iter().filter(|key| seen(key)).cloned().collect(),
@@ -94,6 +97,9 @@ pub(super) struct Plan {
     pub(super) seeds: Vec<[u8; 32]>,
     pub(super) machine: Counter,
     pub(super) record: Record,
+    pub(super) timing: Timing,
+    /// Whether transactions come all the time.
+    pub(super) busy: bool,
 }
 
 impl Plan {
@@ -101,8 +107,7 @@ impl Plan {
     pub(super) fn new(validators: usize, others: usize, epoch_length: u64) -> Result<Self, Fatal> {
         let mut named = Vec::new();
         for index in 0..validators + others {
-            let mut seed = [7; 32];
-            seed[0] = u8::try_from(index).unwrap_or(u8::MAX);
+            let seed = [u8::try_from(index).unwrap_or(u8::MAX); 32];
             named.push((engine::key_of(&seed)?, seed));
         }
         Ok(Self {
@@ -113,6 +118,8 @@ impl Plan {
             },
             seeds: named.into_iter().map(|(_, seed)| seed).collect(),
             record: Record::default(),
+            timing: timing(),
+            busy: true,
         })
     }
 
@@ -121,7 +128,8 @@ impl Plan {
     }
 }
 
-pub(super) fn timing() -> Timing {
+/// Shorter times than on a real network: a run should take little.
+fn timing() -> Timing {
     Timing {
         linger: Duration::from_millis(100),
         leader: Duration::from_millis(600),
@@ -163,6 +171,11 @@ pub(super) const GOOD: Quality = Quality {
     arrive: 100,
 };
 
+fn probability(quality: Quality) -> Probability {
+    const ALL: Probability = commonware_utils::probability!(1, 1);
+    Probability::new(quality.arrive, 100).unwrap_or(ALL)
+}
+
 /// The world of one run.
 pub(super) struct World {
     context: Context,
@@ -189,7 +202,8 @@ impl World {
             context.child("network"),
             simulated::Config {
                 max_size: engine::message_bytes::<Counter>(&limits()),
-                max_peers_per_set: NonZeroUsize::new(keys.len().max(1)).unwrap_or(NonZeroUsize::MIN),
+                max_peers_per_set: NonZeroUsize::new(keys.len().max(1))
+                    .unwrap_or(NonZeroUsize::MIN),
                 // A liar goes on lying: the validators may not count on getting rid of it.
                 disconnect_on_block: false,
                 tracked_peer_sets: NZUsize!(1),
@@ -232,8 +246,7 @@ impl World {
                     let link = Link {
                         latency: Duration::from_millis(quality.latency_ms),
                         jitter: Duration::from_millis(quality.jitter_ms),
-                        success_rate: Probability::new(quality.arrive, 100)
-                            .unwrap_or_else(|| Probability::new(1, 1).unwrap_or_else(|| unreachable!())),
+                        success_rate: probability(quality),
                     };
                     let _ = self.oracle.add_link(from.clone(), to.clone(), link).await;
                 }
@@ -281,7 +294,7 @@ impl World {
             .with_attribute("index", node)
             .with_attribute("life", self.lives);
         let control = self.oracle.control(me);
-        let mut halves = [Vec::new(), Vec::new()];
+        let (mut channels, mut twin_channels) = (Vec::new(), Vec::new());
         for (channel, quota) in CHANNELS {
             let (sender, receiver) = control
                 .register(channel, quota)
@@ -289,14 +302,14 @@ impl World {
                 .map_err(|error| error.to_string())?;
             let (first, second) = sender.split_with(forward(masks.clone(), self.keys.clone()));
             if honest {
-                halves[0].push((first, receiver));
+                channels.push((first, receiver));
             } else {
                 let (masks, keys) = (masks.clone(), self.keys.clone());
                 let (heard, heard_too) = receiver.split_with(
                     context.child("split").with_attribute("channel", channel),
                     move |(from, _): &(PublicKey, IoBuf)| {
                         let node = keys.iter().position(|key| key == from).unwrap_or(0);
-                        match (masks.sees(0, node), masks.sees(1, node)) {
+                        match (masks.sees(false, node), masks.sees(true, node)) {
                             (true, true) => SplitTarget::Both,
                             (true, false) => SplitTarget::Primary,
                             (false, true) => SplitTarget::Secondary,
@@ -304,11 +317,11 @@ impl World {
                         }
                     },
                 );
-                halves[0].push((first, heard));
-                halves[1].push((second, heard_too));
+                channels.push((first, heard));
+                twin_channels.push((second, heard_too));
             }
         }
-        for (half, channels) in halves.into_iter().enumerate() {
+        for (half, channels) in [channels, twin_channels].into_iter().enumerate() {
             if channels.is_empty() {
                 continue;
             }
@@ -328,7 +341,7 @@ impl World {
                 machine: self.plan.machine.clone(),
                 checker: RulesOnly,
                 key: key.clone(),
-                timing: timing(),
+                timing: self.plan.timing,
                 limits: limits(),
                 prefix: format!("{prefix}{node}-{half}"),
             };
@@ -337,7 +350,15 @@ impl World {
             let task = context
                 .child("validator")
                 .with_attribute("half", half)
-                .spawn(move |context| live(context, settings, net, tell, honest.then_some((node, record))));
+                .spawn(move |context| {
+                    live(
+                        context,
+                        settings,
+                        net,
+                        tell,
+                        honest.then_some((node, record)),
+                    )
+                });
             let running = told
                 .await
                 .map_err(|_| format!("validator {node} did not start"))?;
@@ -400,7 +421,21 @@ impl World {
             .map_or(0, |live| live.running.settled().block.height())
     }
 
-    /// Whether a running validator is in an epoch's set, as its state has it.
+    /// The transactions that a running validator has applied.
+    pub(super) fn transactions(&self, node: usize) -> u64 {
+        self.live.get(&node).map_or(0, |live| {
+            live.running.settled().state.accounts.values().sum()
+        })
+    }
+
+    /// The head of a running validator.
+    pub(super) fn head(&self, node: usize) -> Option<Head> {
+        self.live
+            .get(&node)
+            .map(|live| live.running.head().borrow().clone())
+    }
+
+    /// The validators of the next epoch, as a running validator's state has it.
     pub(super) fn validators(&self, node: usize) -> Vec<Key> {
         self.live
             .get(&node)
@@ -413,8 +448,7 @@ impl World {
         let Some(live) = self.live.get(&node) else {
             return;
         };
-        let mut account = [0; 32];
-        account[0] = u8::try_from(node).unwrap_or(u8::MAX);
+        let account = [u8::try_from(node).unwrap_or(u8::MAX); 32];
         let nonce = live
             .running
             .settled()
@@ -451,6 +485,7 @@ impl World {
                 return Ok(false);
             }
             let nodes: Vec<usize> = self.live.keys().copied().collect();
+            let nodes = if self.plan.busy { nodes } else { Vec::new() };
             for node in nodes {
                 let due = self.sent.get(&node).copied().unwrap_or(0);
                 if now >= due {
@@ -492,7 +527,11 @@ impl World {
 
     /// The highest block of these.
     pub(super) fn highest(&self, nodes: &[usize]) -> u64 {
-        nodes.iter().map(|node| self.height(*node)).max().unwrap_or(0)
+        nodes
+            .iter()
+            .map(|node| self.height(*node))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Compares all that the honest validators have on disk, block by block.
@@ -506,7 +545,8 @@ impl World {
             let mut parent = self.plan.machine_genesis();
             for height in 1..=top.block.height() {
                 let stored = running.block(height).await;
-                let block = stored.and_then(|stored| crate::sim::CounterBlock::decode(&stored.block));
+                let block =
+                    stored.and_then(|stored| crate::sim::CounterBlock::decode(&stored.block));
                 let Some(block) = block else {
                     self.plan
                         .record
@@ -534,16 +574,19 @@ impl World {
     }
 }
 
+/// What a validator has of the simulated network.
+type SimulatedNet<F> = Net<
+    SplitSender<PublicKey, Context, F>,
+    simulated::Receiver<PublicKey>,
+    simulated::Manager<PublicKey, Context>,
+    simulated::Control<PublicKey, Context>,
+>;
+
 /// One life of a validator.
 async fn live<F: SplitForwarder<PublicKey>>(
     context: Context,
     settings: Settings<Counter, RulesOnly>,
-    net: Net<
-        SplitSender<PublicKey, Context, F>,
-        simulated::Receiver<PublicKey>,
-        simulated::Manager<PublicKey, Context>,
-        simulated::Control<PublicKey, Context>,
-    >,
+    net: SimulatedNet<F>,
     tell: oneshot::Sender<Running<Counter>>,
     record: Option<(usize, Record)>,
 ) -> Fatal {
