@@ -1,8 +1,8 @@
 //! What a leader checks before it says that a report is stored.
 
 use defim_protocol::{
-    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
-    report::Report, seal::Seat,
+    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound,
+    limits, report::Report, seal::Seat,
 };
 use prio::codec::Decode as _;
 

@@ -55,7 +55,8 @@ impl Sender<'_> {
                 return Err(bad("the invite's code", "there is none".into()));
             }
             (AdmissionRule::Approved, _) => {
-                let why = format!("an admin of the mesh enrols keys for this task; show them {key}");
+                let why =
+                    format!("an admin of the mesh enrols keys for this task; show them {key}");
                 return Err(bad("the key", why));
             }
         };

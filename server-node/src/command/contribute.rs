@@ -344,8 +344,7 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         }
         let model = client.model(&base_model).await?;
         let mesh = client.mesh().await?;
-        let prepared =
-            tokio::task::block_in_place(|| {
+        let prepared = tokio::task::block_in_place(|| {
             prepare(&task, &view, &model, &csv, &args.data, &mesh, key.as_ref())
         })?;
         let leader = prepared.report.committee.leader();
@@ -379,7 +378,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
-            key: key.as_ref().filter(|_| task.admission().is_some()).map(|key| key.id()),
+            key: key
+                .as_ref()
+                .filter(|_| task.admission().is_some())
+                .map(|key| key.id()),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
