@@ -37,7 +37,7 @@ pub struct Receipted {
     pub claimed: bool,
 }
 
-async fn send(ledger: &LedgerClient, tx: &defim_ledger::SignedTx) -> Outcome {
+async fn send(ledger: &LedgerClient, tx: Vec<u8>) -> Outcome {
     match ledger.send(tx).await? {
         Submitted::Waiting(_) => Ok(()),
         Submitted::Refused(why) => Err(Failure::Input(why)),
@@ -71,7 +71,7 @@ pub async fn enrol(
         chain: ledger.genesis().chain(),
         nonce,
     };
-    send(ledger, &sender.enrol(&id, rule, invite)?).await?;
+    send(ledger, sender.enrol(&id, rule, invite)?).await?;
     for _ in 0..TRIES {
         if active().await? {
             return Ok(());
@@ -157,7 +157,7 @@ pub async fn receipt(
             nonce: ledger.account(key.id()).await?.nonce,
         };
         let before = sender.nonce;
-        send(ledger, &sender.claim(&receipt.to_bytes(), report)?).await?;
+        send(ledger, sender.claim(&receipt.to_bytes(), report)?).await?;
         account::settled(ledger, key.id(), before).await?;
     }
     Ok(Receipted {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use defim_ledger::{
     Account, AccountSlot, Body, Canonical as _, Digest, Genesis, Header, NodeId, NodeKey, Round,
-    RoundNumber, RoundSlot, SignedTx, Slot, StateProof, TaskId, Tx,
+    RoundNumber, RoundSlot, Slot, StateProof, TaskId, Tx,
     light::{FinalHeader, LightChain},
 };
 use defim_net::http::{HttpClient, HttpError};
@@ -251,7 +251,7 @@ impl LedgerClient {
                 chain: self.genesis.chain(),
                 body,
             };
-            let answer = self.send(&tx.sign(key)).await?;
+            let answer = self.send(tx.sign(key).to_bytes()).await?;
             let refused = matches!(answer, Submitted::Refused(_));
             answers.push(answer);
             if refused {
@@ -261,16 +261,16 @@ impl LedgerClient {
         Ok(answers)
     }
 
-    /// Submit a signed transaction.
+    /// Submit the bytes of a signed transaction.
     ///
     /// # Errors
     ///
     /// [`Failure::Unreachable`] if no validator answers.
-    pub async fn send(&self, tx: &SignedTx) -> Outcome<Submitted> {
+    pub async fn send(&self, tx: Vec<u8>) -> Outcome<Submitted> {
         let mut last = None;
         for (at, base) in self.in_turn() {
             let url = format!("{base}/ledger/txs");
-            match self.http.post_bytes::<Taken>(&url, tx.to_bytes()).await {
+            match self.http.post_bytes::<Taken>(&url, tx.clone()).await {
                 Ok(taken) => {
                     self.good.store(at, Ordering::Relaxed);
                     return Ok(Submitted::Waiting(taken.id));
