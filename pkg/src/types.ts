@@ -110,6 +110,8 @@ export interface ServedGenesis {
 export interface ServedHeader {
   header: string;
   certificate: string;
+  /** Headers below it, down to the one that is meant; none if that is the certified one. */
+  below?: string[];
 }
 
 export interface ServedOpening extends ServedHeader {

@@ -511,6 +511,12 @@ pub struct Contribute {
     /// contributions under the same key can be linked.
     #[arg(long)]
     pub key: Option<PathBuf>,
+    /// The code of an invite, for a task that asks for one.
+    #[arg(long)]
+    pub invite: Option<String>,
+    /// The id of the mesh's chain, as somebody you trust has given it; by default the mesh's own word.
+    #[arg(long)]
+    pub chain: Option<String>,
     /// Send over this path only.
     #[arg(long, value_enum, default_value_t = Via::Auto)]
     pub via: Via,

@@ -65,7 +65,12 @@ fn rounds_are_on_the_ledger_and_anybody_verifies_it() {
     assert_eq!(other.status.code(), Some(5), "{}", text(&other.stderr));
     // What happened is told in words, and the round was paid.
     let shown = text(&mesh.call(&["ledger", "show", "--limit", "100"]).stdout);
-    for word in ["opens round 1", "opens the total", "proposes the model of round 1", "accepts the model"] {
+    for word in [
+        "opens round 1",
+        "opens the total",
+        "proposes the model of round 1",
+        "accepts the model",
+    ] {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     let nodes = mesh.json(&["node", "list"]).unwrap();
@@ -80,15 +85,37 @@ fn rounds_are_on_the_ledger_and_anybody_verifies_it() {
     // An admin gives points away; a stranger's key has none to give.
     let key = mesh.folder().join("admin.key");
     let key = key.to_str().unwrap();
-    let given = mesh.json(&["account", "transfer", "--key", key, "--to", &aggregation, "--amount", "5"]);
+    let given = mesh.json(&[
+        "account",
+        "transfer",
+        "--key",
+        key,
+        "--to",
+        &aggregation,
+        "--amount",
+        "5",
+    ]);
     assert_eq!(given.unwrap()["amount"], 5);
     let account = mesh.json(&["account", "show", &aggregation]).unwrap();
     assert_eq!(account["balance"], 1_005);
     let stranger = mesh.folder().join("full-1/node.key");
     let stranger = stranger.to_str().unwrap();
-    let refused = mesh.call(&["account", "transfer", "--key", stranger, "--to", &aggregation, "--amount", "5000"]);
+    let refused = mesh.call(&[
+        "account",
+        "transfer",
+        "--key",
+        stranger,
+        "--to",
+        &aggregation,
+        "--amount",
+        "5000",
+    ]);
     assert_eq!(refused.status.code(), Some(3));
-    assert!(text(&refused.stderr).contains("less than that"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("less than that"),
+        "{}",
+        text(&refused.stderr)
+    );
 }
 
 #[test]
@@ -115,7 +142,9 @@ fn one_of_four_validators_may_go_and_two_stop_the_chain_until_one_is_back() {
 #[test]
 fn twenty_kills_lose_no_block_and_pay_no_round_twice() {
     let mut mesh = Mesh::with_silos(&["--min-batch", "2", "--max-batch", "3", "--rounds", "1000"]);
-    mesh.wait("a round is finished", |mesh| mesh.verified()["rounds"].as_u64() >= Some(1));
+    mesh.wait("a round is finished", |mesh| {
+        mesh.verified()["rounds"].as_u64() >= Some(1)
+    });
     let mut seen = mesh.blocks();
     let order = NODES.iter().cycle().take(20);
     for node in order.copied() {
@@ -124,15 +153,25 @@ fn twenty_kills_lose_no_block_and_pay_no_round_twice() {
         std::thread::sleep(std::time::Duration::from_millis(300));
         mesh.run(node);
         let newest = *seen.keys().last().unwrap();
-        mesh.wait("blocks go on", |mesh| mesh.blocks().keys().last().is_some_and(|last| *last > newest));
+        mesh.wait("blocks go on", |mesh| {
+            mesh.blocks()
+                .keys()
+                .last()
+                .is_some_and(|last| *last > newest)
+        });
         for (height, digest) in mesh.blocks() {
             if let Some(before) = seen.insert(height, digest.clone()) {
-                assert_eq!(before, digest, "block {height} is another one after {node} was killed");
+                assert_eq!(
+                    before, digest,
+                    "block {height} is another one after {node} was killed"
+                );
             }
         }
     }
     let before = mesh.verified()["rounds"].as_u64().unwrap();
-    mesh.wait("rounds go on", |mesh| mesh.verified()["rounds"].as_u64() > Some(before));
+    mesh.wait("rounds go on", |mesh| {
+        mesh.verified()["rounds"].as_u64() > Some(before)
+    });
     // Every transaction was carried out again, and all points are accounted for: nothing was paid twice.
     let verified = mesh.verified();
     let nodes = mesh.json(&["node", "list"]).unwrap();

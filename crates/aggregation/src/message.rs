@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use defim_learn::Metrics;
 use defim_protocol::{
-    CommitteeIndex, Digest, Millis, NodeId, ReportId, RoundNumber, RoundOpened, RoundPhase, SignedText,
+    CommitteeIndex, Digest, Millis, NodeId, ReportId, RoundNumber, RoundOpened, RoundPhase,
+    SignedText,
     wire::{ClosedBatch, Progress, Response, Submission},
 };
 use serde::{Deserialize, Serialize};

@@ -95,7 +95,9 @@ pub enum BatchFault {
         have: u64,
     },
     /// Reports that count another number of times.
-    #[error("it says that its reports count {said} times more than once, and they count {have} times more")]
+    #[error(
+        "it says that its reports count {said} times more than once, and they count {have} times more"
+    )]
     Weight {
         /// As signed.
         said: u64,
@@ -114,7 +116,9 @@ pub enum BatchFault {
         committee: CommitteeIndex,
     },
     /// A report that nobody who is enrolled can have.
-    #[error("report {0} is that of no full node's silo and of no light node that was ever enrolled")]
+    #[error(
+        "report {0} is that of no full node's silo and of no light node that was ever enrolled"
+    )]
     Stranger(ReportId),
 }
 
@@ -301,8 +305,13 @@ pub fn check_enrolled<'a>(
     keys: impl IntoIterator<Item = &'a NodeId>,
 ) -> Result<(), RepeatError> {
     let signed = SignedBatch::new(task, round, summary, ids)?;
-    let silos = task.members.iter().filter_map(|m| round.silo_report(&m.node));
-    let lights = keys.into_iter().filter_map(|key| round.enrolled_report(key));
+    let silos = task
+        .members
+        .iter()
+        .filter_map(|m| round.silo_report(&m.node));
+    let lights = keys
+        .into_iter()
+        .filter_map(|key| round.enrolled_report(key));
     let possible: BTreeSet<_> = silos.chain(lights).collect();
     let stranger = ids.iter().find(|id| !possible.contains(id));
     match stranger.filter(|_| task.admission.is_some()) {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defim_he::{SumShare, Threshold};
 use defim_protocol::{
-    CommitteeIndex, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, SignedText, VerifiedManifest,
-    VerifiedRound,
+    CommitteeIndex, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, SignedText,
+    VerifiedManifest, VerifiedRound,
     batch::AgreedBatch,
     sum::{Selection, SumError, VerifiedSelection},
     wire::{ClosedBatch, Progress, Request, Response, Submission},

@@ -4,7 +4,7 @@
 //! contributes to a task round after round, and nothing that links it to a key for another task.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use defim_ledger::{Admission, Body, Canonical as _, Claim, SignedTx, Tx, light::Receipt};
+use defim_ledger::{Admission, Body, Canonical as _, Claim, Tx, light::Receipt};
 use defim_protocol::{AdmissionRule, Digest, NodeKey, ReportId, TaskId};
 
 use crate::LightError;
@@ -21,7 +21,7 @@ pub struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn sign(self, body: Body) -> SignedTx {
+    fn sign(self, body: Body) -> Vec<u8> {
         let Self { key, chain, nonce } = self;
         let from = key.id();
         let tx = Tx {
@@ -30,10 +30,11 @@ impl Sender<'_> {
             chain,
             body,
         };
-        tx.sign(key)
+        tx.sign(key).to_bytes()
     }
 
-    /// Ask to be enrolled, by the task's rule of admission and with an invite's code where it needs one.
+    /// Ask to be enrolled, by the task's rule of admission and with an invite's code where it needs one: the
+    /// bytes of the signed transaction, as validation nodes take them.
     ///
     /// # Errors
     ///
@@ -43,7 +44,7 @@ impl Sender<'_> {
         task: &TaskId,
         rule: AdmissionRule,
         code: Option<&str>,
-    ) -> Result<SignedTx, LightError> {
+    ) -> Result<Vec<u8>, LightError> {
         let key = self.key.id();
         let by = match (rule, code) {
             (AdmissionRule::Open, _) => Admission::Open,
@@ -54,7 +55,8 @@ impl Sender<'_> {
                 return Err(bad("the invite's code", "there is none".into()));
             }
             (AdmissionRule::Approved, _) => {
-                let why = format!("an admin of the mesh enrols keys for this task; show them {key}");
+                let why =
+                    format!("an admin of the mesh enrols keys for this task; show them {key}");
                 return Err(bad("the key", why));
             }
         };
@@ -62,12 +64,12 @@ impl Sender<'_> {
         Ok(self.sign(Body::EnrolLight { task, key, by }))
     }
 
-    /// Claim the reward of a counted report by its receipt.
+    /// Claim the reward of a counted report by its receipt: the bytes of the signed transaction.
     ///
     /// # Errors
     ///
     /// [`LightError::Enrolment`] if the bytes are no receipt.
-    pub fn claim(self, receipt: &[u8], report: ReportId) -> Result<SignedTx, LightError> {
+    pub fn claim(self, receipt: &[u8], report: ReportId) -> Result<Vec<u8>, LightError> {
         let receipt =
             Receipt::from_bytes(receipt).map_err(|e| bad("the receipt", e.to_string()))?;
         let Receipt {
@@ -126,8 +128,9 @@ mod tests {
         let signed = sender
             .enrol(&task, AdmissionRule::Invite, Some(&code))
             .unwrap();
+        let signed = defim_ledger::SignedTx::from_bytes(&signed).unwrap();
         assert_eq!(signed.verify(), Ok(()));
-        let tx = SignedTx::from_bytes(&signed.to_bytes()).unwrap().tx;
+        let tx = signed.tx;
         assert_eq!((tx.from, tx.nonce, tx.chain), (key.id(), 4, sender.chain));
         let by = Admission::invited(&NodeKey::from_seed([5; 32]), &task, &key.id());
         let enrolled = Body::EnrolLight {

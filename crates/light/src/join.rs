@@ -2,8 +2,8 @@
 
 use defim_learn::LearningSpec;
 use defim_protocol::{
-    AdmissionRule, Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest,
-    VerifiedRound,
+    AdmissionRule, Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId,
+    VerifiedManifest, VerifiedRound,
 };
 
 use crate::{LightError, chain::VerifiedOpening};

@@ -71,8 +71,7 @@ impl VerifiedRound {
         let randomness = this.randomness();
         let members = manifest.members.iter().map(|member| member.node);
         // A full node's key is its silo's credential: it needs no other.
-        let named =
-            members.filter(|node| this.enrolment || this.opened.weights.contains_key(node));
+        let named = members.filter(|node| this.enrolment || this.opened.weights.contains_key(node));
         let silos = named.map(|node| (silo_report(&this.opened.task, &randomness, &node), node));
         this.silos = silos.collect();
         Ok(this)

@@ -13,8 +13,8 @@ use defim_full::{
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber, SignedText,
-    VerifiedManifest, VerifiedRound,
+    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber,
+    SignedText, VerifiedManifest, VerifiedRound,
     batch::{BatchSummary, SignedBatch},
     sum::VerifiedSelection,
     wire::{
@@ -166,14 +166,7 @@ impl Node {
         now: Millis,
         bytes: Vec<u8>,
     ) -> Result<(), Reason> {
-        let report = accept_upload(
-            &self.task,
-            round,
-            &self.secrets,
-            &self.enrolled,
-            now,
-            bytes,
-        )?;
+        let report = accept_upload(&self.task, round, &self.secrets, &self.enrolled, now, bytes)?;
         if let Some(first) = self.seen.get(&report.id) {
             return match *first == report.digest {
                 true => Ok(()),
@@ -513,8 +506,7 @@ impl Node {
         }
         self.seen.insert(init.id, digest);
         let (secrets, known) = (&self.secrets, &self.enrolled);
-        let prepared =
-            helper::prepare(committee, round, secrets, known, &request.verify_key, init);
+        let prepared = helper::prepare(committee, round, secrets, known, &request.verify_key, init);
         if !prepared.is_outcome() {
             shelf.waiting.insert(init.id);
             return prepared.answer;

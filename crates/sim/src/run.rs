@@ -276,7 +276,9 @@ pub fn run(
                     rows,
                     seed,
                     silo,
-                    key: at.checked_sub(setup.silos).and_then(|light| keys.get(light)),
+                    key: at
+                        .checked_sub(setup.silos)
+                        .and_then(|light| keys.get(light)),
                     attack: setup.attack.filter(|_| attackers.contains(&at)),
                 };
                 contribute(&task, &open, model, party, now, clock)

@@ -170,7 +170,10 @@ fn nobody_counts_without_a_credential_of_ones_own() {
         ),
         (
             "somebody else's id",
-            world.forge(world.id_of(&others), sign(world.id_of(&others), mine.clone())),
+            world.forge(
+                world.id_of(&others),
+                sign(world.id_of(&others), mine.clone()),
+            ),
             Reason::NotItsReport,
         ),
         (
@@ -278,7 +281,13 @@ fn a_light_node_does_not_choose_its_committee() {
     // Nor does it get in at a full node that it likes better.
     let report = world.signed_by(0, &key);
     let leader = report.committee.leader().node;
-    let members: Vec<_> = world.mesh.manifest().members.iter().map(|m| m.node).collect();
+    let members: Vec<_> = world
+        .mesh
+        .manifest()
+        .members
+        .iter()
+        .map(|m| m.node)
+        .collect();
     for node in members.iter().filter(|node| **node != leader) {
         assert!(world.mesh.upload_to(node, report.bytes.clone()).is_err());
     }
@@ -303,7 +312,11 @@ fn a_helper_that_hears_of_an_enrolment_later_costs_nobody_anything() {
             world.mesh.enrol_at(leader, key.id());
             world.mesh.upload(report.bytes).unwrap();
             // Of the first one's helpers the last has not heard.
-            let heard = if n > 0 { helpers.len() } else { helpers.len() - 1 };
+            let heard = if n > 0 {
+                helpers.len()
+            } else {
+                helpers.len() - 1
+            };
             for helper in &helpers[..heard] {
                 world.mesh.enrol_at(*helper, key.id());
             }
@@ -401,7 +414,12 @@ fn members_that_sign_another_list_than_there_can_be_are_named() {
         other => panic!("{other:?}"),
     };
     let check = |ids: &[ReportId], count: usize, weight| {
-        fault(check_ids(task, round, &signed(ids, count as u64, weight), ids))
+        fault(check_ids(
+            task,
+            round,
+            &signed(ids, count as u64, weight),
+            ids,
+        ))
     };
     let n = ids.len();
     let mut twice = ids.clone();
@@ -425,7 +443,12 @@ fn members_that_sign_another_list_than_there_can_be_are_named() {
 
     // Made up by both members together, under an id that nobody has.
     let mut made_up = ids.clone();
-    made_up.push((0..).map(|n: u128| ReportId(n.to_be_bytes())).find(ours).unwrap());
+    made_up.push(
+        (0..)
+            .map(|n: u128| ReportId(n.to_be_bytes()))
+            .find(ours)
+            .unwrap(),
+    );
     made_up.sort_unstable();
     let summary = signed(&made_up, n as u64 + 1, 0);
     check_ids(task, round, &summary, &made_up).unwrap();

@@ -10,12 +10,15 @@
 mod common;
 
 use common::{World, still};
-use defim_aggregation::{coordinator::Completed, repeat::{Artefacts, repeat}};
+use defim_aggregation::{
+    coordinator::Completed,
+    repeat::{Artefacts, repeat},
+};
 use defim_learn::Features;
 use defim_ledger::{
-    AdmissionRule, Block, Body, CreateTask, Digest, Fault, FirstValidator, Genesis, NodeId, NodeKey,
-    NodeSlot, NodeStatus, Opened, Params, Role, RoundSlot, Split, Stage, State, Task, TaskId, TaskTerms,
-    SignedTx, Tx, Verdict, Void, Vote, propose, signed_digest, verify,
+    AdmissionRule, Block, Body, CreateTask, Digest, Fault, FirstValidator, Genesis, NodeId,
+    NodeKey, NodeSlot, NodeStatus, Opened, Params, Role, RoundSlot, SignedTx, Split, Stage, State,
+    Task, TaskId, TaskTerms, Tx, Verdict, Void, Vote, propose, signed_digest, verify,
 };
 use defim_protocol::{
     SignedText,
@@ -69,13 +72,22 @@ impl Chain {
     /// One block with these transactions, which must all be taken.
     fn put(&mut self, key: &NodeKey, bodies: Vec<Body>) {
         let first = self.state.account(&key.id()).nonce;
-        let txs: Vec<_> = (first..).zip(bodies).map(|(nonce, body)| self.tx(key, nonce, body)).collect();
+        let txs: Vec<_> = (first..)
+            .zip(bodies)
+            .map(|(nonce, body)| self.tx(key, nonce, body))
+            .collect();
         self.put_all(&txs);
     }
 
     fn tx(&self, key: &NodeKey, nonce: u64, body: Body) -> SignedTx {
         let chain = self.genesis.chain();
-        Tx { from: key.id(), nonce, chain, body }.sign(key)
+        Tx {
+            from: key.id(),
+            nonce,
+            chain,
+            body,
+        }
+        .sign(key)
     }
 
     fn put_all(&mut self, txs: &[SignedTx]) {
@@ -111,7 +123,12 @@ fn terms(world: &World) -> TaskTerms {
         max_weight: 1,
         admission: AdmissionRule::Open,
         budget_per_round: BUDGET,
-        split: Split { light: 5_000, committee: 2_500, aggregation: 1_000, validators: 1_500 },
+        split: Split {
+            light: 5_000,
+            committee: 2_500,
+            aggregation: 1_000,
+            validators: 1_500,
+        },
         tolerance_ppm: 250_000,
         fairness_gap_ppm: 1_000_000,
     }
@@ -124,7 +141,10 @@ fn played(attack: Option<Attack>) -> Played {
     let manifest = world.mesh.manifest().clone();
     let (model, bytes) = world.mesh.coordinator().model();
     let model_before = bytes.to_vec();
-    let (admin, aggregation) = (NodeKey::from_seed([90; 32]), world.mesh.aggregation_key().id());
+    let (admin, aggregation) = (
+        NodeKey::from_seed([90; 32]),
+        world.mesh.aggregation_key().id(),
+    );
     let enrol = |node, role, name: &str| Body::EnrolNode {
         node,
         role,
@@ -132,33 +152,63 @@ fn played(attack: Option<Attack>) -> Played {
         address: String::new(),
     };
     let mut bodies = vec![enrol(aggregation, Role::Aggregation, "aggregation")];
-    bodies.extend(manifest.members.iter().map(|m| enrol(m.node, Role::Full, &m.name)));
+    bodies.extend(
+        manifest
+            .members
+            .iter()
+            .map(|m| enrol(m.node, Role::Full, &m.name)),
+    );
     bodies.push(Body::CreateTask(CreateTask {
         task: manifest.task(),
         manifest: signed_digest(manifest.signed()),
         model,
         terms: terms(&world),
     }));
-    bodies.push(Body::FundTask { task: manifest.task(), amount: 5 * BUDGET });
+    bodies.push(Body::FundTask {
+        task: manifest.task(),
+        amount: 5 * BUDGET,
+    });
     // Something to lose.
-    bodies.push(Body::Transfer { to: aggregation, amount: 1_000 });
+    bodies.push(Body::Transfer {
+        to: aggregation,
+        amount: 1_000,
+    });
     chain.put(&admin, bodies);
     let statement = world.round.signed().clone();
-    chain.put(world.mesh.aggregation_key(), vec![Body::RoundOpened { statement }]);
+    chain.put(
+        world.mesh.aggregation_key(),
+        vec![Body::RoundOpened { statement }],
+    );
 
     for party in 0..6 {
         let now = world.mesh.now();
-        let open = world.task.open_round(world.round.signed().clone(), now).unwrap();
-        let party = Party { rows: &world.rows[party], seed: 7, silo: None, attack };
+        let open = world
+            .task
+            .open_round(world.round.signed().clone(), now)
+            .unwrap();
+        let party = Party {
+            rows: &world.rows[party],
+            seed: 7,
+            silo: None,
+            attack,
+        };
         let (_, model) = world.mesh.coordinator().model();
-        let report = contribute(&world.task, &open, model, party, now, &still).unwrap().0;
+        let report = contribute(&world.task, &open, model, party, now, &still)
+            .unwrap()
+            .0;
         world.mesh.upload(report.bytes).unwrap();
     }
     let holdout = world.rows[11].clone();
     let RoundResult::Completed(done) = world.finish() else {
         panic!("the round is finished");
     };
-    Played { world, chain, done, model_before, holdout }
+    Played {
+        world,
+        chain,
+        done,
+        model_before,
+        holdout,
+    }
 }
 
 impl Played {
@@ -175,12 +225,18 @@ impl Played {
     }
 
     fn stage(&self) -> Stage {
-        self.chain.state.get(&RoundSlot(self.id(), 1)).unwrap().stage
+        self.chain
+            .state
+            .get(&RoundSlot(self.id(), 1))
+            .unwrap()
+            .stage
     }
 
     /// Put the round on the ledger as an aggregation node does that signs this record and says this of the total.
     fn proposed(&mut self, signed: &SignedText, say: impl FnOnce(&mut Opened)) {
-        let honest = VerifiedRecord::verify(self.done.record.clone(), self.world.mesh.manifest(), 1).unwrap();
+        let honest =
+            VerifiedRecord::verify(self.done.record.clone(), self.world.mesh.manifest(), 1)
+                .unwrap();
         let lie: RoundRecord = serde_json::from_str(&signed.payload).unwrap();
         let fetched = self.fetched(self.done.record.clone());
         let repeated = repeat(
@@ -226,7 +282,12 @@ impl Played {
         Fetched {
             manifest: self.world.mesh.signed().clone(),
             record,
-            ciphertexts: self.done.ciphertexts.iter().map(|(_, c)| c.clone()).collect(),
+            ciphertexts: self
+                .done
+                .ciphertexts
+                .iter()
+                .map(|(_, c)| c.clone())
+                .collect(),
             key: self.done.key.clone(),
             model: self.model_before.clone(),
             optimiser: self.done.optimiser_before.clone(),
@@ -277,16 +338,39 @@ fn an_honest_round_is_finished_and_everybody_is_paid() {
     let fetched = played.fetched(record);
     let verdict = played.vote(&fetched);
     assert!(matches!(verdict, Verdict::Accept { .. }), "{verdict:?}");
-    let Stage::Finished { model, per_report, unclaimed, .. } = played.stage() else {
+    let Stage::Finished {
+        model,
+        per_report,
+        unclaimed,
+        ..
+    } = played.stage()
+    else {
         panic!("finished: {:?}", played.stage());
     };
     assert_eq!(model, played.record().after.model);
     assert_eq!(played.task().model, model);
     assert_eq!((per_report, unclaimed), (833, 833 * 6));
-    let members: u64 = played.world.mesh.manifest().members.iter().map(|m| played.chain.balance(&m.node)).sum();
-    let validators: u64 = played.chain.validators.iter().map(|v| played.chain.balance(&v.id())).sum();
-    assert!(members > 2_400 && validators > 1_400, "{members} and {validators}");
-    let aggregation = played.chain.balance(&played.world.mesh.aggregation_key().id());
+    let members: u64 = played
+        .world
+        .mesh
+        .manifest()
+        .members
+        .iter()
+        .map(|m| played.chain.balance(&m.node))
+        .sum();
+    let validators: u64 = played
+        .chain
+        .validators
+        .iter()
+        .map(|v| played.chain.balance(&v.id()))
+        .sum();
+    assert!(
+        members > 2_400 && validators > 1_400,
+        "{members} and {validators}"
+    );
+    let aggregation = played
+        .chain
+        .balance(&played.world.mesh.aggregation_key().id());
     assert_eq!(aggregation, 1_000 + 1_000);
 }
 
@@ -295,8 +379,14 @@ fn every_lie_is_seen_voids_the_round_and_costs_the_liar() {
     let wrong = Digest([7; 32]);
     type Change = Box<dyn Fn(&mut RoundRecord)>;
     let lies: Vec<(Fault, Change)> = vec![
-        (Fault::OtherModel, Box::new(move |record| record.after.model = wrong)),
-        (Fault::DroppedCiphertext, Box::new(move |record| record.sum = wrong)),
+        (
+            Fault::OtherModel,
+            Box::new(move |record| record.after.model = wrong),
+        ),
+        (
+            Fault::DroppedCiphertext,
+            Box::new(move |record| record.sum = wrong),
+        ),
         // The record of a round that was before.
         (Fault::OtherModel, Box::new(|record| record.round = 2)),
     ];
@@ -329,7 +419,17 @@ fn caught(played: &mut Played, signed: SignedText, expected: Fault) {
         panic!("{verdict:?}");
     };
     assert_eq!((fault, accused), (expected, Some(liar)));
-    assert!(matches!(played.stage(), Stage::Voided { why: Void::Complaints | Void::Slashed, .. }), "{:?}", played.stage());
+    assert!(
+        matches!(
+            played.stage(),
+            Stage::Voided {
+                why: Void::Complaints | Void::Slashed,
+                ..
+            }
+        ),
+        "{:?}",
+        played.stage()
+    );
     assert_eq!(played.task().model, before, "the model is not taken");
     let entry = played.chain.state.get(&NodeSlot(liar)).unwrap();
     assert_eq!(entry.status, NodeStatus::Slashed);
@@ -351,7 +451,13 @@ fn evidence_of_an_honest_round_shows_nothing() {
     assert_eq!(evidence.check(), Ok(None));
     let mut other = evidence;
     other.key[5] ^= 1;
-    assert!(other.check().unwrap_err().to_string().contains("fetch it again"));
+    assert!(
+        other
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("fetch it again")
+    );
 }
 
 #[test]
@@ -370,15 +476,34 @@ fn bytes_that_are_not_the_rounds_make_no_vote() {
 #[test]
 fn a_poisoned_round_fails_the_quality_gate_and_nobody_is_slashed_for_it() {
     // A committee whose members work together can make its sum up, as long as the total's norm allows: here all of it.
-    let attack = Attack { kind: AttackKind::ScaledUpdate, share: 1.0 };
+    let attack = Attack {
+        kind: AttackKind::ScaledUpdate,
+        share: 1.0,
+    };
     let mut played = played(Some(attack));
     let record = played.done.record.clone();
     played.proposed(&record, |_| {});
     let before = played.task().model;
     let fetched = played.fetched(record);
     let verdict = played.vote(&fetched);
-    assert!(matches!(verdict, Verdict::Complain { fault: Fault::Quality, accused: None, .. }), "{verdict:?}");
-    assert!(matches!(played.stage(), Stage::Voided { why: Void::Complaints, .. }));
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Complain {
+                fault: Fault::Quality,
+                accused: None,
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+    assert!(matches!(
+        played.stage(),
+        Stage::Voided {
+            why: Void::Complaints,
+            ..
+        }
+    ));
     assert_eq!(played.task().model, before);
     assert_eq!(played.task().budget, 5 * BUDGET, "nobody was paid");
     let liar = played.world.mesh.aggregation_key().id();

@@ -1,6 +1,6 @@
 //! The parts of one validator, put together over any runtime and any network.
 
-use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use commonware_runtime::buffer::paged::{self, CacheRef};
 use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage};
 use commonware_storage::archive::prunable;
 use commonware_storage::translator::EightCap;
-use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration};
+use commonware_utils::{NZU64, NZUsize, NonZeroDuration};
 use rand_core::CryptoRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -56,15 +56,27 @@ const SENT_AGAIN: usize = 64;
 /// How often.
 const SENDING_AGAIN: Duration = Duration::from_secs(5);
 
-/// Channels of the validators' network. Numbers are part of the protocol.
+/// Channels of the validators' network: votes, certificates, asking for certificates, for blocks, new blocks, and
+/// transactions. Numbers and quotas are part of the protocol. The network takes memory for a whole burst of every
+/// peer at once, so bursts are what a few views need and no more.
 pub(crate) const CHANNELS: [(u64, Quota); 6] = [
-    (0, Quota::per_second(NZU32!(1024))),
-    (1, Quota::per_second(NZU32!(1024))),
-    (2, Quota::per_second(NZU32!(256))),
-    (3, Quota::per_second(NZU32!(256))),
-    (4, Quota::per_second(NZU32!(256))),
-    (5, Quota::per_second(NZU32!(1024))),
+    (0, quota(512, 128)),
+    (1, quota(512, 128)),
+    (2, quota(256, 64)),
+    (3, quota(256, 64)),
+    (4, quota(128, 32)),
+    (5, quota(1024, 256)),
 ];
+
+const fn quota(per_second: u32, burst: u32) -> Quota {
+    const fn at_least_one(number: u32) -> NonZeroU32 {
+        match NonZeroU32::new(number) {
+            Some(number) => number,
+            None => NonZeroU32::MIN,
+        }
+    }
+    Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst))
+}
 
 /// What stops a validator for good: its own files or its own rules, never what others send.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -206,7 +218,7 @@ impl<M: Machine> Running<M> {
 
     /// Transactions that wait.
     pub fn waiting(&self) -> usize {
-        self.shared.pool.lock().len()
+        self.shared.pool.lock().waiting()
     }
 
     /// A final block by its height. `None` if it is not final here yet.

@@ -4,8 +4,8 @@
 //! The model step is a fixed-order reduction of single floating-point operations: all validators get the same bytes.
 
 use defim_aggregation::repeat::{Artefacts, Fault as RoundFault, RepeatError, Repeated, repeat};
-use defim_ledger::{Digest, Fault, ModelUpdated, Opened, Task, Verdict, signed_digest};
 use defim_learn::{Features, LearningSpec, Metrics, Model, evaluate};
+use defim_ledger::{Digest, Fault, ModelUpdated, Opened, Task, Verdict, signed_digest};
 use defim_protocol::{SignedText, VerifiedManifest, record::VerifiedRecord};
 use serde_bytes::ByteBuf;
 
@@ -58,7 +58,9 @@ pub fn judge(
 ) -> Result<Judged, Unusable> {
     let unusable = |why: &dyn std::fmt::Display| Unusable(why.to_string());
     if signed_digest(&fetched.manifest) != task.manifest {
-        return Err(unusable(&"the manifest is not the one that the ledger names"));
+        return Err(unusable(
+            &"the manifest is not the one that the ledger names",
+        ));
     }
     let manifest = VerifiedManifest::verify(fetched.manifest.clone(), Some(opened.task))
         .map_err(|e| unusable(&e))?;
@@ -68,7 +70,14 @@ pub fn judge(
     let record = match VerifiedRecord::verify(fetched.record.clone(), &manifest, opened.round) {
         Ok(record) => record,
         // The ledger names it, so the aggregation node has signed it.
-        Err(why) => return Ok(complain(Fault::OtherModel, task, proposed.record, why.to_string())),
+        Err(why) => {
+            return Ok(complain(
+                Fault::OtherModel,
+                task,
+                proposed.record,
+                why.to_string(),
+            ));
+        }
     };
     let artefacts = Artefacts {
         ciphertexts: &fetched.ciphertexts,
@@ -83,7 +92,12 @@ pub fn judge(
             let shown = Evidence {
                 manifest: fetched.manifest.clone(),
                 record: fetched.record.clone(),
-                ciphertexts: fetched.ciphertexts.iter().cloned().map(ByteBuf::from).collect(),
+                ciphertexts: fetched
+                    .ciphertexts
+                    .iter()
+                    .cloned()
+                    .map(ByteBuf::from)
+                    .collect(),
                 key: ByteBuf::from(fetched.key.clone()),
                 model: ByteBuf::from(fetched.model.clone()),
                 optimiser: ByteBuf::from(fetched.optimiser.clone()),
@@ -99,7 +113,14 @@ pub fn judge(
     if let Some(why) = differs(&record, &repeated, opened, proposed, task) {
         return Ok(complain(Fault::ChangedTotal, task, proposed.record, why));
     }
-    Ok(quality(&manifest, &fetched.model, &repeated, task, proposed, holdout))
+    Ok(quality(
+        &manifest,
+        &fetched.model,
+        &repeated,
+        task,
+        proposed,
+        holdout,
+    ))
 }
 
 fn kind(fault: &RoundFault) -> Fault {

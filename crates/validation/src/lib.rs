@@ -51,22 +51,12 @@
 //! assert!(outcome.violations.is_empty());
 //! assert!(outcome.heights.iter().all(|height| *height > 5));
 //! ```
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )
-)]
-
 mod app;
 mod block;
 mod config;
 mod engine;
-pub mod evidence;
 mod epochs;
+pub mod evidence;
 mod finaliser;
 pub mod judge;
 mod ledger;
@@ -80,6 +70,6 @@ pub use config::{Limits, Timing};
 pub use engine::{Fatal, Running, Stored, key_of};
 pub use ledger::Ledger;
 pub use machine::{Chained, Checker, Deep, Digest, Key, Machine, RulesOnly, Turn};
-pub use mempool::{PoolLimits, Refused};
+pub use mempool::{Mempool, PoolLimits, Refused};
 pub use node::{Config, Node, NodeHandle};
 pub use shared::{Final, Head, Settled};

@@ -78,8 +78,8 @@ struct Waiting<T> {
     bytes: usize,
 }
 
-/// The pool.
-pub(crate) struct Mempool<M: Machine> {
+/// The pool. It holds what fits onto a state, and gives it out account by account.
+pub struct Mempool<M: Machine> {
     limits: PoolLimits,
     accounts: BTreeMap<Key, BTreeMap<u64, Waiting<M::Tx>>>,
     /// Accounts in the order in which they get a turn.
@@ -91,7 +91,7 @@ pub(crate) struct Mempool<M: Machine> {
 
 impl<M: Machine> Mempool<M> {
     /// An empty pool.
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             accounts: BTreeMap::new(),
@@ -102,8 +102,8 @@ impl<M: Machine> Mempool<M> {
         }
     }
 
-    /// Tells whoever waits for transactions that one came.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a transaction comes.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
@@ -112,7 +112,7 @@ impl<M: Machine> Mempool<M> {
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn insert(
+    pub fn insert(
         &mut self,
         machine: &M,
         state: &M::State,
@@ -171,7 +171,7 @@ impl<M: Machine> Mempool<M> {
 
     /// Up to `most` transactions that may follow `state`: account by account in turn, so that none waits
     /// behind another's many.
-    pub(crate) fn pick(&self, machine: &M, state: &M::State, most: usize) -> Vec<M::Tx> {
+    pub fn pick(&self, machine: &M, state: &M::State, most: usize) -> Vec<M::Tx> {
         let mut queues: VecDeque<_> = self
             .turns
             .iter()
@@ -199,7 +199,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Whether at least one transaction could go into a block on `state` now.
-    pub(crate) fn ready(&self, machine: &M, state: &M::State, now_ms: u64) -> bool {
+    pub fn ready(&self, machine: &M, state: &M::State, now_ms: u64) -> bool {
         const LOOKED_AT: usize = 16;
         self.turns.iter().take(LOOKED_AT).any(|account| {
             let next = machine.next_nonce(state, account);
@@ -211,7 +211,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Forgets what a block has, what it overtook, and what the state after it refuses.
-    pub(crate) fn settle(
+    pub fn settle(
         &mut self,
         machine: &M,
         state: &M::State,
@@ -249,7 +249,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Forgets transactions that a deeper check refused, and what follows them in their accounts.
-    pub(crate) fn evict(&mut self, turn: Turn) {
+    pub fn evict(&mut self, turn: Turn) {
         let nonces: Vec<u64> = self
             .accounts
             .get(&turn.account)
@@ -261,7 +261,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Bytes of some of the waiting transactions, to send them again.
-    pub(crate) fn sample(&self, machine: &M, most: usize) -> Vec<Vec<u8>> {
+    pub fn sample(&self, machine: &M, most: usize) -> Vec<Vec<u8>> {
         self.turns
             .iter()
             .filter_map(|account| self.accounts.get(account))
@@ -272,7 +272,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// How many wait.
-    pub(crate) const fn len(&self) -> usize {
+    pub const fn waiting(&self) -> usize {
         self.count
     }
 
@@ -288,141 +288,5 @@ impl<M: Machine> Mempool<M> {
             self.accounts.remove(account);
             self.turns.retain(|other| other != account);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::sim::{Counter, CounterState, CounterTx};
-
-    fn tx(account: u8, nonce: u64) -> CounterTx {
-        CounterTx {
-            account: [account; 32],
-            nonce,
-            validators: None,
-        }
-    }
-
-    fn counter() -> Counter {
-        Counter {
-            validators: vec![[1; 32]],
-            epoch_length: 10,
-            started_ms: 0,
-        }
-    }
-
-    fn state(counts: &[(u8, u64)]) -> CounterState {
-        CounterState {
-            accounts: counts
-                .iter()
-                .map(|(account, next)| ([*account; 32], *next))
-                .collect::<BTreeMap<_, _>>(),
-            ..counter().initial()
-        }
-    }
-
-    fn pool(limits: PoolLimits) -> Mempool<Counter> {
-        Mempool::new(limits)
-    }
-
-    fn insert(
-        pool: &mut Mempool<Counter>,
-        state: &CounterState,
-        tx: CounterTx,
-    ) -> Result<Digest, Refused<String>> {
-        pool.insert(&counter(), state, tx, 0)
-    }
-
-    #[test]
-    fn an_accounts_transactions_come_in_order_and_accounts_in_turn() {
-        let (mut pool, state) = (pool(PoolLimits::default()), state(&[(1, 3)]));
-        for tx in [tx(1, 3), tx(1, 4), tx(1, 5), tx(2, 0)] {
-            insert(&mut pool, &state, tx).unwrap();
-        }
-        let picked = pool.pick(&counter(), &state, 10);
-        assert_eq!(picked, [tx(1, 3), tx(2, 0), tx(1, 4), tx(1, 5)]);
-        assert_eq!(pool.pick(&counter(), &state, 2), [tx(1, 3), tx(2, 0)]);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused_with_its_reason() {
-        let limits = PoolLimits {
-            transactions: 3,
-            per_account: 2,
-            transaction_bytes: 60,
-            ..PoolLimits::default()
-        };
-        let (mut pool, state) = (pool(limits), state(&[(1, 3)]));
-        let refused = insert(&mut pool, &state, tx(1, 2)).unwrap_err();
-        assert!(
-            matches!(refused, Refused::Ledger(_)),
-            "a used number: {refused}"
-        );
-        let refused = insert(&mut pool, &state, tx(1, 4)).unwrap_err();
-        assert!(matches!(
-            refused,
-            Refused::Gap {
-                expected: 3,
-                found: 4
-            }
-        ));
-        insert(&mut pool, &state, tx(1, 3)).unwrap();
-        assert!(matches!(
-            insert(&mut pool, &state, tx(1, 3)),
-            Err(Refused::Known)
-        ));
-        let other = CounterTx {
-            validators: Some(Vec::new()),
-            ..tx(1, 3)
-        };
-        assert!(matches!(
-            insert(&mut pool, &state, other),
-            Err(Refused::Taken(3))
-        ));
-        insert(&mut pool, &state, tx(1, 4)).unwrap();
-        assert!(matches!(
-            insert(&mut pool, &state, tx(1, 5)),
-            Err(Refused::AccountFull(2))
-        ));
-        insert(&mut pool, &state, tx(2, 0)).unwrap();
-        assert!(matches!(
-            insert(&mut pool, &state, tx(3, 0)),
-            Err(Refused::Full(3))
-        ));
-        let long = CounterTx {
-            validators: Some(vec![[0; 32]; 4]),
-            ..tx(4, 0)
-        };
-        assert!(matches!(
-            insert(&mut pool, &state, long),
-            Err(Refused::TooLong { .. })
-        ));
-        assert_eq!(pool.len(), 3);
-    }
-
-    #[test]
-    fn what_a_block_has_or_overtook_waits_no_longer() {
-        let (mut pool, before) = (pool(PoolLimits::default()), state(&[]));
-        for tx in [tx(1, 0), tx(1, 1), tx(2, 0), tx(3, 0)] {
-            insert(&mut pool, &before, tx).unwrap();
-        }
-        let turns: Vec<_> = [tx(1, 0)]
-            .iter()
-            .map(|tx| (counter().id(tx), counter().turn(tx)))
-            .collect();
-        // Account 2 had its number used elsewhere.
-        let after = state(&[(1, 1), (2, 1)]);
-        pool.settle(&counter(), &after, &turns, 0);
-        assert_eq!(pool.pick(&counter(), &after, 10), [tx(3, 0), tx(1, 1)]);
-        assert_eq!(pool.len(), 2);
-        pool.evict(counter().turn(&tx(3, 0)));
-        assert_eq!(pool.pick(&counter(), &after, 10), [tx(1, 1)]);
-        assert!(pool.ready(&counter(), &after, 0));
-        pool.evict(counter().turn(&tx(1, 0)));
-        assert!(!pool.ready(&counter(), &after, 0));
-        assert_eq!(pool.len(), 0);
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // The driver: here time comes from.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,8 +33,11 @@ use crate::shared::{Final, Head, Settled};
 /// Separates these connections from those of other programs with the same keys.
 const NETWORK: &[u8] = b"defim v1 validators";
 
-/// Nodes that one validator keeps connections to, itself among them.
-const MOST_PEERS: usize = 128;
+/// Nodes that may come to those a validator is started with. The network takes memory for every one, there or not.
+const SPARE_PEERS: usize = 16;
+
+/// Sets of peers of which connections are kept: the one before stays while a new one is taken up.
+const PEER_SETS: NonZeroUsize = NZUsize!(2);
 
 /// How long a node may take to end its tasks.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -253,7 +257,8 @@ impl<M: Machine> NodeHandle<M> {
         self.running.waiting()
     }
 
-    /// Changes whom the node connects to: validators to come must be known before their first epoch.
+    /// Changes whom the node connects to: validators to come must be known before their first epoch. At most
+    /// sixteen more than it was started with; the rest are left out.
     pub fn set_peers(&self, peers: Vec<(Key, SocketAddr)>) {
         self.inner.peers.send_replace(peers);
     }
@@ -321,6 +326,7 @@ async fn run<M: Machine, C: Checker<M>>(
     stop: oneshot::Receiver<()>,
 ) -> Result<(), Fatal> {
     let me = key.public_key();
+    let most_peers = NonZeroUsize::MIN.saturating_add(config.peers.len() + SPARE_PEERS);
     let mut network = lookup::Config::local(
         Cups::<_, ChaCha20Poly1305>::new(
             Sake {
@@ -333,12 +339,13 @@ async fn run<M: Machine, C: Checker<M>>(
         ),
         &[NETWORK, &config.machine.namespace()].concat(),
         config.listen,
-        NZUsize!(MOST_PEERS),
+        most_peers,
         engine::message_bytes::<M>(&config.limits),
         NZUsize!(1024),
     );
     // Keys say who somebody is; where they call from may change behind a company's router.
     network.bypass_ip_check = true;
+    network.tracked_peer_sets = PEER_SETS;
     // A peer that sent something wrong may have been repaired since.
     network.block_duration = Duration::from_secs(60);
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), network);
@@ -366,8 +373,8 @@ async fn run<M: Machine, C: Checker<M>>(
             .iter()
             .filter_map(|(key, at)| Some((public_key(key)?, Address::from(*at))))
             .filter(|(key, _)| *key != me)
-            .take(MOST_PEERS - 1);
-        if peers.len() >= MOST_PEERS {
+            .take(most_peers.get() - 1);
+        if peers.len() >= most_peers.get() {
             warn!(
                 peers = peers.len(),
                 "more peers than a node connects to; the last ones are left out"

@@ -89,6 +89,16 @@ fn a_fresh_validator_catches_up_over_epochs() {
 }
 
 #[test]
+fn a_split_would_be_found() {
+    let outcome = run(1, Scenario::TooMany);
+    let split = "different final blocks at height 1";
+    assert!(
+        outcome.violations.iter().any(|found| found.contains(split)),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn the_same_seed_is_the_same_run_and_another_is_another() {
     for scenario in [Scenario::Restart, Scenario::Twins, Scenario::PowerCut] {
         let once = run(5, scenario);

@@ -29,14 +29,26 @@ pub struct Sim {
 /// Runs the seeds. The last line is `seeds N violations V`.
 pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     let mut build = places.cargo();
-    build.args(["build", "--release", "--package", "defim-validation", "--example", "seeds"]);
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "defim-validation",
+        "--example",
+        "seeds",
+    ]);
     process::run(&mut build)?;
     let program = places.target.join("release/examples/seeds");
     let began = Instant::now();
     let workers = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let share = sim.seeds.div_ceil(workers.max(1));
     let parts: Vec<_> = (0..workers)
-        .map(|at| (sim.first + at * share, share.min(sim.seeds.saturating_sub(at * share))))
+        .map(|at| {
+            (
+                sim.first + at * share,
+                share.min(sim.seeds.saturating_sub(at * share)),
+            )
+        })
         .filter(|(_, seeds)| *seeds > 0)
         .collect();
     let running: Vec<_> = parts
@@ -55,13 +67,24 @@ pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     }
     println!("sim: {:.0} s", began.elapsed().as_secs_f64());
     println!("seeds {} violations {violations}", sim.seeds);
-    Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Some of the seeds, in a process of their own; how many violations there were.
 fn part(program: PathBuf, first: u64, seeds: u64, scenario: &str) -> Result<u64> {
     let mut child = std::process::Command::new(&program)
-        .args(["--seeds", &seeds.to_string(), "--first", &first.to_string(), "--scenario", scenario])
+        .args([
+            "--seeds",
+            &seeds.to_string(),
+            "--first",
+            &first.to_string(),
+            "--scenario",
+            scenario,
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;

@@ -7,7 +7,11 @@ use crate::{
     cli::{AccountShow, AccountTransfer},
     failure::{Failure, Outcome},
     http::GenesisView,
-    ledger::{client::{LedgerClient, Submitted}, codec::unb64, setup},
+    ledger::{
+        client::{LedgerClient, Submitted},
+        codec::unb64,
+        setup,
+    },
 };
 
 /// A client of the ledger behind a mesh. The genesis is the mesh's own word, unless `chain` pins it.
@@ -26,17 +30,24 @@ pub async fn ledger(mesh: &str, chain: Option<&str>) -> Outcome<LedgerClient> {
             genesis.chain()
         )));
     }
-    LedgerClient::new(genesis, vec![format!("{}/api/v1", mesh.trim_end_matches('/'))])
+    LedgerClient::new(
+        genesis,
+        vec![format!("{}/api/v1", mesh.trim_end_matches('/'))],
+    )
 }
 
 /// Whose account is meant.
 fn owner(key: Option<&std::path::Path>, id: Option<&str>) -> Outcome<NodeId> {
     match (key, id) {
         (Some(path), _) => Ok(setup::read_key(path)?.id()),
-        (None, Some(text)) => text
-            .parse()
-            .map_err(|_| Failure::Usage(format!("\"{text}\" is no account: it is a key in base64url"))),
-        (None, None) => Err(Failure::Usage("name an account, or its key with --key FILE".into())),
+        (None, Some(text)) => text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "\"{text}\" is no account: it is a key in base64url"
+            ))
+        }),
+        (None, None) => Err(Failure::Usage(
+            "name an account, or its key with --key FILE".into(),
+        )),
     }
 }
 
@@ -54,7 +65,11 @@ pub async fn show(args: AccountShow, json: bool) -> Outcome {
             "account": owner, "balance": account.balance, "nonce": account.nonce, "height": ledger.height(),
         }));
     } else {
-        println!("{owner}: {} points (proven under block {})", account.balance, ledger.height());
+        println!(
+            "{owner}: {} points (proven under block {})",
+            account.balance,
+            ledger.height()
+        );
     }
     Ok(())
 }

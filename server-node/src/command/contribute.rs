@@ -2,6 +2,7 @@
 
 use std::{path::Path as FilePath, sync::Arc, time::Duration};
 
+use defim_ledger::round_randomness;
 use defim_light::{
     JoinedTask, SealedReport, Training,
     delivery::{Delivery, Input, Output, Path},
@@ -11,13 +12,19 @@ use defim_net::{
     native::Endpoint,
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol};
+use defim_protocol::{
+    Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol,
+};
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};
 use crate::{
     cli::{Contribute, Via},
     clock,
+    command::{
+        account,
+        receipt::{self, Receipted},
+    },
     config::load_or_make_key,
     failure::{Failure, Outcome},
     http::{MeshView, RoundRecordView, TaskView},
@@ -46,6 +53,9 @@ struct Contribution {
     clipped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<RoundRecordView>,
+    /// Its receipt, verified here, if the mesh has a ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipted>,
 }
 
 /// A leader and the ways to it.
@@ -306,6 +316,17 @@ fn print(done: &Contribution) {
     if let Some(because) = &done.because {
         println!("  not peer to peer: {because}");
     }
+    if let Some(receipt) = &done.receipt {
+        println!(
+            "  receipt verified here under block {}, signed by {} validation nodes{}",
+            receipt.height,
+            receipt.signers,
+            match receipt.claimed {
+                true => format!("; {} points claimed", receipt.reward),
+                false => String::new(),
+            }
+        );
+    }
     if let Some(record) = &done.counted {
         println!(
             "  counted with {} others; new model: {}",
@@ -330,6 +351,13 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         None => None,
         Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
     };
+    let ledger = match client.mesh().await?.ledger {
+        None => None,
+        Some(claimed) => {
+            let chain = args.chain.as_deref().unwrap_or(&claimed.chain);
+            Some(account::ledger(&args.mesh, Some(chain)).await?)
+        }
+    };
     let mut endpoint = None;
     let mut last = None;
     for _ in 0..args.rounds {
@@ -343,14 +371,20 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             .map_or(view.current_model, |round| round.base_model);
         if task.admission().is_some() && key.is_none() {
             return Err(Failure::Usage(format!(
-                "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing, and have its key enrolled",
+                "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing",
                 view.name
             )));
         }
+        if let (Some(rule), Some(key), Some(ledger)) = (task.admission(), &key, &ledger) {
+            receipt::enrol(ledger, &task, rule, key, args.invite.as_deref()).await?;
+        }
+        if let (Some(ledger), Some(open)) = (&ledger, &view.round) {
+            let randomness = round_randomness(&open.signed);
+            receipt::is_final(ledger, task.task(), round, randomness).await?;
+        }
         let model = client.model(&base_model).await?;
         let mesh = client.mesh().await?;
-        let prepared =
-            tokio::task::block_in_place(|| {
+        let prepared = tokio::task::block_in_place(|| {
             prepare(&task, &view, &model, &csv, &args.data, &mesh, key.as_ref())
         })?;
         let leader = prepared.report.committee.leader();
@@ -384,7 +418,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
-            key: key.as_ref().filter(|_| task.admission().is_some()).map(|key| key.id()),
+            key: key
+                .as_ref()
+                .filter(|_| task.admission().is_some())
+                .map(|key| key.id()),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
@@ -401,9 +438,16 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             send_ms: ms(started),
             clipped: prepared.clipped,
             counted: None,
+            receipt: None,
         };
         if args.wait {
             done.counted = Some(counted(&client, &args.task, round, give_up).await?);
+            if let Some(ledger) = &ledger {
+                let key = key.as_deref().filter(|_| task.admission().is_some());
+                let (id, report) = (task.task(), prepared.report.id);
+                done.receipt =
+                    Some(receipt::receipt(&client, ledger, id, round, report, key).await?);
+            }
         }
         if json {
             out::json(&done);

@@ -46,7 +46,7 @@ fn config(args: &Init, name: &str, role: Role, first: u16) -> NodeConfig {
         tcp: (role != Role::Validation).then(|| at(first + 1)),
         webrtc: (role == Role::Full).then(|| at(first + 2)),
         validators: (role == Role::Validation).then(|| at(first + 1)),
-        genesis: (role != Role::Full && args.validators > 0).then(|| GENESIS.into()),
+        genesis: (args.validators > 0).then(|| GENESIS.into()),
         admin_key: (role == Role::Aggregation && args.validators > 0).then(|| ADMIN_KEY.into()),
         silo: None,
         web: None,

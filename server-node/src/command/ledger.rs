@@ -25,7 +25,9 @@ use crate::{
 /// [`Failure`].
 pub async fn show(args: LedgerShow, json: bool) -> Outcome {
     let client = MeshClient::new(&args.mesh)?;
-    let before = args.before.map_or_else(String::new, |height| format!("&before={height}"));
+    let before = args
+        .before
+        .map_or_else(String::new, |height| format!("&before={height}"));
     let path = format!("/ledger/blocks?limit={}{before}", args.limit);
     let blocks: Vec<BlockView> = client.get(&path).await?;
     for block in blocks.iter().rev() {
@@ -72,12 +74,15 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
     let started = clock::start();
     let client = MeshClient::new(&args.mesh)?;
     let view: GenesisView = client.get("/ledger/genesis").await?;
-    let wrong = |e: &dyn std::fmt::Display| Failure::Integrity(format!("the ledger is refused: {e}"));
+    let wrong =
+        |e: &dyn std::fmt::Display| Failure::Integrity(format!("the ledger is refused: {e}"));
     let genesis = Genesis::from_bytes(&unb64(&view.genesis)?).map_err(|e| wrong(&e))?;
     let pinned = match &args.chain {
-        Some(text) => text
-            .parse()
-            .map_err(|_| Failure::Usage(format!("\"{text}\" is no chain id: it is a digest in base64url")))?,
+        Some(text) => text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "\"{text}\" is no chain id: it is a digest in base64url"
+            ))
+        })?,
         None => genesis.chain(),
     };
     let mut light = LightChain::begin(&genesis, &pinned).map_err(|e| wrong(&e))?;
@@ -98,7 +103,9 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
             let block = Block::from_bytes(&block).map_err(|e| wrong(&e))?;
             let height = block.header().height;
             if block.header().parent != last.digest() {
-                return Err(wrong(&format!("block {height} does not follow the one below it")));
+                return Err(wrong(&format!(
+                    "block {height} does not follow the one below it"
+                )));
             }
             apply(&mut state, &block).map_err(|e| wrong(&format!("block {height}: {e}")))?;
             transactions += block.txs().len() as u64;
@@ -140,11 +147,21 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
     }
     println!(
         "chain {}: {} blocks verified from the genesis on, with {} transactions, {} certificates and {} finished rounds, in {:.1} s",
-        verified.chain, verified.height, transactions, certificates, verified.rounds, verified.wall_s
+        verified.chain,
+        verified.height,
+        transactions,
+        certificates,
+        verified.rounds,
+        verified.wall_s
     );
-    println!("  state {}, all {supply} points accounted for", verified.state);
+    println!(
+        "  state {}, all {supply} points accounted for",
+        verified.state
+    );
     if args.chain.is_none() {
-        println!("  the genesis is this mesh's own word; compare the chain's id with one you were given, or pin it with --chain");
+        println!(
+            "  the genesis is this mesh's own word; compare the chain's id with one you were given, or pin it with --chain"
+        );
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod ledger;
 mod mesh;
 mod model;
 mod out;
+mod receipt;
 mod run;
 mod score;
 mod simulate;

@@ -2,12 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use defim_ledger::Genesis;
+
 use super::out;
 use crate::{
-    config::{NodeConfig, Role, load_or_make_token},
+    config::{Directory, NodeConfig, Role, load_or_make_token},
     failure::{Failure, Outcome},
     http,
-    ledger::{clerk::Clerk, client::LedgerClient, setup, validator::Validator},
+    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
     node::{
         aggregation::{AggregationNode, NewTask},
         start::{Listening, directory, make_folder},
@@ -47,6 +49,16 @@ pub async fn create_tasks(node: &AggregationNode, tasks: Vec<TaskRequest>) -> Ou
     Ok(())
 }
 
+/// A client of the ledger that a configuration names.
+fn client(genesis: Option<Genesis>, peers: &Directory) -> Outcome<Option<LedgerClient>> {
+    let Some(genesis) = genesis else {
+        return Ok(None);
+    };
+    let validators = peers.values().filter(|peer| peer.role == Role::Validation);
+    let bases = validators.map(|peer| peer.http.clone()).collect();
+    LedgerClient::new(genesis, bases).map(Some)
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -82,18 +94,15 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
     let genesis = genesis.as_deref().map(setup::read_genesis).transpose()?;
     let router = match role {
         Role::Full => {
+            let ledger = client(genesis, &peers)?;
             let (node, _endpoint) = Listening::start(config).await?.full(peers).await?;
+            if let Some(client) = ledger {
+                tokio::spawn(roll::keep(node.clone(), client));
+            }
             http::full_router(node)
         }
         Role::Aggregation => {
-            let ledger = match genesis {
-                None => None,
-                Some(genesis) => {
-                    let validators = peers.values().filter(|peer| peer.role == Role::Validation);
-                    let bases = validators.map(|peer| peer.http.clone()).collect();
-                    Some(LedgerClient::new(genesis, bases)?)
-                }
-            };
+            let ledger = client(genesis, &peers)?;
             let listening = Listening::start(config).await?;
             let node = listening.aggregation(peers, ledger.is_some()).await?;
             create_tasks(&node, tasks).await?;

@@ -21,7 +21,7 @@ use crate::{
     },
     failure::{Failure, Outcome},
     http,
-    ledger::{clerk::Clerk, client::LedgerClient, setup, validator::Validator},
+    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
     node::start::{Listening, directory, make_folder},
 };
 
@@ -222,6 +222,9 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     let client = LedgerClient::new(begun.genesis, bases.to_vec())?;
     let clerk = Clerk::new(node.clone(), client.clone(), node.key(), Some(begun.admin));
     tokio::spawn(clerk.run());
+    for node in &full {
+        tokio::spawn(roll::keep(node.clone(), client.clone()));
+    }
     let admin_token = load_or_make_token(&args.data)?;
     let token_path = args.data.join("admin.token");
     let router = http::mesh_router(http::Mesh {

@@ -8,7 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use defim_ledger::{Canonical as _, Digest, RoundNumber, SignedTx, TaskId, limits};
+use defim_ledger::{
+    Canonical as _, Digest, ReportId, RoundNumber, SignedTx, TaskId, light::Receipt, limits,
+};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use utoipa::ToSchema;
@@ -17,10 +19,12 @@ use super::error::ApiError;
 use crate::{
     failure::{Failure, Outcome},
     ledger::{
+        client::LedgerClient,
         codec::{Place, Sealed, b64},
         validator::Validator,
         view::BlockView,
     },
+    node::aggregation::AggregationNode,
 };
 
 /// Most blocks of a page.
@@ -41,6 +45,7 @@ pub fn router(validator: Validator) -> Router {
         .route("/ledger/chain", get(chain))
         .route("/ledger/opening/{task}/{round}", get(opening))
         .route("/ledger/state/{place}", get(state))
+        .route("/ledger/lights/{task}", get(lights))
         .route("/ledger/evidence/{digest}", get(evidence))
         .route("/ledger/txs", post(submit))
         .with_state(validator)
@@ -233,13 +238,17 @@ async fn chain(
     let from = from.max(1);
     let head = validator.handle().settled().block.header().height;
     let (mut all, mut bytes) = (StoredBlocks::default(), 0);
-    for height in from..from.saturating_add(CHAIN_BLOCKS).min(head.saturating_add(1)) {
+    for height in from..from
+        .saturating_add(CHAIN_BLOCKS)
+        .min(head.saturating_add(1))
+    {
         let Some(stored) = validator.handle().block(height).await else {
             break;
         };
         bytes += stored.block.len();
         let certificate = stored.certificate.map(|c| ByteBuf::from(c.to_vec()));
-        all.0.push((ByteBuf::from(stored.block.to_vec()), certificate));
+        all.0
+            .push((ByteBuf::from(stored.block.to_vec()), certificate));
         if bytes > CHAIN_BYTES {
             break;
         }
@@ -374,6 +383,15 @@ async fn state(
     )
 }
 
+async fn lights(
+    State(validator): State<Validator>,
+    Path(task): Path<TaskIdPath>,
+) -> Json<Vec<defim_ledger::NodeId>> {
+    let lights = validator.handle().state().lights(&task.0);
+    let active = lights.into_iter().filter(|(_, light)| light.active);
+    Json(active.map(|(key, _)| key).collect())
+}
+
 async fn evidence(
     State(validator): State<Validator>,
     Path(digest): Path<String>,
@@ -407,6 +425,62 @@ async fn submit(State(validator): State<Validator>, body: Bytes) -> Response {
         }
         Err((code, why)) => refused(code, &why),
     }
+}
+
+/// A receipt with the final header under which it is checked.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReceiptView {
+    /// The receipt.
+    pub receipt: String,
+    /// The header.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+/// What receipts are made from: the aggregation node's lists of report ids, and the validators' word on the round.
+#[derive(Clone)]
+pub struct Receipts {
+    /// The node.
+    pub node: AggregationNode,
+    /// The validators.
+    pub client: LedgerClient,
+}
+
+impl Receipts {
+    /// Its route, under `/ledger`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/ledger/receipt/{task}/{round}/{report}", get(receipt))
+            .with_state(self)
+    }
+}
+
+async fn receipt(
+    State(Receipts { node, client }): State<Receipts>,
+    Path((task, round, report)): Path<(String, RoundNumber, String)>,
+) -> Result<Json<ReceiptView>, ApiError> {
+    let (id, run) = super::api::find(&node, &task).await?;
+    let report: ReportId = report
+        .parse()
+        .map_err(|_| ApiError::not_found("a report's id is 22 characters of base64url"))?;
+    let found = node.report_path(run.manifest(), round, &report).await?;
+    let (committee, path) = found.ok_or_else(|| {
+        ApiError::not_found(format!(
+            "report {report} is not counted in round {round}, or not yet"
+        ))
+    })?;
+    let (sealed, record) = client.stated(Place::Round(id, round)).await?;
+    let receipt = Receipt {
+        task: id,
+        round,
+        committee,
+        path,
+        record,
+    };
+    Ok(Json(ReceiptView {
+        receipt: b64(&receipt.to_bytes()),
+        sealed,
+    }))
 }
 
 /// Passes requests about the ledger on to the validators, in turn until one answers.

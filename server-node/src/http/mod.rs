@@ -32,7 +32,7 @@ use crate::{
     node::{aggregation::AggregationNode, full::FullNode},
 };
 
-pub use ledger::{GenesisView, StoredBlocks};
+pub use ledger::{GenesisView, ReceiptView, StoredBlocks};
 pub use listen::{bind, serve};
 pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView};
 
@@ -61,7 +61,15 @@ pub struct Mesh {
 pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
     let mut api = api::router(mesh.clone());
     if let Some(client) = &mesh.ledger {
-        api = ledger::Proxy::new(client.bases())?.router().merge(api);
+        let receipts = ledger::Receipts {
+            node: mesh.node.clone(),
+            client: client.clone(),
+        };
+        // The receipts' address is the more exact one.
+        api = ledger::Proxy::new(client.bases())?
+            .router()
+            .merge(receipts.router())
+            .merge(api);
     }
     let mut router = Router::new()
         .nest("/api/v1", api)

@@ -7,7 +7,7 @@ use std::sync::{
 
 use defim_ledger::{
     Account, AccountSlot, Body, Canonical as _, Digest, Genesis, Header, NodeId, NodeKey, Round,
-    RoundNumber, RoundSlot, SignedTx, Slot, StateProof, Task, TaskId, TaskSlot, Tx,
+    RoundNumber, RoundSlot, Slot, StateProof, TaskId, Tx,
     light::{FinalHeader, LightChain},
 };
 use defim_net::http::{HttpClient, HttpError};
@@ -128,16 +128,6 @@ impl LedgerClient {
         })
     }
 
-    /// The newest final block.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Integrity`] if the validator that answers lies.
-    pub async fn head(&self) -> Outcome<FinalHeader> {
-        let sealed: Sealed = self.get("/head").await?;
-        self.follow(&sealed).await
-    }
-
     /// Check that a header is final: over the hand-overs of the epochs before it, if there are new ones.
     ///
     /// # Errors
@@ -206,13 +196,24 @@ impl LedgerClient {
         Ok((header, entry))
     }
 
-    /// A task.
+    /// A place in the newest final state with its proof, as it is passed on to others, who check it themselves.
     ///
     /// # Errors
     ///
     /// [`Failure`].
-    pub async fn task(&self, task: TaskId) -> Outcome<Option<Task>> {
-        Ok(self.at(Place::Task(task), &TaskSlot(task)).await?.1)
+    pub async fn stated(&self, place: Place) -> Outcome<(Sealed, StateProof)> {
+        let stated: Stated = self.get(&format!("/state/{place}")).await?;
+        self.follow(&stated.sealed).await?;
+        Ok((stated.sealed, read(&stated.proof)?))
+    }
+
+    /// The light nodes of a task that take part, as the validator that answers says. Each is to be proven.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn lights(&self, task: TaskId) -> Outcome<Vec<NodeId>> {
+        self.get(&format!("/lights/{task}")).await
     }
 
     /// One of a task's newest rounds.
@@ -250,7 +251,7 @@ impl LedgerClient {
                 chain: self.genesis.chain(),
                 body,
             };
-            let answer = self.send(&tx.sign(key)).await?;
+            let answer = self.send(tx.sign(key).to_bytes()).await?;
             let refused = matches!(answer, Submitted::Refused(_));
             answers.push(answer);
             if refused {
@@ -260,16 +261,16 @@ impl LedgerClient {
         Ok(answers)
     }
 
-    /// Submit a signed transaction.
+    /// Submit the bytes of a signed transaction.
     ///
     /// # Errors
     ///
     /// [`Failure::Unreachable`] if no validator answers.
-    pub async fn send(&self, tx: &SignedTx) -> Outcome<Submitted> {
+    pub async fn send(&self, tx: Vec<u8>) -> Outcome<Submitted> {
         let mut last = None;
         for (at, base) in self.in_turn() {
             let url = format!("{base}/ledger/txs");
-            match self.http.post_bytes::<Taken>(&url, tx.to_bytes()).await {
+            match self.http.post_bytes::<Taken>(&url, tx.clone()).await {
                 Ok(taken) => {
                     self.good.store(at, Ordering::Relaxed);
                     return Ok(Submitted::Waiting(taken.id));

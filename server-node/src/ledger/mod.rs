@@ -3,6 +3,7 @@
 pub mod clerk;
 pub mod client;
 pub mod codec;
+pub mod roll;
 pub mod setup;
 pub mod validator;
 pub mod view;

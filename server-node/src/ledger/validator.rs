@@ -9,8 +9,8 @@ use std::{
 };
 
 use defim_ledger::{
-    Block, Body, Digest, Genesis, NodeId, NodeKey, RoundNumber, RoundOpened,
-    RoundSlot, SignedTx, Stage, State, TaskId, Tx, Vote,
+    Block, Body, Digest, Genesis, NodeId, NodeKey, RoundNumber, RoundOpened, RoundSlot, SignedTx,
+    Stage, State, TaskId, Tx, Vote,
 };
 use defim_net::http::HttpClient;
 use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, judge::Judged};

@@ -1,7 +1,7 @@
 //! Fetching what a validation node needs to judge a proposed round.
 
-use defim_ledger::{ModelUpdated, Opened, Task, TaskId};
 use defim_learn::LearningSpec;
+use defim_ledger::{ModelUpdated, Opened, Task, TaskId};
 use defim_net::http::HttpClient;
 use defim_protocol::{SignedText, limits, record::RoundRecord, sum::EncryptedSum};
 use defim_validation::judge::{Fetched, Judged, judge};
@@ -39,7 +39,8 @@ impl Source<'_> {
         let view: TaskView = self.json(&format!("/tasks/{id}")).await?;
         let base = format!("/tasks/{id}/rounds/{round}");
         let signed: SignedText = self.json(&format!("{base}/record")).await?;
-        let unreadable = |e: serde_json::Error| Failure::Unreachable(format!("a round's record: {e}"));
+        let unreadable =
+            |e: serde_json::Error| Failure::Unreachable(format!("a round's record: {e}"));
         let record: RoundRecord = serde_json::from_str(&signed.payload).map_err(unreadable)?;
         let mut ciphertexts = Vec::new();
         for statement in &record.sums {
@@ -51,9 +52,15 @@ impl Source<'_> {
         Ok(Fetched {
             manifest: view.signed,
             ciphertexts,
-            key: self.bytes(&format!("{base}/artefacts/{}", artefact::KEY)).await?,
-            optimiser: self.bytes(&format!("{base}/artefacts/{}", artefact::OPTIMISER)).await?,
-            model: self.bytes(&format!("/models/{}", record.before.model)).await?,
+            key: self
+                .bytes(&format!("{base}/artefacts/{}", artefact::KEY))
+                .await?,
+            optimiser: self
+                .bytes(&format!("{base}/artefacts/{}", artefact::OPTIMISER))
+                .await?,
+            model: self
+                .bytes(&format!("/models/{}", record.before.model))
+                .await?,
             record: signed,
         })
     }
@@ -63,7 +70,13 @@ impl Source<'_> {
     /// # Errors
     ///
     /// [`Failure::Unreachable`] if its bytes cannot be had now; they are asked for again.
-    pub async fn judge(&self, id: TaskId, task: &Task, opened: &Opened, proposed: &ModelUpdated) -> Outcome<Judged> {
+    pub async fn judge(
+        &self,
+        id: TaskId,
+        task: &Task,
+        opened: &Opened,
+        proposed: &ModelUpdated,
+    ) -> Outcome<Judged> {
         let fetched = self.fetch(id, opened.round).await?;
         let judged = tokio::task::block_in_place(|| {
             let holdout = holdout(&fetched);
@@ -75,7 +88,8 @@ impl Source<'_> {
 
 /// The rows that this node judges models by: those that no sample has of a built-in task with this schema.
 fn holdout(fetched: &Fetched) -> Option<defim_learn::Features> {
-    let manifest: defim_protocol::Manifest = serde_json::from_str(&fetched.manifest.payload).ok()?;
+    let manifest: defim_protocol::Manifest =
+        serde_json::from_str(&fetched.manifest.payload).ok()?;
     let spec: LearningSpec = serde_json::from_str(manifest.learning.get()).ok()?;
     let (_, rows) = builtin_rows(&spec)?;
     Some(rows.features(&spec.schema))

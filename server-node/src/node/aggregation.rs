@@ -13,8 +13,8 @@ use defim_learn::{
 };
 use defim_light::JoinedTask;
 use defim_protocol::{
-    AdmissionRule, Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule, SignedText, TaskId,
-    VerifiedManifest, VerifiedRound, limits,
+    AdmissionRule, Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule,
+    SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
 };

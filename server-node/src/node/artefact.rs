@@ -6,7 +6,8 @@ use defim_aggregation::repeat::Added;
 use defim_he::audit::Evidence;
 use defim_ledger::{merkle, report_path};
 use defim_protocol::{
-    CommitteeIndex, NodeId, ReportId, RoundNumber, SignedText, TaskId, VerifiedManifest, record::VerifiedRecord,
+    CommitteeIndex, NodeId, ReportId, RoundNumber, SignedText, TaskId, VerifiedManifest,
+    record::VerifiedRecord,
 };
 
 use super::aggregation::AggregationNode;

@@ -1,6 +1,5 @@
 //! Keys of light nodes, and what they sign for the ledger.
 
-use defim_ledger::Canonical as _;
 use defim_light::enrolment::Sender;
 use defim_protocol::{Digest, NodeKey, ReportId};
 use js_sys::Uint8Array;
@@ -46,7 +45,7 @@ pub fn claim_reward(
         .map_err(|e: defim_protocol::ParseIdError| Thrown::new("bad-enrolment", e.to_string()))?;
     let signed = sender(&key, chain, nonce)?.claim(receipt, report);
     let signed = signed.map_err(Thrown::from)?;
-    Ok(Uint8Array::from(signed.to_bytes().as_slice()))
+    Ok(Uint8Array::from(signed.as_slice()))
 }
 
 pub(crate) fn key(seed: &[u8]) -> Result<NodeKey, Thrown> {

@@ -36,7 +36,7 @@ pub use audit::Audit;
 pub use chain::Chain;
 pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
-pub use enrolment::{claim_reward, new_seed, public_key};
 #[cfg(target_arch = "wasm32")]
 pub use endpoint::Endpoint;
+pub use enrolment::{claim_reward, new_seed, public_key};
 pub use task::{Task, max_data_bytes};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use defim_learn::DataLimits;
-use defim_ledger::Canonical as _;
 use defim_light::{Audit as LightAudit, JoinedTask, LightError, ReadyRound, Training};
 use defim_protocol::{AdmissionRule, NodeKey, SignedText, TaskId};
 use js_sys::Uint8Array;
@@ -151,7 +150,7 @@ impl Task {
         let sender = sender(&key, chain, nonce)?;
         let signed = sender.enrol(&self.0.task(), rule, code.as_deref());
         let signed = signed.map_err(Thrown::from)?;
-        Ok(Uint8Array::from(signed.to_bytes().as_slice()))
+        Ok(Uint8Array::from(signed.as_slice()))
     }
 
     /// Begin a contribution to the open round of a mesh that keeps no ledger, with the very model that was signed for it, and with the seed of this light node's

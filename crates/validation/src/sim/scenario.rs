@@ -50,10 +50,12 @@ pub enum Scenario {
     Change,
     /// A validator starts when the others are epochs ahead.
     Late,
+    /// Two of four lie, more than any agreement bears: it shows that a split is found. Not one of [`Self::ALL`].
+    TooMany,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All of them in which nothing may go wrong.
     pub const ALL: [Self; 13] = [
         Self::Steady,
         Self::Idle,
@@ -86,6 +88,7 @@ impl Scenario {
             Self::PowerCut => "power-cut",
             Self::Change => "change",
             Self::Late => "late",
+            Self::TooMany => "too-many",
         }
     }
 }
@@ -102,6 +105,7 @@ impl FromStr for Scenario {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
+            .chain([Self::TooMany])
             .find(|scenario| scenario.name() == name)
             .ok_or_else(|| {
                 let names: Vec<_> = Self::ALL.iter().map(|scenario| scenario.name()).collect();
@@ -262,7 +266,7 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             for node in 0..3 {
                 world.start(node).await?;
             }
-            let masks = world.start_twins(3).await?;
+            let masks = world.start_twins(3, (0b0111, 0b0111)).await?;
             for _ in 0..8 {
                 let (primary, secondary) = (1 + world.draw(7), 1 + world.draw(7));
                 masks.set(primary, secondary);
@@ -289,6 +293,16 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             world.reach(&four, goal, PATIENCE).await?;
         }
         Scenario::Change => change(world, plan).await?,
+        Scenario::TooMany => {
+            world.groups(&[&[0, 2, 3], &[1, 2, 3]], GOOD).await;
+            world.start(0).await?;
+            world.start(1).await?;
+            for liar in [2, 3] {
+                world.start_twins(liar, (0b0001, 0b0010)).await?;
+            }
+            world.reach(&[0, 1], 2, PATIENCE).await?;
+            return Ok(vec![0, 1]);
+        }
         Scenario::Late => {
             world.link(GOOD).await;
             for node in 0..3 {

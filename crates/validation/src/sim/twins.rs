@@ -18,10 +18,10 @@ impl Masks {
         Self(None)
     }
 
-    pub(super) fn twins() -> Self {
+    pub(super) fn twins(primary: u64, secondary: u64) -> Self {
         Self(Some(Arc::new((
-            AtomicU64::new(0b0111),
-            AtomicU64::new(0b0111),
+            AtomicU64::new(primary),
+            AtomicU64::new(secondary),
         ))))
     }
 

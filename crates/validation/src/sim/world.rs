@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commonware_cryptography::{Signer as _, ed25519};
-use commonware_p2p::simulated::{
-    self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget,
-};
+use commonware_p2p::simulated::{self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget};
 use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::NZUsize;
 use rand_core::Rng as _;
@@ -126,8 +124,12 @@ impl World {
     }
 
     /// Starts a validator twice, with one key: each half remembers only its own votes.
-    pub(super) async fn start_twins(&mut self, node: usize) -> Result<Masks, Failure> {
-        let masks = Masks::twins();
+    pub(super) async fn start_twins(
+        &mut self,
+        node: usize,
+        (primary, secondary): (u64, u64),
+    ) -> Result<Masks, Failure> {
+        let masks = Masks::twins(primary, secondary);
         self.begin(node, "twin", masks.clone(), false).await?;
         Ok(masks)
     }
