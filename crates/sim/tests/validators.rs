@@ -185,11 +185,13 @@ fn played(attack: Option<Attack>) -> Played {
         let open = world
             .task
             .open_round(world.round.signed().clone(), now)
-            .unwrap();
+            .unwrap()
+            .without_ledger();
         let party = Party {
             rows: &world.rows[party],
             seed: 7,
             silo: None,
+            key: None,
             attack,
         };
         let (_, model) = world.mesh.coordinator().model();
