@@ -35,6 +35,8 @@ export interface Prepared {
   round: number;
   deadlineMs: number;
   bytes: Uint8Array<ArrayBuffer>;
+  /** Of the bytes: a report of three shares is none of DAP's. */
+  mediaType: string;
   leader: string;
   leaderName: string;
 }
@@ -45,7 +47,8 @@ interface Split {
   report: string;
   leader: string;
   leaderName: string;
-  helperName: string;
+  helperNames: string[];
+  mediaType: string;
 }
 
 export type Job = CheckJob | PrepareJob;
@@ -92,10 +95,10 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
       const split = work.split(Date.now(), job.reachable) as Split;
       emit({ kind: "step", step: "split", ms: lap(), bytes: split.bytes });
       const bytes = work.seal() as Uint8Array<ArrayBuffer>;
-      const { report, leader, leaderName } = split;
+      const { report, leader, leaderName, mediaType } = split;
       const { round, deadlineMs } = work;
       emit({ kind: "step", step: "sealed", ms: lap(), bytes: bytes.length, report, round });
-      return { report, round, deadlineMs, bytes, leader, leaderName };
+      return { report, round, deadlineMs, bytes, mediaType, leader, leaderName };
     } finally {
       work.free();
     }

@@ -89,6 +89,7 @@ export class HttpMesh implements Mesh {
       leader: sealed.leader,
       leaderName: sealed.leaderName,
       sealed: sealed.bytes,
+      mediaType: sealed.mediaType,
     };
     // Claimed before it is visible: a resume that starts meanwhile must not send it too.
     const claimed = await this.#claim(kept.report);
@@ -218,7 +219,7 @@ export class HttpMesh implements Mesh {
   async #send(
     kept: KeptReport, claimed: Claim, onEvent: (event: LightEvent) => void, signal: AbortSignal,
   ): Promise<Contribution> {
-    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed } = kept;
+    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed, mediaType } = kept;
     try {
       const light = await loadLight();
       await this.#refresh();
@@ -230,7 +231,7 @@ export class HttpMesh implements Mesh {
       };
       const webrtc = webrtcAddress(this.#leader(leader, node)) !== undefined;
       const parcel = { node, webrtc, bytes: sealed.length, round, deadlineMs };
-      const paths = pathsTo(light, locate, { task, report, bytes: sealed });
+      const paths = pathsTo(light, locate, { task, report, bytes: sealed, mediaType });
       const delivered = await deliver(light, parcel, paths, { onEvent, signal });
       await remember({ base: this.#api.base, report, task, taskName, round, sentMs: Date.now() });
       await forget(report);

@@ -8,6 +8,8 @@ export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
   leader: string;
   leaderName: string;
   sealed: Uint8Array<ArrayBuffer>;
+  /** Of a report that was kept before there were reports of three shares: none. */
+  mediaType?: string;
 }
 
 const DATABASE = "brainstems-light";

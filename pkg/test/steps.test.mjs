@@ -48,8 +48,10 @@ test("the same rows and seed give the same training, and never the same report",
 test("the report's id decides its committee; one that answers is looked for", () => {
   const [first, second, third] = fixture.members;
   const committee = (reachable) => {
-    const { leader, leaderName, helperName } = sealed(7n, reachable).split;
-    const names = [leaderName, helperName];
+    const { leader, leaderName, helperNames, mediaType } = sealed(7n, reachable).split;
+    const names = [leaderName, ...helperNames];
+    assert.equal(names.length, 2);
+    assert.equal(mediaType, "application/dap-report");
     assert.equal(leader, fixture.members[Number(leaderName.at(-1)) - 1]);
     assert.notEqual(...names);
     return names.join();
@@ -59,6 +61,21 @@ test("the report's id decides its committee; one that answers is looked for", ()
   assert.ok(seen.size >= 4, `${[...seen]}`);
   for (let turn = 0; turn < 5; turn += 1) assert.match(committee([second, third]), /^full-[23],full-[23]$/);
   committee([first]);
+});
+
+test("a task of three shares has reports for three, of their own media type", () => {
+  const { task, manifest: signed, round: opened } = fixture.three;
+  const work = new light.Task(JSON.stringify(signed), task).contribute(JSON.stringify(opened), model, NOW);
+  work.read(bytes(csv()));
+  work.train(7n, () => {});
+  const { leaderName, helperNames, mediaType, bytes: shares } = work.split(NOW, fixture.members);
+  assert.deepEqual([leaderName, ...helperNames].sort(), ["full-1", "full-2", "full-3"]);
+  assert.equal(mediaType, "application/vnd.defim-report");
+  const report = work.seal();
+  const two = sealed();
+  assert.ok(report.length > shares);
+  // A third share is a few seeds: what it adds does not depend on the model.
+  assert.ok(report.length > two.bytes.length && report.length < two.bytes.length + 400);
 });
 
 test("the task is the manifest's", () => {

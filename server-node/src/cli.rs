@@ -199,6 +199,9 @@ pub struct ScheduleArgs {
     /// Only enrolled light nodes contribute, once a round each; this is how they are enrolled.
     #[arg(long, value_enum)]
     pub admission: Option<AdmissionArg>,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
@@ -329,6 +332,9 @@ pub struct Simulate {
     /// Every light node has an enrolled key, and only enrolled ones are counted.
     #[arg(long)]
     pub enrolled: bool,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,

@@ -81,7 +81,8 @@ impl Coordinator {
             .map_err(|e| CoordinatorError::Spec(e.to_string()))?;
         let threshold = u8::try_from(task.members.len())
             .ok()
-            .and_then(|members| Threshold::two_thirds(members).ok())
+            .zip(u8::try_from(task.opening_nodes()).ok())
+            .and_then(|(members, needed)| Threshold::new(needed, members).ok())
             .ok_or_else(|| damaged("it has more full nodes than there can be".into()))?;
         let first = Model::init(
             &spec.model,

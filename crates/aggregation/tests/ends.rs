@@ -51,6 +51,7 @@ impl World {
                 scheme: Scheme::Pine64,
                 dimension: spec.dimension(),
                 frac_bits: 15,
+                shares: 2,
             },
             schedule: Schedule {
                 min_batch: 2,

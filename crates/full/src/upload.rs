@@ -1,12 +1,10 @@
 //! What a leader checks before it says that a report is stored.
 
-use defim_protocol::{
-    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound,
-    limits, report::Report, seal::Seat,
-};
-use prio::codec::Decode as _;
-
 use crate::{OpenedShare, Secrets};
+use defim_protocol::{
+    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
+    report::SealedShares, seal::Seat,
+};
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.
 #[derive(Debug, Clone)]
@@ -37,7 +35,7 @@ pub fn accept_upload(
     now: Millis,
     bytes: Vec<u8>,
 ) -> Result<AcceptedReport, Reason> {
-    // The leader can open its own share only; without the exact bound the other one could be anything.
+    // The leader can open its own share only; without the exact bound the others could be anything.
     let most = task
         .vdaf
         .most_report_bytes()
@@ -48,21 +46,22 @@ pub fn accept_upload(
     if now > round.deadline_ms {
         return Err(Reason::TooLate);
     }
-    let report = Report::get_decoded(&bytes).map_err(|_| Reason::Malformed)?;
+    let shares = task.vdaf.shares;
+    let report = SealedShares::get_decoded(shares, &bytes).map_err(|_| Reason::Malformed)?;
     if report.metadata.time_s.saturating_mul(1000) > now.saturating_add(limits::CLOCK_SKEW_MS) {
         return Err(Reason::TooEarly);
     }
-    let Report {
+    let SealedShares {
         metadata,
         public_share,
-        leader,
-        ..
+        sealed,
     } = &report;
+    let leader = sealed.first().ok_or(Reason::Malformed)?;
     let open = |round| {
         OpenedShare::open(
             task,
             round,
-            Seat::Leader,
+            Seat::of(0, shares.into()),
             &secrets.sealing,
             metadata,
             public_share,

@@ -113,7 +113,7 @@ pub enum Body {
     },
     /// A committee has agreed on its batch; one of its members or the aggregation node says so.
     BatchClosed {
-        /// Both members' signatures over one [`BatchSummary`], leader first.
+        /// All members' signatures over one [`BatchSummary`], leader first.
         statements: Vec<SignedText>,
     },
     /// The aggregation node has opened a total.

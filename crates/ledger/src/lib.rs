@@ -44,7 +44,7 @@
 //! - The design lists `Genesis` and `Reward` as transactions. The genesis is a value of its own, whose digest is the
 //!   chain's id, and rewards follow from votes.
 //! - Validators are paid for votes up to the end of the block that finishes a round; later ones are not taken.
-//! - Two openings of a round are a fault, two selections are none; of two batches of a committee only its helper is at
+//! - Two openings of a round are a fault, two selections are none; of two batches of a committee only its helpers are at
 //!   fault ([`Evidence`]).
 //!
 //! # Example

@@ -13,7 +13,7 @@ pub enum Context {
     Manifest,
     /// A [`crate::RoundOpened`], signed by the task's aggregation node.
     Round,
-    /// A [`crate::BatchSummary`], signed by both members of its committee.
+    /// A [`crate::BatchSummary`], signed by all members of its committee.
     Batch,
     /// A selection of encrypted sums, signed by the task's aggregation node.
     Selection,

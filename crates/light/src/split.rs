@@ -2,7 +2,7 @@
 
 use defim_protocol::{
     Committee, Credential, NodeKey, ReportId, RoundNumber, TaskId,
-    report::{Extension, Metadata, PlaintextShare, Report},
+    report::{Extension, Metadata, PlaintextShare, SealedShares},
     seal::{Seat, seal},
 };
 use prio::{codec::Encode as _, vdaf::Client as _};
@@ -16,8 +16,8 @@ pub struct Split {
     round: RoundNumber,
     metadata: Metadata,
     public_share: Vec<u8>,
-    leader: Vec<u8>,
-    helper: Vec<u8>,
+    /// Leader first.
+    shares: Vec<Vec<u8>>,
     /// Whose report it is, if it says so.
     credential: Option<Credential>,
 }
@@ -44,7 +44,7 @@ pub struct SealedReport {
     pub id: ReportId,
     /// The committee that checks it; its leader takes the report.
     pub committee: Committee,
-    /// The report, encoded as in DAP-09.
+    /// The report, encoded as in DAP-09 if it has two shares ([`SealedShares`]).
     pub bytes: Vec<u8>,
 }
 
@@ -64,23 +64,28 @@ impl Split {
         let (public, shares) = instance
             .shard(&measurement, id.as_bytes())
             .map_err(|e| failed(&e))?;
-        let [leader, helper] = shares.as_slice() else {
+        let committee = task.committee_of(round, &id);
+        let members = committee.members().len();
+        // A share that no member is there for would be missing in the total.
+        if shares.len() != members {
             return Err(LightError::Split(format!(
-                "{} shares for 2 members",
+                "{} shares for {members} members",
                 shares.len()
             )));
-        };
+        }
         let public_share = public.get_encoded().map_err(|e| failed(&e))?;
         // In a task of anybody a signature would say for nothing who has contributed.
         let key = key.filter(|_| task.admission().is_some());
         Ok(Self {
-            committee: task.committee_of(round, &id),
+            committee,
             round: round.round,
             metadata: Metadata { id, time_s },
             credential: key.map(|key| Credential::enrolled(round, &id, &public_share, key)),
             public_share,
-            leader: leader.get_encoded().map_err(|e| failed(&e))?,
-            helper: helper.get_encoded().map_err(|e| failed(&e))?,
+            shares: shares
+                .iter()
+                .map(|share| share.get_encoded().map_err(|e| failed(&e)))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -91,7 +96,7 @@ impl Split {
 
     /// Length of all shares, in bytes.
     pub fn bytes(&self) -> usize {
-        self.public_share.len() + self.leader.len() + self.helper.len()
+        self.public_share.len() + self.shares.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Seal each share for its member and put the report together.
@@ -144,13 +149,18 @@ impl Split {
                 rng,
             )
         };
-        let leader = sealed(self.committee.leader(), Seat::Leader, self.leader)?;
-        let helper = sealed(self.committee.helper(), Seat::Helper, self.helper)?;
-        let report = Report {
+        let members = self.committee.members();
+        let count = members.len();
+        let sealed = members
+            .into_iter()
+            .zip(self.shares)
+            .enumerate()
+            .map(|(place, (member, share))| sealed(member, Seat::of(place, count), share))
+            .collect::<Result<_, _>>()?;
+        let report = SealedShares {
             metadata: self.metadata,
             public_share: self.public_share,
-            leader,
-            helper,
+            sealed,
         };
         let bytes = report
             .get_encoded()

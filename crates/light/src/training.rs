@@ -153,7 +153,7 @@ impl Training {
     }
 
     /// A report id, drawn by `draw`, whose committee can work now as far as `reachable` knows. If none can, one
-    /// whose leader takes the report and keeps it until the helper is back; and if there is none, any.
+    /// whose leader takes the report and keeps it until its helpers are back; and if there is none, any.
     pub fn draw_report_id(
         &self,
         reachable: impl Fn(&NodeId) -> bool,

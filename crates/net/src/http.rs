@@ -180,7 +180,7 @@ impl HttpClient {
         })
     }
 
-    /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`.
+    /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`, with the media type of its number of shares.
     ///
     /// # Errors
     ///
@@ -189,13 +189,14 @@ impl HttpClient {
         &self,
         base: &str,
         task: &str,
+        media_type: &'static str,
         bytes: Vec<u8>,
     ) -> Result<PutAnswer, HttpError> {
         let url = format!("{}/tasks/{task}/reports", base.trim_end_matches('/'));
         let request = self
             .0
             .put(&url)
-            .header(CONTENT_TYPE, "application/dap-report")
+            .header(CONTENT_TYPE, media_type)
             .body(bytes);
         let response = request.send().await.map_err(|e| unreachable(&url, &e))?;
         let status = response.status();

@@ -51,8 +51,8 @@ pub struct Manifest {
     pub summary: String,
     /// The node that adds the aggregate shares and signs this manifest.
     pub aggregation: NodeId,
-    /// The full nodes; each ordered pair of them is a committee ([`crate::Committee`]), all of them
-    /// hold shares of the keys that sums are encrypted with.
+    /// The full nodes, which make up the committees ([`crate::Committee`]); all of them hold shares of the keys
+    /// that sums are encrypted with.
     pub members: Vec<Member>,
     /// How updates are shared and proven.
     pub vdaf: VdafSpec,
@@ -145,8 +145,15 @@ impl Manifest {
                 self.members.len()
             ));
         }
+        if self.members.len() < usize::from(self.vdaf.shares) {
+            return unusable(format!(
+                "reports have {} shares for only {} full nodes; each share is another one's",
+                self.vdaf.shares,
+                self.members.len()
+            ));
+        }
         for (index, member) in self.members.iter().enumerate() {
-            // One company in both seats of a committee would hold both shares of a contribution.
+            // One company in two seats of a committee would hold two shares of a contribution.
             if self
                 .members
                 .iter()
@@ -203,6 +210,13 @@ impl Manifest {
         }
         self.vdaf.check_batch(most)?;
         Ok(())
+    }
+
+    /// How many full nodes it takes to open a sum: two thirds, rounded up, and never fewer than it takes to open a
+    /// report.
+    pub fn opening_nodes(&self) -> usize {
+        let two_thirds = (self.members.len() * 2).div_ceil(3);
+        two_thirds.max(usize::from(self.vdaf.shares))
     }
 
     /// By how much the silos' reports of a round can count more than once each.
@@ -316,6 +330,7 @@ pub(crate) mod tests {
                 scheme: crate::vdaf::Scheme::Pine64,
                 dimension: 4,
                 frac_bits: 15,
+                shares: 2,
             },
             schedule: Schedule {
                 min_batch: 2,
@@ -375,6 +390,18 @@ pub(crate) mod tests {
         assert!(!text(&enrolled).contains("admission"));
         enrolled.admission = Some(AdmissionRule::Invite);
         assert!(text(&enrolled).contains("\"admission\":\"invite\""));
+        // The same of two shares.
+        let mut three = manifest_of(&key, 3);
+        assert!(!text(&three).contains("shares"));
+        assert_eq!(three.opening_nodes(), 2);
+        three.vdaf.shares = 3;
+        assert!(text(&three).contains("\"frac_bits\":15,\"shares\":3}"));
+        assert_eq!(three.opening_nodes(), 3, "two of three open nothing");
+        assert!(refused(&|m| m.vdaf.shares = 3).contains("3 shares for only 2 full nodes"));
+        assert!(refused(&|m| m.vdaf.shares = 1).contains("from 2 to 3"));
+        three.vdaf.shares = 4;
+        three.members = manifest_of(&key, 5).members;
+        assert!(three.sign(&key).is_err());
         // Noise that is too little for what is promised.
         let vdaf = manifest(&key).vdaf;
         let kept = Privacy::new(&vdaf, 1, 1.0, 1e-5, 3).unwrap();

@@ -7,19 +7,19 @@ use std::{
 
 use defim_full::{
     AggregateBuilder, ReleaseError, Secrets, accept_upload,
-    helper::{self, Agreement, Prepared, Proposed},
+    helper::{self, Agreement, Collected, Difference, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Committee, CommitteeIndex, Digest, Millis, NodeId, Reason, ReportId, RoundNumber, SignedText,
+    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber, SignedText,
     VerifiedManifest, VerifiedRound,
-    batch::AgreedBatch,
+    batch::{BatchSummary, SignedBatch},
     sum::VerifiedSelection,
     wire::{
-        ClosedBatch, PrepareAnswer, PrepareInit, PrepareRequest, Progress, Request, Response,
-        SelectedBatches,
+        ClosedBatch, CollectAnswer, FinishRequest, PrepareAnswer, PrepareInit, PrepareRequest,
+        Progress, Request, Response, SelectedBatches,
     },
 };
 
@@ -30,17 +30,19 @@ use crate::SimError;
 struct Shelf {
     /// Stored, not yet prepared.
     pending: BTreeMap<ReportId, Vec<u8>>,
-    /// Shares that both members verified.
+    /// Begun and not finished reports of three shares: what is kept of each, and what was answered.
+    begun: BTreeMap<ReportId, (Vec<u8>, Vec<u8>)>,
+    /// Shares that all members verified, as far as this one knows.
     verified: BTreeMap<ReportId, Vec<u8>>,
     /// Refused, by reason.
     rejected: BTreeMap<u16, u64>,
     /// What the leader has proposed.
     proposal: Option<Proposal>,
-    /// The helper's answers, which must not change.
+    /// What was said as a helper at the end of each report, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
     /// Asked for, and without an outcome so far.
     waiting: BTreeSet<ReportId>,
-    /// How the round ended: both signatures, or none.
+    /// How the round ended: the members' signatures, or none.
     closed: Option<Vec<SignedText>>,
     /// This node's share of the sum of the batch.
     sum: Option<StoredSum>,
@@ -75,7 +77,7 @@ impl Shelf {
         &mut self,
         task: &VerifiedManifest,
         round: &VerifiedRound,
-        batch: AgreedBatch,
+        batch: impl Into<SignedBatch>,
         ids: &[ReportId],
     ) -> Result<(), ReleaseError> {
         let mut builder = AggregateBuilder::new(task, round)?;
@@ -118,8 +120,8 @@ pub struct Node {
 
 /// What a leader's machine wants of others.
 pub enum Errand {
-    /// Ask the helper; its answer goes back into the machine.
-    Ask(Committee, Box<Request>),
+    /// Ask each helper its question; the answers go back into the machine.
+    Ask(Committee, Vec<Request>),
     /// Tell the coordinator.
     Tell(Progress),
 }
@@ -235,9 +237,9 @@ impl Node {
                     some.map(|(id, bytes)| (*id, bytes.clone())).collect(),
                 ))
             }
-            O::Ask(request) => {
+            O::Ask(questions) => {
                 let committee = self.task.committee(index);
-                let errand = committee.map(|c| Errand::Ask(c, Box::new(request)));
+                let errand = committee.map(|c| Errand::Ask(c, questions));
                 return Ok((None, errand));
             }
             O::Record(outcomes) => {
@@ -294,11 +296,18 @@ impl Node {
     ) -> Result<Response, SimError> {
         Ok(match request {
             Request::Prepare(request) => self.prepare(round, &request),
+            Request::Collect(request) => self.collect(round, &request),
+            Request::Finish(request) => self.finish(&request),
+            Request::Check {
+                summary,
+                ids,
+                refused,
+            } => self.close(round, summary, &ids, &refused, false)?,
             Request::Close {
                 summary,
                 ids,
                 refused,
-            } => self.close(round, summary, &ids, &refused)?,
+            } => self.close(round, summary, &ids, &refused, true)?,
             Request::CloseRound { .. } => {
                 self.closing = true;
                 let own = self.secrets.node.id();
@@ -377,16 +386,28 @@ impl Node {
         }
     }
 
-    fn prepare(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+    fn preparing(
+        &mut self,
+        round: &VerifiedRound,
+        request: &PrepareRequest,
+    ) -> Result<Committee, Response> {
         if request.round != round.round {
-            return Response::Later(format!("round {} is not open here", request.round));
+            let why = format!("round {} is not open here", request.round);
+            return Err(Response::Later(why));
         }
         let pinned = self.verify_keys.entry(request.committee);
         if *pinned.or_insert(request.verify_key) != request.verify_key {
-            return Response::Refused("the committee's verification key was changed".into());
+            let why = "the committee's verification key was changed";
+            return Err(Response::Refused(why.into()));
         }
-        let Some(committee) = self.task.committee(request.committee) else {
-            return Response::Refused("there is no such committee".into());
+        let committee = self.task.committee(request.committee);
+        committee.ok_or_else(|| Response::Refused("there is no such committee".into()))
+    }
+
+    fn prepare(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+        let committee = match self.preparing(round, request) {
+            Ok(committee) => committee,
+            Err(response) => return response,
         };
         let answers = request.reports.iter();
         Response::Prepared(
@@ -394,6 +415,76 @@ impl Node {
                 .map(|init| self.prepare_one(round, &committee, request, init))
                 .collect(),
         )
+    }
+
+    fn collect(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+        let committee = match self.preparing(round, request) {
+            Ok(committee) => committee,
+            Err(response) => return response,
+        };
+        let mut answers = Vec::new();
+        for init in &request.reports {
+            let shelf = self.shelves.entry(committee.index()).or_default();
+            let digest = Digest::of(&[init.public_share.as_slice(), &init.sealed].concat());
+            let first = *self.seen.entry(init.id).or_insert(digest);
+            let before = shelf.answers.get(&init.id);
+            let answer = match (before, shelf.begun.get(&init.id)) {
+                _ if first != digest => CollectAnswer::Rejected(Reason::Replayed),
+                (Some(PrepareAnswer::Rejected(reason)), _) => CollectAnswer::Rejected(*reason),
+                (_, Some((_, share))) => CollectAnswer::Share(share.clone()),
+                (Some(PrepareAnswer::Verified(_)), None) => {
+                    CollectAnswer::Rejected(Reason::Replayed)
+                }
+                (None, None) => {
+                    let (secrets, known) = (&self.secrets, &self.enrolled);
+                    let key = &request.verify_key;
+                    match helper::collect(&committee, round, secrets, known, key, init) {
+                        Ok(Collected { state, share }) => {
+                            shelf.begun.insert(init.id, (state, share.clone()));
+                            CollectAnswer::Share(share)
+                        }
+                        // No outcome: it may be another one when the leader asks again.
+                        Err(Reason::NotEnrolled) => CollectAnswer::Rejected(Reason::NotEnrolled),
+                        Err(reason) => {
+                            let end = PrepareAnswer::Rejected(reason);
+                            shelf.answers.insert(init.id, end);
+                            CollectAnswer::Rejected(reason)
+                        }
+                    }
+                }
+            };
+            answers.push(answer);
+        }
+        Response::Collected(answers)
+    }
+
+    fn finish(&mut self, request: &FinishRequest) -> Response {
+        let Some(committee) = self.task.committee(request.committee) else {
+            return Response::Refused("there is no such committee".into());
+        };
+        let shelf = self.shelves.entry(committee.index()).or_default();
+        let mut answers = Vec::new();
+        for (id, with) in &request.reports {
+            if let Some(before) = shelf.answers.get(id) {
+                answers.push(before.clone());
+                continue;
+            }
+            let Some((state, _)) = shelf.begun.get(id) else {
+                answers.push(PrepareAnswer::Rejected(Reason::MemberDisagrees));
+                continue;
+            };
+            let share = helper::finish(&committee, *id, state, with);
+            let answer = match share.and_then(|share| share.to_bytes()) {
+                Ok(share) => {
+                    shelf.verified.insert(*id, share);
+                    PrepareAnswer::Verified(Vec::new())
+                }
+                Err(reason) => PrepareAnswer::Rejected(reason),
+            };
+            shelf.answers.insert(*id, answer.clone());
+            answers.push(answer);
+        }
+        Response::Prepared(answers)
     }
 
     fn prepare_one(
@@ -429,26 +520,48 @@ impl Node {
         answer
     }
 
-    /// Sign the batch and keep this member's sum.
+    /// Sign the batch and keep this member's sum, or only say whether it would.
     fn close(
         &mut self,
         round: &VerifiedRound,
         summary: SignedText,
         ids: &[ReportId],
         refused: &[ReportId],
+        sign: bool,
     ) -> Result<Response, SimError> {
-        let index =
-            defim_protocol::batch::BatchSummary::read(&summary.payload).map(|s| s.committee);
+        let index = BatchSummary::read(&summary.payload).map(|s| s.committee);
         let Some(committee) = index.ok().and_then(|index| self.task.committee(index)) else {
             return Ok(Response::Refused("there is no such committee".into()));
         };
         let shelf = self.shelves.entry(committee.index()).or_default();
+        if let Some(sum) = &shelf.sum {
+            let text = summary.payload;
+            return Ok(match (sum.batch == Digest::of(text.as_bytes()), sign) {
+                (true, true) => {
+                    let key = &self.secrets.node;
+                    Response::Agreed(SignedText::sign(Context::Batch, text, key))
+                }
+                (true, false) => Response::WouldAgree,
+                (false, _) => Response::Refused("another batch is already signed".into()),
+            });
+        }
         let verified: Vec<_> = shelf.verified.keys().copied().collect();
         let proposed = Proposed {
             summary,
             ids,
             refused,
         };
+        if !sign {
+            return Ok(
+                match helper::compare(&committee, round, &proposed, &verified) {
+                    Ok(None) => Response::WouldAgree,
+                    Ok(Some(Difference { missing, unknown })) => {
+                        Response::Differs { missing, unknown }
+                    }
+                    Err(error) => Response::Refused(error.to_string()),
+                },
+            );
+        }
         Ok(
             match helper::agree(&committee, round, &self.secrets, proposed, &verified) {
                 Ok(Agreement::Agreed(batch, signature)) => {
@@ -456,7 +569,7 @@ impl Node {
                     shelf.release(&self.task, round, *batch, ids)?;
                     Response::Agreed(signature)
                 }
-                Ok(Agreement::Differs { missing, unknown }) => {
+                Ok(Agreement::Differs(Difference { missing, unknown })) => {
                     Response::Differs { missing, unknown }
                 }
                 Err(error) => Response::Refused(error.to_string()),

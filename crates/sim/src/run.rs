@@ -36,6 +36,8 @@ pub struct Setup {
     pub scheme: Scheme,
     /// Full nodes.
     pub full: u8,
+    /// Shares of a report: 2, or 3.
+    pub shares: u8,
     /// Full nodes that go away in each round, once all sums are encrypted.
     pub vanishing: usize,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
@@ -74,6 +76,7 @@ impl Setup {
             scheme: self.scheme,
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
+            shares: self.shares,
         };
         vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
@@ -238,6 +241,7 @@ pub fn run(
         schedule,
         scheme: setup.scheme,
         full: setup.full,
+        shares: setup.shares,
         privacy: setup.privacy,
         max_weight: setup.max_weight,
         admission: setup.enrolled.then_some(AdmissionRule::Approved),

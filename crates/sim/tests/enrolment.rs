@@ -296,8 +296,8 @@ fn a_light_node_does_not_choose_its_committee() {
 
 #[test]
 fn a_helper_that_hears_of_an_enrolment_later_costs_nobody_anything() {
-    for heard in [true, false] {
-        let mut world = World::enrolled(3, 2, 0);
+    for (heard, shares) in [(true, 2), (false, 2), (true, 3), (false, 3)] {
+        let mut world = World::enrolled_shared(3, shares, 2, 0);
         let keys = [0, 1, 2].map(World::light_key);
         let place = |world: &World, node| world.mesh.manifest().place(&node).unwrap();
         for (n, key) in keys.iter().enumerate() {
@@ -307,11 +307,14 @@ fn a_helper_that_hears_of_an_enrolment_later_costs_nobody_anything() {
                 Err(Reason::NotEnrolled)
             );
             let leader = place(&world, report.committee.leader().node);
-            let helper = place(&world, report.committee.helper().node);
+            let helpers = report.committee.helpers().into_iter();
+            let helpers: Vec<_> = helpers.map(|m| place(&world, m.node)).collect();
             world.mesh.enrol_at(leader, key.id());
             world.mesh.upload(report.bytes).unwrap();
-            if n > 0 {
-                world.mesh.enrol_at(helper, key.id());
+            // Of the first one's helpers the last has not heard.
+            let heard = if n > 0 { helpers.len() } else { helpers.len() - 1 };
+            for helper in &helpers[..heard] {
+                world.mesh.enrol_at(*helper, key.id());
             }
         }
         for _ in 0..2 {
@@ -332,6 +335,25 @@ fn a_helper_that_hears_of_an_enrolment_later_costs_nobody_anything() {
             false => assert_eq!((done.reports, refused), (2, Some(1))),
         }
     }
+}
+
+#[test]
+fn enrolled_light_nodes_are_counted_once_with_three_shares_too() {
+    let mut world = World::enrolled_shared(4, 3, 2, 4);
+    for n in 0..4 {
+        let report = world.signed_by(n.into(), &World::light_key(n));
+        assert_eq!(report.id, world.id_of(&World::light_key(n)));
+        assert_eq!(report.committee.members().len(), 3);
+        world.mesh.upload(report.bytes).unwrap();
+    }
+    let stranger = Arc::new(NodeKey::from_seed([77; 32]));
+    let report = world.signed_by(5, &stranger);
+    assert_eq!(world.mesh.upload(report.bytes), Err(Reason::NotEnrolled));
+    let again = world.signed_by(6, &World::light_key(0));
+    assert_eq!(world.mesh.upload(again.bytes), Err(Reason::Replayed));
+    let done = world.complete();
+    assert_eq!((done.reports, done.rejected.len()), (4, 0));
+    assert_eq!(done.ids.values().map(Vec::len).sum::<usize>(), 4);
 }
 
 #[test]

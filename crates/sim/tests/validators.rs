@@ -117,6 +117,7 @@ fn terms(world: &World) -> TaskTerms {
     TaskTerms {
         aggregation: manifest.aggregation,
         members: manifest.members.iter().map(|m| m.node).collect(),
+        shares: manifest.vdaf.shares,
         min_batch: manifest.schedule.min_batch,
         rounds: manifest.schedule.rounds,
         max_weight: 1,

@@ -7,7 +7,7 @@
 )]
 
 use defim_store::{
-    Artefact, BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
+    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
     ReportStatus, RoundState, StoreError, WorkStore,
 };
 
@@ -110,6 +110,69 @@ async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
         Some(Outcome::Rejected { reason: 10 })
     );
     assert_eq!(store.verified_ids(KEY).await.unwrap(), vec![[1; 16]]);
+}
+
+#[tokio::test]
+async fn what_a_helper_has_begun_stays_until_its_end_and_goes_with_the_round() {
+    let store = store().await;
+    let begun = |n: u8| BegunReport {
+        state: vec![n; 9],
+        response: vec![n; 5],
+    };
+    for id in 1..=3 {
+        let claim = store.claim_helper_report(KEY, [id; 16], [id; 32]);
+        assert_eq!(claim.await.unwrap(), ClaimReport::New);
+    }
+    assert_eq!(store.begun(KEY, [1; 16]).await.unwrap(), None);
+    let all = [
+        ([1; 16], begun(1)),
+        ([2; 16], begun(2)),
+        ([3; 16], begun(3)),
+    ];
+    store.record_begun(KEY, &all).await.unwrap();
+    // Begun anew it is what it was: what the leader was told stays true.
+    store
+        .record_begun(KEY, &[([1; 16], begun(9))])
+        .await
+        .unwrap();
+    assert_eq!(store.begun(KEY, [1; 16]).await.unwrap(), Some(begun(1)));
+    let claim = store.claim_helper_report(KEY, [1; 16], [1; 32]);
+    assert_eq!(claim.await.unwrap(), ClaimReport::Same);
+    // It is neither verified nor an outcome, nor another committee's, nor for this node to lead.
+    assert_eq!(store.outcome(TASK, [1; 16]).await.unwrap(), None);
+    assert_eq!(
+        store.verified_ids(KEY).await.unwrap(),
+        Vec::<[u8; 16]>::new()
+    );
+    let other = BatchKey {
+        committee: 1,
+        ..KEY
+    };
+    assert_eq!(store.begun(other, [1; 16]).await.unwrap(), None);
+    store
+        .record_outcomes(KEY, &[([1; 16], verified(7))])
+        .await
+        .unwrap();
+    let refused = Outcome::Rejected { reason: 10 };
+    store
+        .record_outcomes(KEY, &[([2; 16], refused.clone())])
+        .await
+        .unwrap();
+    for id in [1, 2] {
+        assert_eq!(store.begun(KEY, [id; 16]).await.unwrap(), None);
+        store
+            .record_begun(KEY, &[([id; 16], begun(8))])
+            .await
+            .unwrap();
+        assert_eq!(store.begun(KEY, [id; 16]).await.unwrap(), None);
+    }
+    assert_eq!(
+        store.outcome(TASK, [1; 16]).await.unwrap(),
+        Some(verified(7))
+    );
+    assert_eq!(store.outcome(TASK, [2; 16]).await.unwrap(), Some(refused));
+    store.end_round(TASK, 1).await.unwrap();
+    assert_eq!(store.begun(KEY, [3; 16]).await.unwrap(), None);
 }
 
 #[tokio::test]

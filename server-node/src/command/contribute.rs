@@ -12,7 +12,7 @@ use defim_net::{
     native::Endpoint,
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, NodeId, NodeKey, Reason, ReportId, wire::protocol};
+use defim_protocol::{Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol};
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};
@@ -173,7 +173,12 @@ impl Sender {
         match self
             .client
             .http()
-            .put_report(&base, &report.task.to_string(), report.bytes.clone())
+            .put_report(
+                &base,
+                &report.task.to_string(),
+                media_type(report.committee.vdaf.shares),
+                report.bytes.clone(),
+            )
             .await
         {
             Ok(answer) => match answer.code {

@@ -241,6 +241,7 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         seed: args.seed,
         scheme: args.scheme,
         full: args.full,
+        shares: args.shares,
         vanishing: args.dropouts.into(),
         attack: args.attack.map(|kind| Attack {
             kind,

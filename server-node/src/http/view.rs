@@ -69,7 +69,7 @@ pub struct RoundView {
     pub accepts_reports: bool,
     /// Stored, not yet checked.
     pub pending: u64,
-    /// Checked by both members.
+    /// Checked by all members of its committee.
     pub verified: u64,
     /// Refused, by reason.
     pub rejected: BTreeMap<String, u64>,

@@ -296,6 +296,7 @@ pub fn creation(manifest: &VerifiedManifest, model: Digest) -> Vec<Body> {
     let terms = TaskTerms {
         aggregation: manifest.aggregation,
         members: manifest.members.iter().map(|member| member.node).collect(),
+        shares: manifest.vdaf.shares,
         min_batch: manifest.schedule.min_batch,
         rounds: manifest.schedule.rounds,
         max_weight: manifest.max_weight,

@@ -86,6 +86,8 @@ pub struct NewTask {
     pub max_weight: u8,
     /// How light nodes are enrolled; none: anybody contributes.
     pub admission: Option<AdmissionRule>,
+    /// Shares of a report.
+    pub shares: u8,
 }
 
 impl AggregationNode {
@@ -327,6 +329,7 @@ impl AggregationNode {
             scheme: new.scheme,
             dimension: new.spec.dimension(),
             frac_bits: new.spec.frac_bits,
+            shares: new.shares,
         };
         let privacy = new
             .privacy

@@ -397,7 +397,14 @@ impl FullNode {
                 summary,
                 ids,
                 refused,
-            } => self.close(from, summary, ids, refused).await,
+            } => self.close(from, summary, ids, refused, true).await,
+            Request::Collect(collect) => self.collect(from, collect).await,
+            Request::Finish(finish) => self.finish(from, finish).await,
+            Request::Check {
+                summary,
+                ids,
+                refused,
+            } => self.close(from, summary, ids, refused, false).await,
             Request::CloseRound { task, round } if from_aggregation => {
                 self.close_round(task, round).await
             }

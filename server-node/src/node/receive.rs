@@ -160,7 +160,8 @@ impl FullNode {
             .store
             .partial_finish(begin.task, begin.report_id)
             .await?
-            .ok_or(Reason::Malformed)?;
+            // Dropped on its way, when this node was told of the round that the report is for.
+            .ok_or_else(|| ReceiveError::Broken("the upload is gone; it comes again".into()))?;
         let dropped = self.inner.store.partial_drop(begin.task, begin.report_id);
         if Digest::of(&bytes).0 != begin.digest {
             dropped.await?;
@@ -202,9 +203,9 @@ impl FullNode {
 pub enum ReportState {
     /// Never seen.
     Unknown,
-    /// Stored, not yet checked by both members.
+    /// Stored, not yet checked by all members.
     Pending,
-    /// Its proof held at both members.
+    /// Its proof held at all members.
     Verified,
     /// Refused.
     Rejected(Reason),

@@ -59,10 +59,17 @@ pub struct TaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub admission: Option<AdmissionRule>,
+    /// Shares of a report: 2, or 3. One full node checks each; all but one of them together learn nothing.
+    #[serde(default = "two")]
+    pub shares: u8,
 }
 
 const fn once() -> u8 {
     1
+}
+
+const fn two() -> u8 {
+    2
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -81,6 +88,7 @@ impl TryFrom<TaskRequest> for NewTask {
             privacy,
             max_weight,
             admission,
+            shares,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -96,6 +104,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     privacy,
                     max_weight,
                     admission,
+                    shares,
                 })
             }
             (None, Some(spec)) => {
@@ -111,6 +120,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     privacy,
                     max_weight,
                     admission,
+                    shares,
                 })
             }
             _ => Err(Failure::Input(

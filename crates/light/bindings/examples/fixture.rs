@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             scheme: Scheme::Pine64,
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
+            shares: 2,
         },
         schedule: Schedule {
             min_batch: 3,
@@ -57,6 +58,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
     let signed = manifest.sign(&key)?;
+    let mut three = manifest.clone();
+    three.name = "digits-three".to_owned();
+    three.vdaf.shares = 3;
+    let three = three.sign(&key)?;
+    let three_task = VerifiedManifest::verify(three.clone(), None)?.task();
     let task = VerifiedManifest::verify(signed.clone(), None)?.task();
     let model = Model::init(
         &spec.model,
@@ -85,6 +91,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         task: VerifiedManifest::verify(admitting.clone(), None)?.task(),
         ..round.clone()
     };
+    let three_round = RoundOpened {
+        task: three_task,
+        ..round.clone()
+    };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,
@@ -100,6 +110,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "task": admitting_round.task,
             "manifest": admitting,
             "round": admitting_round.sign(&key)?,
+        },
+        "three": {
+            "task": three_task,
+            "manifest": three,
+            "round": three_round.sign(&key)?,
         },
         "model": STANDARD.encode(&model),
     });

@@ -1,6 +1,8 @@
 //! A simulated mesh with a task and an open round.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod planted;
+
 use std::{sync::Arc, time::Duration};
 
 use defim_learn::{Features, builtin, builtin_csv};
@@ -32,13 +34,31 @@ impl World {
         max_weight: u8,
         silos: &[u64],
     ) -> Self {
-        Self::admitting(full, scheme, min_batch, max_weight, silos, None)
+        Self::shared(full, 2, scheme, min_batch, max_weight, silos)
+    }
+
+    /// The same with so many shares.
+    pub fn shared(
+        full: u8,
+        shares: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+    ) -> Self {
+        Self::admitting(full, shares, scheme, min_batch, max_weight, silos, None)
     }
 
     /// A task that only enrolled light nodes contribute to, with this many of them.
     pub fn enrolled(full: u8, min_batch: u32, lights: u8) -> Self {
+        Self::enrolled_shared(full, 2, min_batch, lights)
+    }
+
+    /// The same with so many shares.
+    pub fn enrolled_shared(full: u8, shares: u8, min_batch: u32, lights: u8) -> Self {
         let admission = Some(AdmissionRule::Invite);
-        let mut world = Self::admitting(full, Scheme::Pine64, min_batch, 1, &[], admission);
+        let mut world =
+            Self::admitting(full, shares, Scheme::Pine64, min_batch, 1, &[], admission);
         for n in 0..lights {
             world.mesh.enrol(Self::light_key(n).id());
         }
@@ -51,6 +71,7 @@ impl World {
 
     fn admitting(
         full: u8,
+        shares: u8,
         scheme: Scheme,
         min_batch: u32,
         max_weight: u8,
@@ -81,6 +102,7 @@ impl World {
             schedule,
             scheme,
             full,
+            shares,
             privacy: None,
             max_weight,
             admission,
