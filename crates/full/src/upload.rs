@@ -2,8 +2,8 @@
 
 use crate::{OpenedShare, Secrets};
 use defim_protocol::{
-    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
-    report::SealedShares, seal::Seat,
+    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound,
+    limits, report::SealedShares, seal::Seat,
 };
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.

@@ -6,7 +6,10 @@
     clippy::indexing_slicing
 )]
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use defim_full::{
     Secrets,

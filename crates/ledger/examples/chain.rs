@@ -304,7 +304,9 @@ fn main() {
     // 6: the round's batch, total and model.
     let summary = BatchSummary::new(task, 1, 0, &REPORTS, BTreeMap::new()).unwrap();
     let seats = committee_seats(members.len(), 2, 0).unwrap();
-    let statements = seats.iter().map(|seat| summary.sign(&members[*seat]).unwrap());
+    let statements = seats
+        .iter()
+        .map(|seat| summary.sign(&members[*seat]).unwrap());
     let mut ciphertexts: Vec<_> = seats
         .iter()
         .map(|seat| (members[*seat].id(), Digest([4; 32])))

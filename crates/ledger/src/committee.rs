@@ -77,8 +77,15 @@ mod tests {
                 .map(|index| committee_seats(members, 2, index).unwrap())
                 .collect();
             assert_eq!(pairs.len(), members * members.saturating_sub(1));
-            assert!(pairs.iter().all(|seats| seats.len() == 2 && seats[0] != seats[1]));
-            assert_eq!(committee_seats(members, 2, committee_count(members, 2)), None);
+            assert!(
+                pairs
+                    .iter()
+                    .all(|seats| seats.len() == 2 && seats[0] != seats[1])
+            );
+            assert_eq!(
+                committee_seats(members, 2, committee_count(members, 2)),
+                None
+            );
         }
     }
 
@@ -86,7 +93,11 @@ mod tests {
     fn of_three_shares_nobody_has_two_and_no_committee_comes_twice() {
         for members in 3..=limits::MEMBERS {
             let count = committee_count(members, 3);
-            assert_eq!(count, committee_count(members, 2), "as many as of two shares");
+            assert_eq!(
+                count,
+                committee_count(members, 2),
+                "as many as of two shares"
+            );
             let all: BTreeSet<_> = (0..count)
                 .map(|index| {
                     let seats = committee_seats(members, 3, index).unwrap();

@@ -13,8 +13,8 @@ use defim_full::{
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber, SignedText,
-    VerifiedManifest, VerifiedRound,
+    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber,
+    SignedText, VerifiedManifest, VerifiedRound,
     batch::{BatchSummary, SignedBatch},
     sum::VerifiedSelection,
     wire::{

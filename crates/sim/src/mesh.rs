@@ -6,8 +6,8 @@ use defim_aggregation::coordinator::{self, Completed, Coordinator, Restored};
 use defim_full::{Secrets, leader};
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    AdmissionRule, Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId, RoundPhase,
-    Schedule, SignedText, VerifiedManifest, VerifiedRound,
+    AdmissionRule, Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId,
+    RoundPhase, Schedule, SignedText, VerifiedManifest, VerifiedRound,
     report::Metadata,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},

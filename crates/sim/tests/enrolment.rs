@@ -312,7 +312,11 @@ fn a_helper_that_hears_of_an_enrolment_later_costs_nobody_anything() {
             world.mesh.enrol_at(leader, key.id());
             world.mesh.upload(report.bytes).unwrap();
             // Of the first one's helpers the last has not heard.
-            let heard = if n > 0 { helpers.len() } else { helpers.len() - 1 };
+            let heard = if n > 0 {
+                helpers.len()
+            } else {
+                helpers.len() - 1
+            };
             for helper in &helpers[..heard] {
                 world.mesh.enrol_at(*helper, key.id());
             }

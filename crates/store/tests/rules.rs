@@ -7,8 +7,8 @@
 )]
 
 use defim_store::{
-    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
-    ReportStatus, RoundState, StoreError, WorkStore,
+    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome,
+    PutReport, ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];

@@ -12,7 +12,9 @@ use defim_net::{
     native::Endpoint,
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol};
+use defim_protocol::{
+    Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol,
+};
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};

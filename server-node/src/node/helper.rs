@@ -134,8 +134,7 @@ impl FullNode {
             let each = fresh.values();
             each.map(|init| {
                 let verify_key = &request.verify_key;
-                let begun =
-                    helper::collect(&committee, &round, secrets, &known, verify_key, init);
+                let begun = helper::collect(&committee, &round, secrets, &known, verify_key, init);
                 (init.id, begun)
             })
             .collect()

@@ -57,8 +57,7 @@ impl World {
     /// The same with so many shares.
     pub fn enrolled_shared(full: u8, shares: u8, min_batch: u32, lights: u8) -> Self {
         let admission = Some(AdmissionRule::Invite);
-        let mut world =
-            Self::admitting(full, shares, Scheme::Pine64, min_batch, 1, &[], admission);
+        let mut world = Self::admitting(full, shares, Scheme::Pine64, min_batch, 1, &[], admission);
         for n in 0..lights {
             world.mesh.enrol(Self::light_key(n).id());
         }
