@@ -357,7 +357,7 @@ fn enrolled_light_nodes_are_counted_once_with_three_shares_too() {
     assert_eq!(world.mesh.upload(again.bytes), Err(Reason::Replayed));
     let done = world.complete();
     assert_eq!((done.reports, done.rejected.len()), (4, 0));
-    assert_eq!(done.ids.values().map(Vec::len).sum::<usize>(), 4);
+    assert_eq!(done.ids.iter().map(|(_, ids)| ids.len()).sum::<usize>(), 4);
 }
 
 #[test]
