@@ -357,8 +357,7 @@ fn enrolled_light_nodes_are_counted_once_with_three_shares_too() {
     assert_eq!(world.mesh.upload(again.bytes), Err(Reason::Replayed));
     let done = world.complete();
     assert_eq!((done.reports, done.rejected.len()), (4, 0));
-    let ids = done.ids.iter().map(|(_, ids)| ids.len());
-    assert_eq!(ids.sum::<usize>(), 4);
+    assert_eq!(done.ids.iter().map(|(_, ids)| ids.len()).sum::<usize>(), 4);
 }
 
 #[test]
