@@ -70,7 +70,7 @@ export class CannedMesh {
       if (bytes) response.writeHead(status).end(bytes);
       else json(body, status);
     } else if (request.method === "PUT") {
-      this.ledger.view = this.after ?? this.ledger.view;
+      Object.assign(this.ledger, this.after);
       response.writeHead(201).end();
     } else if (pathname.startsWith("/nodes/")) json({ state: "verified", reason: null, text: null });
     else if (pathname === "/sample.csv") {

@@ -76,10 +76,9 @@ test("a mesh without a ledger, an empty one and one that cannot be reached say s
 test("a contribution starts on a final opening, and a receipt of somebody else's report is refused", { timeout: 240_000 }, async (t) => {
   const { mesh, page } = await open(t, 6, "/");
   const metrics = { loss: 0.4, accuracy: 0.9, r2: null, rows: 360 };
-  mesh.after = {
-    ...mesh.ledger.view, round: null, roundsDone: 1,
-    history: [{ round: 1, outcome: "finished", reason: null, model: "m", reports: 5, rejected: {}, finishedMs: task.round.openedMs, metrics }],
-  };
+  const record = { round: 1, outcome: "finished", reason: null, model: "m", reports: 5, rejected: {}, finishedMs: task.round.openedMs, metrics };
+  // Once the report is there, the round is over.
+  mesh.after = { height: 9, view: { ...mesh.ledger.view, round: null, roundsDone: 1, history: [record] } };
   await page.useSample();
   await page.contribute();
   await page.has("opening", "data-state", "right");

@@ -107,7 +107,8 @@ export class Api {
     try {
       response = await fetch(url, signal === undefined ? {} : { signal });
     } catch {
-      if (signal?.aborted) throw new LightError("aborted", "Stopped before anything was sent.");
+      const late = (signal?.reason as { name?: unknown } | undefined)?.name === "TimeoutError";
+      if (signal?.aborted && !late) throw new LightError("aborted", "Stopped before anything was sent.");
       throw new LightError("mesh-unreachable", `${url.origin} cannot be reached. Check the connection and try again.`);
     }
     if (response.ok || (orNothing && response.status === 404)) return response;

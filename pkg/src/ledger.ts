@@ -8,6 +8,8 @@ import { loadLight } from "./wasm.js";
 /** How long a round's opening is waited for to become final. */
 const FINAL_MS = 10_000;
 const ASK_EVERY_MS = 500;
+/** How long one check may take with all that is fetched for it; others wait for it. */
+const CHECK_MS = 15_000;
 const KEY = /^[A-Za-z0-9_-]{43}$/;
 
 /** A block as the wasm gives it. */
@@ -42,6 +44,7 @@ export class Ledger {
   /** The chain id that the caller has given. */
   readonly #given: string | undefined;
   #followed: Promise<Followed> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(api: Api, given: string | undefined) {
     if (given !== undefined && !KEY.test(given)) {
@@ -75,7 +78,11 @@ export class Ledger {
   }
 
   /** Follows to the newest final block. */
-  async status(claimed: string | undefined, signal: AbortSignal): Promise<LedgerStatus> {
+  status(claimed: string | undefined, signal: AbortSignal): Promise<LedgerStatus> {
+    return this.#alone(signal, (own) => this.#status(claimed, own));
+  }
+
+  async #status(claimed: string | undefined, signal: AbortSignal): Promise<LedgerStatus> {
     const { light, trust } = await this.#follow(claimed, signal);
     const head = JSON.stringify(await this.#api.head(signal));
     const watch = new Stopwatch();
@@ -90,15 +97,10 @@ export class Ledger {
   async opening(
     claimed: string | undefined, task: string, round: number, statement: SignedText, signal: AbortSignal,
   ): Promise<FinalOpening> {
-    const { light, trust } = await this.#follow(claimed, signal);
     const started = performance.now();
     for (;;) {
-      const opening = await this.#api.opening(task, round, signal);
-      if (opening !== undefined) {
-        const found = await this.#check(light, task, round, statement, opening, signal);
-        await this.#keep(light, trust);
-        return { ...found, ms: performance.now() - started };
-      }
+      const found = await this.#alone(signal, (own) => this.#opening(claimed, task, round, statement, own));
+      if (found !== undefined) return { ...found, ms: performance.now() - started };
       if (performance.now() - started > FINAL_MS) {
         throw new LightError(
           "not-final",
@@ -107,6 +109,17 @@ export class Ledger {
       }
       await pause(ASK_EVERY_MS, signal);
     }
+  }
+
+  async #opening(
+    claimed: string | undefined, task: string, round: number, statement: SignedText, signal: AbortSignal,
+  ): Promise<Omit<FinalOpening, "ms"> | undefined> {
+    const { light, trust } = await this.#follow(claimed, signal);
+    const opening = await this.#api.opening(task, round, signal);
+    if (opening === undefined) return undefined;
+    const found = await this.#check(light, task, round, statement, opening, signal);
+    await this.#keep(light, trust);
+    return found;
   }
 
   async #check(
@@ -131,7 +144,11 @@ export class Ledger {
   }
 
   /** The receipt of a counted report. */
-  async receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
+  receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
+    return this.#alone(signal, (own) => this.#receipt(claimed, task, round, report, own));
+  }
+
+  async #receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
     const { light, trust } = await this.#follow(claimed, signal);
     const found = await this.#api.receipt(task, round, report, signal);
     if (found === undefined) {
@@ -169,7 +186,13 @@ export class Ledger {
     return found === null ? null : { ...found, ...proven };
   }
 
-  async #state(
+  #state(
+    claimed: string | undefined, slot: string, signal: AbortSignal, check: (light: Chain, served: string) => unknown,
+  ): Promise<FinalBlock & { value: unknown; ms: number }> {
+    return this.#alone(signal, (own) => this.#proven(claimed, slot, own, check));
+  }
+
+  async #proven(
     claimed: string | undefined, slot: string, signal: AbortSignal, check: (light: Chain, served: string) => unknown,
   ): Promise<FinalBlock & { value: unknown; ms: number }> {
     const { light, trust } = await this.#follow(claimed, signal);
@@ -180,6 +203,16 @@ export class Ledger {
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     return { value, ...shown, ms: watch.ms };
+  }
+
+  /**
+   * One check after the other, with all that it fetches: while one waits for hand-overs, another would move the chain on, and
+   * what was served to the first would be of an epoch that is over.
+   */
+  #alone<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const mine = this.#last.then(() => work(AbortSignal.any([signal, AbortSignal.timeout(CHECK_MS)])));
+    this.#last = mine.catch(() => {});
+    return mine;
   }
 
   async #follow(claimed: string | undefined, signal: AbortSignal): Promise<Followed> {

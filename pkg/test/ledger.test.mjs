@@ -28,6 +28,14 @@ test("the head is followed over the hand-overs, and its signers have their names
   assert.equal((await client.ledger()).height, 8, "an older block of this epoch is final too");
 });
 
+test("what is asked for side by side is checked one after the other", async (t) => {
+  const { base } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base, { chain: canned.chain });
+  const key = canned.states.account.slot.split(".")[1];
+  const [status, balance, round] = await Promise.all([client.ledger(), client.balance(key), client.ledgerRound(fixture.task, 2)]);
+  assert.deepEqual([status.height, balance.balance, round.stage], [9, 1000, "open"]);
+});
+
 test("a head that is not final is refused with its reason", async (t) => {
   const { base, ledger } = await mesh(t);
   const client = await joinMesh(base, { chain: canned.chain });

@@ -6,6 +6,18 @@ use serde::Deserialize;
 
 use crate::format::{count, grouped, millis};
 
+/// Whether a refusal says something of this device or of the way to the mesh, and nothing of the ledger.
+pub fn is_unreached(code: &str) -> bool {
+    const CODES: [&str; 5] = [
+        "mesh-unreachable",
+        "not-loaded",
+        "no-wasm",
+        "bad-answer",
+        "no-hand-over",
+    ];
+    CODES.contains(&code)
+}
+
 /// A transaction, as the mesh lists it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Tx {

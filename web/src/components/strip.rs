@@ -4,7 +4,7 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 
 use crate::format::{bytes, change, millis, score};
-use crate::ledger::Receipt;
+use crate::ledger::{Receipt, is_unreached};
 use crate::light::{self, Failure, Via};
 use crate::memory::Left;
 use crate::session::{Loaded, Session, current};
@@ -369,7 +369,7 @@ fn receipt(session: Session, task: Option<String>, round: u64) -> impl IntoView 
                 let found =
                     async { light::receipt(&light::mesh().await?, &task, round, &report).await };
                 let found = found.await;
-                let early = matches!(&found, Err(failure) if failure.code == "not-counted");
+                let early = matches!(&found, Err(failure) if failure.code == "not-counted" || is_unreached(&failure.code));
                 // The page may show something else by now.
                 if got.try_set(Some(found)).is_some() || !early {
                     return;
@@ -385,6 +385,13 @@ fn receipt(session: Session, task: Option<String>, round: u64) -> impl IntoView 
             "waits",
             format!(
                 "Waiting for the ledger's receipt: the validators have not accepted round {round} yet."
+            ),
+        ),
+        Some(Err(failure)) if is_unreached(&failure.code) => (
+            "waits",
+            format!(
+                "The ledger's receipt could not be checked yet: {}",
+                failure.told()
             ),
         ),
         Some(Err(failure)) => (

@@ -280,3 +280,20 @@ fn one_contribution_a_round_is_enough() {
     assert_eq!(run.waits_for(&open(2)), Some(2));
     assert_eq!(run.waits_for(&open(3)), None, "the next round is open");
 }
+
+#[test]
+fn the_block_of_the_opening_is_known_before_anything_is_trained_and_stays() {
+    const FINAL: &str = r#"{"kind":"step","step":"final","ms":600,"round":2,"height":41,"signers":["validation-1"],"validators":4}"#;
+    let mut now = run([start(), event(FINAL)]);
+    assert_eq!(now.opening.as_ref().map(|opening| opening.height), Some(41));
+    assert_eq!(now.round, Some(2));
+    assert_eq!(marks(&now)[..2], [Mark::Running, Mark::Waiting]);
+    for step in [READ, TRAINED, SPLIT, SEALED] {
+        now.take(event(step));
+    }
+    now.take(Input::Delivered(delivered()));
+    assert_eq!(now.opening.map(|opening| opening.height), Some(41));
+    // Another contribution has an opening of its own.
+    let next = run([start(), event(FINAL), start()]);
+    assert_eq!(next.opening, None);
+}

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 
-use crate::ledger::Status;
+use crate::ledger::{Status, is_unreached};
 use crate::light::{self, Failure};
 use crate::session::Session;
 
@@ -14,15 +14,6 @@ enum Check {
     Done(Status),
     Refused(Failure),
 }
-
-/// Codes that say something of this device or the way to the mesh, and nothing of the ledger.
-const UNREACHED: [&str; 5] = [
-    "mesh-unreachable",
-    "not-loaded",
-    "no-wasm",
-    "bad-answer",
-    "no-hand-over",
-];
 
 pub fn verified(session: Session, height: Memo<Option<u64>>) -> impl IntoView {
     let check = RwSignal::new(Check::Running);
@@ -88,7 +79,7 @@ fn word(check: &Check) -> &'static str {
     match check {
         Check::Running => "waits",
         Check::Done(_) => "right",
-        Check::Refused(failure) if UNREACHED.contains(&failure.code.as_str()) => "unknown",
+        Check::Refused(failure) if is_unreached(&failure.code) => "unknown",
         Check::Refused(_) => "wrong",
     }
 }
