@@ -153,6 +153,16 @@ async fn until(node: &NodeHandle, what: &str, done: impl Fn(&NodeHandle) -> bool
     .unwrap_or_else(|_| panic!("{what} should have happened"));
 }
 
+/// Gives a transaction to a node as soon as that node knows the one before it.
+async fn give(node: &NodeHandle, tx: SignedTx) {
+    let (from, nonce) = (tx.tx.from, tx.tx.nonce);
+    until(node, "the account's transaction before", |node| {
+        node.state().account(&from).nonce == nonce
+    })
+    .await;
+    node.submit(tx).await.unwrap();
+}
+
 /// All have the same block with the same state at the lowest height that all have.
 async fn same(nodes: &[&NodeHandle]) {
     let height = nodes
@@ -178,10 +188,11 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
     let mesh = Mesh::new(4, 4, 5);
     let mut nodes = mesh.start_all(4).await;
     for nonce in 0..3 {
-        nodes[nonce]
-            .submit(mesh.transfer(0, nonce as u64, nonce + 1, 100))
-            .await
-            .unwrap();
+        give(
+            &nodes[nonce],
+            mesh.transfer(0, nonce as u64, nonce + 1, 100),
+        )
+        .await;
         until(&nodes[3], "the transfer", |node| {
             balance(node, nonce + 1) == 100
         })
@@ -192,10 +203,7 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
     away.stop().await.unwrap();
     drop(away);
     for nonce in 3..6 {
-        nodes[1]
-            .submit(mesh.transfer(0, nonce, 3, 10))
-            .await
-            .unwrap();
+        give(&nodes[1], mesh.transfer(0, nonce, 3, 10)).await;
     }
     for node in &nodes {
         until(node, "transfers without the fourth", |node| {
@@ -206,7 +214,7 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
     // It comes back with what it had, and gets what it missed.
     nodes.push(mesh.start(3).await);
     until(&nodes[3], "catching up", |node| balance(node, 3) == 130).await;
-    nodes[3].submit(mesh.transfer(3, 0, 1, 30)).await.unwrap();
+    give(&nodes[3], mesh.transfer(3, 0, 1, 30)).await;
     for node in &nodes {
         until(node, "a transfer through the one that came back", |node| {
             balance(node, 3) == 100
@@ -224,7 +232,7 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
 async fn a_certificate_as_it_is_kept_convinces_the_light_verifier_and_no_changed_one_does() {
     let mesh = Mesh::new(4, 4, 1000);
     let nodes = mesh.start_all(4).await;
-    nodes[2].submit(mesh.transfer(0, 0, 1, 5)).await.unwrap();
+    give(&nodes[2], mesh.transfer(0, 0, 1, 5)).await;
     until(&nodes[1], "the transfer", |node| balance(node, 1) == 5).await;
     let mut head = nodes[1].head();
     let head = head.wait_for(|head| head.height > 0).await.unwrap().clone();
@@ -316,10 +324,7 @@ async fn a_killed_process_loses_no_final_block_and_applies_none_twice() {
         let mut process = child();
         let end = 2 * (kill + 1);
         while sent < end {
-            nodes[kill % 3]
-                .submit(mesh.transfer(0, sent as u64, 3, 7))
-                .await
-                .unwrap();
+            give(&nodes[kill % 3], mesh.transfer(0, sent as u64, 3, 7)).await;
             sent += 1;
             until(
                 &nodes[0],
