@@ -269,10 +269,17 @@ impl Leader {
     pub fn handle(&mut self, now: Millis, input: Input) {
         match (input, std::mem::replace(&mut self.step, Step::Idle)) {
             (_, Step::Done) => self.step = Step::Done,
-            (Input::State { counts, proposal }, Step::Loading | Step::Recording | Step::Idle) => {
+            (
+                Input::State { counts, proposal },
+                step @ (Step::Loading | Step::Recording | Step::Idle),
+            ) => {
                 self.counts = counts;
                 self.proposal = proposal.filter(|_| !self.reselect);
                 self.loaded = true;
+                // What was verified beside a report that waits is not to wait too.
+                if matches!(step, Step::Recording) && now < self.retry_at {
+                    self.show_waiting();
+                }
                 self.decide(now);
             }
             (Input::Pending(reports), Step::Loading) => self.prepare(reports),

@@ -22,6 +22,8 @@
 //!   both are on disk before anything leaves ([`LastEncrypted`]).
 //! - A report counts once: ids are sorted and distinct under the batch's root, and the store's
 //!   replay cache refuses an id for ever.
+//! - Where light nodes are enrolled, a report has the one id of its key, and each member sees the signature in its own seal
+//!   before it prepares it: neither can make a report up, nor let one in twice.
 //!
 //! # Deviations
 //!
