@@ -104,6 +104,10 @@ impl Mesh {
                     .all(|n| n["reachable"] == true)
             })
         });
+        mesh.wait("the first round is open", |mesh| {
+            mesh.json(&["task", "show", "digits"])
+                .is_some_and(|task| !task["round"].is_null())
+        });
         mesh
     }
 
