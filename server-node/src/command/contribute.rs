@@ -256,9 +256,12 @@ async fn next_round(
             return Ok(view);
         }
         if clock::start() >= give_up {
-            let state = view
-                .round
-                .map_or("no round is open".to_owned(), |round| round.text);
+            let state = match (view.round, view.paused, view.ledger_waits) {
+                (Some(round), ..) => round.text,
+                (None, true, _) => defim_protocol::RoundPhase::Paused.text(),
+                (None, false, Some(waits)) => format!("no round is open: {waits}"),
+                (None, false, None) => "no round is open".to_owned(),
+            };
             return Err(Failure::Unreachable(format!(
                 "task {} takes no contribution now: {state}",
                 view.name
