@@ -32,7 +32,6 @@ const BUDGET: u64 = 10_000;
 
 /// A ledger whose blocks are made and checked by hand.
 struct Chain {
-    admin: NodeKey,
     validators: Vec<NodeKey>,
     genesis: Genesis,
     state: State,
@@ -63,7 +62,6 @@ impl Chain {
         Self {
             state: State::genesis(&genesis).unwrap(),
             last: Block::genesis(&genesis).unwrap(),
-            admin,
             validators,
             genesis,
         }
