@@ -461,10 +461,15 @@ async fn transactions<E, M, S, R>(
     R: Receiver<PublicKey = ed25519::PublicKey>,
 {
     let mut again = Box::pin(clock.sleep(SENDING_AGAIN));
+    let mut asked = true;
     loop {
         tokio::select! { biased;
-            ours = outgoing.recv() => {
-                let Some(bytes) = ours else { return };
+            ours = outgoing.recv(), if asked => {
+                let Some(bytes) = ours else {
+                    // Nobody holds a handle any more; the others' transactions still matter.
+                    asked = false;
+                    continue;
+                };
                 // Sending more than the network was promised ends the process.
                 if bytes.len() <= most {
                     sender.send(Recipients::All, bytes, false);

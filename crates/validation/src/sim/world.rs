@@ -41,6 +41,8 @@ pub(super) struct World {
     keys: Arc<Vec<PublicKey>>,
     plan: Plan,
     live: BTreeMap<usize, Live>,
+    /// Of validators that run twice: they go on until the world ends.
+    second_halves: Vec<Live>,
     lives: u64,
     sent: BTreeMap<usize, u64>,
 }
@@ -76,6 +78,7 @@ impl World {
             keys: Arc::new(keys),
             plan,
             live: BTreeMap::new(),
+            second_halves: Vec::new(),
             lives: 0,
             sent: BTreeMap::new(),
         })
@@ -224,8 +227,11 @@ impl World {
             let running = told
                 .await
                 .map_err(|_| format!("validator {node} did not start"))?;
+            let live = Live { running, task };
             if half == 0 {
-                self.live.insert(node, Live { running, task });
+                self.live.insert(node, live);
+            } else {
+                self.second_halves.push(live);
             }
         }
         Ok(())
@@ -267,10 +273,11 @@ impl World {
 
     /// Ends if a validator ended by itself.
     fn look(&mut self) -> Result<(), Failure> {
-        for (node, live) in &mut self.live {
+        let second = self.second_halves.iter_mut();
+        for live in self.live.values_mut().chain(second) {
             if let Some(end) = futures::FutureExt::now_or_never(&mut live.task) {
                 let why = end.map_or_else(|error| error.to_string(), |fatal| fatal.to_string());
-                return Err(format!("validator {node} ended: {why}"));
+                return Err(format!("a validator ended: {why}"));
             }
         }
         Ok(())
