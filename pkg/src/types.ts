@@ -65,7 +65,7 @@ export interface Receipt extends FinalBlock {
   ms: number;
   verifiedMs: number;
   /** The bytes that show it, in base64url. */
-  served: { receipt: string; header: string; certificate: string };
+  served: { receipt: string; header: string; certificate: string; below?: string[] };
 }
 
 /** What an account has, as it was checked here. */
