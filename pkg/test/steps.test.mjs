@@ -28,7 +28,9 @@ test("a contribution is read, trained, split and sealed", () => {
   assert.deepEqual(done.epochs.map((at) => at.epoch), [1, 2, 3, 4, 5]);
   assert.ok(done.epochs.every((at) => at.epochs === 5 && at.loss > 0));
   assert.equal(done.trained.bytes, 4 * fixture.dimension);
-  assert.ok(done.trained.lossAfter < done.trained.lossBefore / 2, `${done.trained.lossAfter} of ${done.trained.lossBefore}`);
+  // The update is cut to the task's bound, which nearly every one fills.
+  assert.equal(done.trained.clipped, true);
+  assert.ok(done.trained.lossAfter < 0.7 * done.trained.lossBefore, `${done.trained.lossAfter} of ${done.trained.lossBefore}`);
   assert.ok(done.trained.norm > 0);
   assert.equal(typeof done.trained.clipped, "boolean");
   assert.match(done.split.report, /^[A-Za-z0-9_-]{22}$/);
