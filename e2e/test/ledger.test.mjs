@@ -27,7 +27,7 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   await page.at("balance-key").fill(canned.states.account.slot.split(".")[1]);
   await page.at("balance-ask").click();
   await page.has("balance", "data-state", "right");
-  assert.match(await page.text("balance"), /has 1,000 units/);
+  assert.match(await page.text("balance"), /has 750 units/);
   await page.shoot("ledger");
   // A new block is listed and checked by itself.
   mesh.ledger.height = 9;
