@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use defim_he::{Ciphertext, Opening, Root, Sum, SumKey, audit::Evidence, params::Dimension};
+use defim_he::{
+    Ciphertext, NodeId as HeNodeId, Opening, Root, Round, Sum, SumKey, audit::Evidence,
+    params::Dimension,
+};
 use defim_learn::{LearningSpec, MeanUpdate, Model, OptimiserState, UpdateError, model_digest};
 use defim_protocol::{
     Committee, CommitteeIndex, Digest, NodeId, ReportId, VerifiedManifest, VerifiedRound,
@@ -357,15 +360,15 @@ impl SignedBatch {
 fn opened_set(record: &VerifiedRecord) -> Result<Opening, Fault> {
     let set = record.opened_set().ok_or(Fault::Set)?;
     let opening = Opening::from_bytes(&set).map_err(|_| Fault::Set)?;
-    let named = record
-        .ciphertexts()
-        .iter()
-        .map(|(node, root)| (node.0, root.0));
-    let opened = opening.members().iter();
-    let same = named.eq(opened.map(|member| (member.node.0, member.ciphertext.0)))
-        && opening.round().task == record.task.0
-        && opening.round().number == record.round;
-    match same {
+    let round = Round {
+        task: record.task.0,
+        number: record.round,
+    };
+    let named = record.ciphertexts().iter();
+    match opening.is_of(
+        round,
+        named.map(|(node, root)| (HeNodeId(node.0), Root(root.0))),
+    ) {
         true => Ok(opening),
         false => Err(Fault::Set),
     }

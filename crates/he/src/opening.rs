@@ -121,6 +121,12 @@ impl Opening {
         &self.members
     }
 
+    /// Whether this opens just these ciphertexts, ascending by node, of this round.
+    pub fn is_of(&self, round: Round, ciphertexts: impl Iterator<Item = (NodeId, Root)>) -> bool {
+        let members = self.members.iter();
+        self.round == round && members.map(|m| (m.node, m.ciphertext)).eq(ciphertexts)
+    }
+
     /// The one form, which is what the aggregation node signs: label, round, number of members, and each member.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Self::LABEL.to_vec();

@@ -1,7 +1,7 @@
 //! Checking a finished round with little: some random blocks of its encrypted sum are added up again.
 
 use defim_he::{
-    Opening, Root,
+    NodeId, Opening, Root, Round,
     audit::{AuditError, Claim, Evidence, Fraud, FraudProof, draw},
     params::Dimension,
 };
@@ -54,15 +54,13 @@ impl Audit {
             .map_err(|e| LightError::Spec(e.to_string()))?;
         let set = record.opened_set();
         let opening = set.and_then(|bytes| Opening::from_bytes(&bytes).ok());
-        let named = record.ciphertexts();
-        let opening = opening.filter(|opening| {
-            let opened = opening.members().iter();
-            opening.round().task == record.task.0
-                && opening.round().number == round
-                && opened
-                    .map(|m| (m.node.0, m.ciphertext.0))
-                    .eq(named.iter().map(|(node, root)| (node.0, root.0)))
-        });
+        let of = Round {
+            task: record.task.0,
+            number: round,
+        };
+        let named = record.ciphertexts().iter();
+        let named = named.map(|(node, root)| (NodeId(node.0), Root(root.0)));
+        let opening = opening.filter(|opening| opening.is_of(of, named));
         let opening = opening.ok_or(LightError::DroppedCiphertext { round })?;
         let blocks = draw(seed, dimension, count);
         Ok(Self {

@@ -29,14 +29,9 @@ pub struct Sim {
 /// Runs the seeds. The last line is `seeds N violations V`.
 pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     let mut build = places.cargo();
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        "defim-validation",
-        "--example",
-        "seeds",
-    ]);
+    // As the command that replays a seed builds it.
+    build.args(["build", "--release", "--package", "defim-validation"]);
+    build.args(["--example", "seeds"]);
     process::run(&mut build)?;
     let program = places.target.join("release/examples/seeds");
     let began = Instant::now();
