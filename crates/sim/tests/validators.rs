@@ -9,6 +9,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{World, still};
 use defim_aggregation::{
     coordinator::Completed,
@@ -16,17 +18,22 @@ use defim_aggregation::{
 };
 use defim_learn::Features;
 use defim_ledger::{
-    AdmissionRule, Block, Body, CreateTask, Digest, Fault, FirstValidator, Genesis, NodeId,
-    NodeKey, NodeSlot, NodeStatus, Opened, Params, Role, RoundSlot, SignedTx, Split, Stage, State,
-    Task, TaskId, TaskTerms, Tx, Verdict, Void, Vote, propose, signed_digest, verify,
+    AdmissionRule, BatchSummary, Block, Body, CommitteeIndex, CreateTask, Digest, Fault,
+    FirstValidator, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Params, ReportId, Role,
+    RoundSlot, SignedTx, Split, Stage, State, Task, TaskId, TaskTerms, Tx, Verdict, Void, Vote,
+    propose, signed_digest, verify,
 };
 use defim_protocol::{
     SignedText,
     record::{RoundRecord, VerifiedRecord},
+    sum::{EncryptedSum, Selection, SumOpening},
     vdaf::Scheme,
 };
 use defim_sim::{Attack, AttackKind, Party, RoundResult, contribute};
-use defim_validation::judge::{Fetched, Judged, judge};
+use defim_validation::{
+    evidence::Evidence,
+    judge::{Judged, judge},
+};
 
 const BUDGET: u64 = 10_000;
 
@@ -238,18 +245,26 @@ impl Played {
             VerifiedRecord::verify(self.done.record.clone(), self.world.mesh.manifest(), 1)
                 .unwrap();
         let lie: RoundRecord = serde_json::from_str(&signed.payload).unwrap();
-        let fetched = self.fetched(self.done.record.clone());
+        let ciphertexts: Vec<_> = self
+            .done
+            .ciphertexts
+            .iter()
+            .map(|(_, c)| c.clone())
+            .collect();
         let repeated = repeat(
             self.world.mesh.manifest(),
             &honest,
             Artefacts {
-                ciphertexts: &fetched.ciphertexts,
-                key: &fetched.key,
-                model: &fetched.model,
-                optimiser: &fetched.optimiser,
+                ciphertexts: &ciphertexts,
+                key: &self.done.key,
+                model: &self.model_before,
+                optimiser: &self.done.optimiser_before,
             },
         )
         .unwrap();
+        // Lies that no light node would believe stand beside honest batches.
+        let signed_by_all = VerifiedRecord::verify(signed.clone(), self.world.mesh.manifest(), 1);
+        let honest = signed_by_all.unwrap_or(honest);
         let mut opened = Opened {
             task: self.id(),
             round: 1,
@@ -278,23 +293,55 @@ impl Played {
         self.chain.put(self.world.mesh.aggregation_key(), bodies);
     }
 
-    fn fetched(&self, record: SignedText) -> Fetched {
-        Fetched {
+    fn fetched(&self, record: SignedText) -> Evidence {
+        let (ids, ciphertexts) = (self.done.ids.iter(), self.done.ciphertexts.iter());
+        let listed = |ids: &[ReportId]| ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>();
+        Evidence {
             manifest: self.world.mesh.signed().clone(),
             record,
-            ciphertexts: self
-                .done
-                .ciphertexts
-                .iter()
-                .map(|(_, c)| c.clone())
-                .collect(),
-            key: self.done.key.clone(),
-            model: self.model_before.clone(),
-            optimiser: self.done.optimiser_before.clone(),
+            ids: ids.map(|(_, ids)| listed(ids).into()).collect(),
+            ciphertexts: ciphertexts.map(|(_, c)| c.clone().into()).collect(),
+            key: self.done.key.clone().into(),
+            model: self.model_before.clone().into(),
+            optimiser: self.done.optimiser_before.clone().into(),
         }
     }
 
-    fn judge(&self, fetched: &Fetched) -> Judged {
+    /// The same round, but the members of one committee have signed these reports as their batch.
+    fn with_batch(&self, committee: CommitteeIndex, ids: &[ReportId]) -> SignedText {
+        let manifest = self.world.mesh.manifest();
+        let members = manifest.committee(committee).unwrap();
+        let keys = (0..3).map(|place| self.world.mesh.node_key(place).unwrap());
+        let key = |node: NodeId| keys.clone().find(|key| key.id() == node).unwrap();
+        let mut record = self.record();
+        let mut selection: Selection = serde_json::from_str(&record.selection.payload).unwrap();
+        let place = selection
+            .batches
+            .keys()
+            .position(|index| *index == committee)
+            .unwrap();
+        let batch = BatchSummary::new(self.id(), 1, committee, ids, BTreeMap::new()).unwrap();
+        let signatures = members
+            .members()
+            .into_iter()
+            .map(|m| batch.sign(key(m.node)).unwrap());
+        record.batches[place] = signatures.collect();
+        let text = record.batches[place][0].payload.as_bytes();
+        selection.batches.insert(committee, Digest::of(text));
+        record.selection = selection.sign(self.world.mesh.aggregation_key()).unwrap();
+        let selection = Digest::of(record.selection.payload.as_bytes());
+        for signed in &mut record.sums {
+            let mut sum: EncryptedSum = serde_json::from_str(&signed.payload).unwrap();
+            sum.selection = selection;
+            *signed = sum.sign(key(signed.signer)).unwrap();
+        }
+        let mut opening: SumOpening = serde_json::from_str(&record.opening.payload).unwrap();
+        opening.selection = selection;
+        record.opening = opening.sign(self.world.mesh.aggregation_key()).unwrap();
+        record.sign(self.world.mesh.aggregation_key()).unwrap()
+    }
+
+    fn judge(&self, fetched: &Evidence) -> Judged {
         let Stage::Proposed(opened, update) = self.stage() else {
             panic!("a model is proposed");
         };
@@ -302,7 +349,7 @@ impl Played {
     }
 
     /// All four validators judge and vote.
-    fn vote(&mut self, fetched: &Fetched) -> Verdict {
+    fn vote(&mut self, fetched: &Evidence) -> Verdict {
         let Stage::Proposed(_, update) = self.stage() else {
             panic!("a model is proposed");
         };
@@ -411,7 +458,7 @@ fn caught(played: &mut Played, signed: SignedText, expected: Fault) {
     if let Some(evidence) = &found.evidence {
         // Whoever has the evidence checks it alone.
         let bytes = evidence.to_bytes();
-        let read = defim_validation::evidence::Evidence::from_bytes(&bytes).unwrap();
+        let read = Evidence::from_bytes(&bytes).unwrap();
         assert!(read.check().unwrap().is_some());
     }
     let verdict = played.vote(&fetched);
@@ -439,15 +486,7 @@ fn caught(played: &mut Played, signed: SignedText, expected: Fault) {
 #[test]
 fn evidence_of_an_honest_round_shows_nothing() {
     let played = played(None);
-    let fetched = played.fetched(played.done.record.clone());
-    let evidence = defim_validation::evidence::Evidence {
-        manifest: fetched.manifest,
-        record: fetched.record,
-        ciphertexts: fetched.ciphertexts.into_iter().map(Into::into).collect(),
-        key: fetched.key.into(),
-        model: fetched.model.into(),
-        optimiser: fetched.optimiser.into(),
-    };
+    let evidence = played.fetched(played.done.record.clone());
     assert_eq!(evidence.check(), Ok(None));
     let mut other = evidence;
     other.key[5] ^= 1;
@@ -458,6 +497,52 @@ fn evidence_of_an_honest_round_shows_nothing() {
             .to_string()
             .contains("fetch it again")
     );
+}
+
+#[test]
+fn members_who_sign_a_batch_that_is_none_are_named_and_the_leader_pays() {
+    let mut played = played(None);
+    let (committee, honest) = played.done.ids[0].clone();
+    let manifest = played.world.mesh.manifest().clone();
+    let round = &played.world.round;
+    // A report of another committee in place of one of theirs: neither member can have checked it.
+    let other = (0..=255_u8)
+        .map(|n| ReportId([n; 16]))
+        .find(|id| manifest.committee_of(round, id).index() != committee)
+        .unwrap();
+    let mut ids = honest;
+    ids[0] = other;
+    ids.sort_unstable();
+    let signed = played.with_batch(committee, &ids);
+    let leader = manifest.committee(committee).unwrap().leader().node;
+    let before = played.chain.balance(&leader);
+    assert_eq!(before, 0);
+    played.proposed(&signed, |_| {});
+    let mut fetched = played.fetched(signed);
+    // What the aggregation node serves must be what they signed: another list accuses nobody.
+    let Stage::Proposed(opened, update) = played.stage() else {
+        panic!("a model is proposed");
+    };
+    assert!(judge(&played.task(), &opened, &update, &fetched, None).is_err());
+    fetched.ids[0] = ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>().into();
+    let found = played.judge(&fetched);
+    let shown = found.evidence.unwrap().check().unwrap().unwrap();
+    assert!(shown.to_string().contains("is signed, but"), "{shown}");
+    let verdict = played.vote(&fetched);
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Complain {
+                fault: Fault::Batch,
+                accused: Some(node),
+                ..
+            } if node == leader
+        ),
+        "{verdict:?}"
+    );
+    assert!(matches!(played.stage(), Stage::Voided { .. }));
+    let entry = played.chain.state.get(&NodeSlot(leader)).unwrap();
+    assert_eq!(entry.status, NodeStatus::Slashed);
 }
 
 #[test]

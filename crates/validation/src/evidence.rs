@@ -1,9 +1,12 @@
-//! Everything that shows a lie of an aggregation node: one file that anybody can check by themselves.
+//! The bytes of a round: what a validation node fetches to judge it, and what shows a lie of those who signed it, as one file
+//! that anybody can check by themselves.
 
-use defim_aggregation::repeat::{Artefacts, Fault, RepeatError, repeat};
+use defim_aggregation::repeat::{
+    Artefacts, Fault, RepeatError, Repeated, Unusable, check_ids, repeat,
+};
 use defim_ledger::Digest;
 use defim_protocol::{
-    SignedText, VerifiedManifest,
+    ReportId, SignedText, VerifiedManifest,
     record::{RoundRecord, VerifiedRecord},
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +24,8 @@ pub struct Evidence {
     pub manifest: SignedText,
     /// The signed record.
     pub record: SignedText,
+    /// The ids of the accepted reports of each selected batch, 16 bytes each, in the order of the committees.
+    pub ids: Vec<ByteBuf>,
     /// The ciphertexts, ascending by node.
     pub ciphertexts: Vec<ByteBuf>,
     /// The opened key.
@@ -52,6 +57,33 @@ impl Evidence {
         Digest::of(&self.to_bytes())
     }
 
+    /// Check the batches' reports, and repeat the round's public steps.
+    pub(crate) fn repeat(
+        &self,
+        task: &VerifiedManifest,
+        record: &VerifiedRecord,
+    ) -> Result<Repeated, RepeatError> {
+        let batches = record.selection().batches();
+        if batches.len() != self.ids.len() {
+            return Err(Unusable::Other("list of report ids").into());
+        }
+        for (batch, bytes) in batches.values().zip(&self.ids) {
+            let (ids, []) = bytes.as_chunks() else {
+                return Err(Unusable::Other("list of report ids").into());
+            };
+            let ids: Vec<_> = ids.iter().map(|id| ReportId(*id)).collect();
+            check_ids(task, record.opened(), batch.summary(), &ids)?;
+        }
+        let ciphertexts: Vec<Vec<u8>> = self.ciphertexts.iter().map(|c| c.to_vec()).collect();
+        let artefacts = Artefacts {
+            ciphertexts: &ciphertexts,
+            key: &self.key,
+            model: &self.model,
+            optimiser: &self.optimiser,
+        };
+        repeat(task, record, artefacts)
+    }
+
     /// Repeat the round. What is wrong with it, if anything is.
     ///
     /// # Errors
@@ -65,14 +97,7 @@ impl Evidence {
             serde_json::from_str(&self.record.payload).map_err(|e| nothing(e.to_string()))?;
         let record = VerifiedRecord::verify(self.record.clone(), &task, read.round)
             .map_err(|e| nothing(e.to_string()))?;
-        let ciphertexts: Vec<Vec<u8>> = self.ciphertexts.iter().map(|c| c.to_vec()).collect();
-        let artefacts = Artefacts {
-            ciphertexts: &ciphertexts,
-            key: &self.key,
-            model: &self.model,
-            optimiser: &self.optimiser,
-        };
-        match repeat(&task, &record, artefacts) {
+        match self.repeat(&task, &record) {
             Ok(_) => Ok(None),
             Err(RepeatError::Fault(fault)) => Ok(Some(fault)),
             Err(RepeatError::Unusable(why)) => Err(nothing(why.to_string())),

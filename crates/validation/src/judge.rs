@@ -3,11 +3,10 @@
 //!
 //! The model step is a fixed-order reduction of single floating-point operations: all validators get the same bytes.
 
-use defim_aggregation::repeat::{Artefacts, Fault as RoundFault, RepeatError, Repeated, repeat};
+use defim_aggregation::repeat::{Fault as RoundFault, RepeatError, Repeated};
 use defim_learn::{Features, LearningSpec, Metrics, Model, evaluate};
 use defim_ledger::{Digest, Fault, ModelUpdated, Opened, Task, Verdict, signed_digest};
-use defim_protocol::{SignedText, VerifiedManifest, record::VerifiedRecord};
-use serde_bytes::ByteBuf;
+use defim_protocol::{VerifiedManifest, record::VerifiedRecord};
 
 use crate::evidence::Evidence;
 
@@ -20,23 +19,6 @@ pub struct Judged {
     pub why: Option<String>,
     /// What shows a fault of the aggregation node.
     pub evidence: Option<Evidence>,
-}
-
-/// The bytes of a round, as they were fetched.
-#[derive(Debug, Clone)]
-pub struct Fetched {
-    /// The signed manifest of the task.
-    pub manifest: SignedText,
-    /// The signed record of the round.
-    pub record: SignedText,
-    /// The ciphertexts, in the order of the record.
-    pub ciphertexts: Vec<Vec<u8>>,
-    /// The opened sum of keys.
-    pub key: Vec<u8>,
-    /// The model before the round.
-    pub model: Vec<u8>,
-    /// The optimiser's state before the round.
-    pub optimiser: Vec<u8>,
 }
 
 /// The bytes are not those that the ledger and the record name: they are to be fetched again.
@@ -53,7 +35,7 @@ pub fn judge(
     task: &Task,
     opened: &Opened,
     proposed: &ModelUpdated,
-    fetched: &Fetched,
+    fetched: &Evidence,
     holdout: Option<&Features>,
 ) -> Result<Judged, Unusable> {
     let unusable = |why: &dyn std::fmt::Display| Unusable(why.to_string());
@@ -79,32 +61,19 @@ pub fn judge(
             ));
         }
     };
-    let artefacts = Artefacts {
-        ciphertexts: &fetched.ciphertexts,
-        key: &fetched.key,
-        model: &fetched.model,
-        optimiser: &fetched.optimiser,
-    };
-    let repeated = match repeat(&manifest, &record, artefacts) {
+    let repeated = match fetched.repeat(&manifest, &record) {
         Ok(repeated) => repeated,
         Err(RepeatError::Unusable(why)) => return Err(unusable(&why)),
         Err(RepeatError::Fault(fault)) => {
-            let shown = Evidence {
-                manifest: fetched.manifest.clone(),
-                record: fetched.record.clone(),
-                ciphertexts: fetched
-                    .ciphertexts
-                    .iter()
-                    .cloned()
-                    .map(ByteBuf::from)
-                    .collect(),
-                key: ByteBuf::from(fetched.key.clone()),
-                model: ByteBuf::from(fetched.model.clone()),
-                optimiser: ByteBuf::from(fetched.optimiser.clone()),
-            };
-            let judged = complain(kind(&fault), task, shown.digest(), fault.to_string());
+            let mut judged = complain(kind(&fault), task, fetched.digest(), fault.to_string());
+            if let (RoundFault::Batch { signers, .. }, Verdict::Complain { accused, .. }) =
+                (&fault, &mut judged.verdict)
+            {
+                // All members signed what anybody can see to be no batch; its leader proposed it.
+                *accused = signers.first().copied();
+            }
             return Ok(Judged {
-                evidence: Some(shown),
+                evidence: Some(fetched.clone()),
                 ..judged
             });
         }

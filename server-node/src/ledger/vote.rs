@@ -3,8 +3,16 @@
 use defim_learn::LearningSpec;
 use defim_ledger::{ModelUpdated, Opened, Task, TaskId};
 use defim_net::http::HttpClient;
-use defim_protocol::{SignedText, limits, record::RoundRecord, sum::EncryptedSum};
-use defim_validation::judge::{Fetched, Judged, judge};
+use defim_protocol::{
+    SignedText, limits,
+    record::RoundRecord,
+    sum::{EncryptedSum, Selection},
+};
+use defim_validation::{
+    evidence::Evidence,
+    judge::{Judged, judge},
+};
+use serde_bytes::ByteBuf;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -21,11 +29,12 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    async fn bytes(&self, path: &str) -> Outcome<Vec<u8>> {
+    async fn bytes(&self, path: &str) -> Outcome<ByteBuf> {
         let url = format!("{}/api/v1{path}", self.base);
         let most = limits::MODEL_BYTES;
         let got = self.http.get_bytes(&url, most).await;
-        got.map_err(|e| Failure::Unreachable(e.to_string()))
+        got.map(ByteBuf::from)
+            .map_err(|e| Failure::Unreachable(e.to_string()))
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Outcome<T> {
@@ -35,13 +44,20 @@ impl Source<'_> {
     }
 
     /// Everything of a round. Nothing is believed here; [`judge`] checks it.
-    async fn fetch(&self, id: TaskId, round: u64) -> Outcome<Fetched> {
+    async fn fetch(&self, id: TaskId, round: u64) -> Outcome<Evidence> {
         let view: TaskView = self.json(&format!("/tasks/{id}")).await?;
         let base = format!("/tasks/{id}/rounds/{round}");
         let signed: SignedText = self.json(&format!("{base}/record")).await?;
         let unreadable =
             |e: serde_json::Error| Failure::Unreachable(format!("a round's record: {e}"));
         let record: RoundRecord = serde_json::from_str(&signed.payload).map_err(unreadable)?;
+        let selection: Selection =
+            serde_json::from_str(&record.selection.payload).map_err(unreadable)?;
+        let mut ids = Vec::new();
+        for committee in selection.batches.keys() {
+            let name = artefact::ids(*committee);
+            ids.push(self.bytes(&format!("{base}/artefacts/{name}")).await?);
+        }
         let mut ciphertexts = Vec::new();
         for statement in &record.sums {
             // That it is well formed is all that is asked here.
@@ -49,8 +65,9 @@ impl Source<'_> {
             let name = artefact::ciphertext(&statement.signer);
             ciphertexts.push(self.bytes(&format!("{base}/artefacts/{name}")).await?);
         }
-        Ok(Fetched {
+        Ok(Evidence {
             manifest: view.signed,
+            ids,
             ciphertexts,
             key: self
                 .bytes(&format!("{base}/artefacts/{}", artefact::KEY))
@@ -87,7 +104,7 @@ impl Source<'_> {
 }
 
 /// The rows that this node judges models by: those that no sample has of a built-in task with this schema.
-fn holdout(fetched: &Fetched) -> Option<defim_learn::Features> {
+fn holdout(fetched: &Evidence) -> Option<defim_learn::Features> {
     let manifest: defim_protocol::Manifest =
         serde_json::from_str(&fetched.manifest.payload).ok()?;
     let spec: LearningSpec = serde_json::from_str(manifest.learning.get()).ok()?;
