@@ -27,7 +27,7 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   await page.at("balance-key").fill(canned.states.account.slot.split(".")[1]);
   await page.at("balance-ask").click();
   await page.has("balance", "data-state", "right");
-  assert.match(await page.text("balance"), /has 1,000 units/);
+  assert.match(await page.text("balance"), /has 750 units/);
   await page.shoot("ledger");
   // A new block is listed and checked by itself.
   mesh.ledger.height = 9;
@@ -64,9 +64,18 @@ test("a mesh without a ledger, an empty one and one that cannot be reached say s
   const { mesh, page } = await open(t, 6, "/ledger", { claimed: null });
   await page.at("no-ledger").waitFor();
   await page.shoot("ledger-none");
+  assert.equal(await page.at("ledger-gone").count(), 0);
   mesh.ledger.claimed = canned.chain;
   mesh.ledger.blocks = () => [];
   await page.at("blocks-empty").waitFor();
+  await page.has("verified", "data-state", "right");
+  // One that had a ledger cannot say that it has none.
+  mesh.ledger.claimed = null;
+  await page.at("ledger-gone").waitFor();
+  await page.at("forget").click();
+  await page.at("ledger-gone").waitFor({ state: "detached" });
+  mesh.ledger.claimed = canned.chain;
+  await page.has("verified", "data-state", "right");
   mesh.down = true;
   await page.at("check-again").click();
   await page.has("verified", "data-state", "unknown");
