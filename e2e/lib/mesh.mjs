@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import { program, run, start, until } from "./process.mjs";
 
 const FULL_NODES = ["full-1", "full-2", "full-3"];
-const NODES = ["aggregation", ...FULL_NODES];
+const VALIDATORS = ["validator-1", "validator-2", "validator-3", "validator-4"];
+const NODES = ["aggregation", ...FULL_NODES, ...VALIDATORS];
 
 /** Whether a port can be had. */
 function free(port) {
@@ -19,11 +20,12 @@ function free(port) {
   });
 }
 
-/** The first of forty ports, ten a node, below those the system hands out by itself. */
+/** The first of eighty ports, ten a node, below those the system hands out by itself. */
 async function basePort() {
   for (;;) {
-    const base = 10_000 + 40 * Math.floor(Math.random() * 500);
-    const all = await Promise.all([0, 1, 10, 11, 20, 21, 30, 31].map((offset) => free(base + offset)));
+    const base = 10_000 + 80 * Math.floor(Math.random() * 250);
+    const offsets = NODES.flatMap((_, at) => [10 * at, 10 * at + 1]);
+    const all = await Promise.all(offsets.map((offset) => free(base + offset)));
     if (all.every(Boolean)) return base;
   }
 }

@@ -25,6 +25,8 @@ export interface PrepareJob {
   seed: bigint;
   /** Ids of the nodes that answer, as far as the mesh knows. */
   reachable: string[];
+  /** Seed of this device's key, where the task counts enrolled light nodes only. */
+  key?: Uint8Array | undefined;
 }
 
 /** A sealed report and who takes it. */
@@ -33,6 +35,8 @@ export interface Prepared {
   round: number;
   deadlineMs: number;
   bytes: Uint8Array<ArrayBuffer>;
+  /** Of the bytes: a report of three shares is none of DAP's. */
+  mediaType: string;
   leader: string;
   leaderName: string;
 }
@@ -43,7 +47,8 @@ interface Split {
   report: string;
   leader: string;
   leaderName: string;
-  helperName: string;
+  helperNames: string[];
+  mediaType: string;
 }
 
 export type Job = CheckJob | PrepareJob;
@@ -90,10 +95,10 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
       const split = work.split(Date.now(), job.reachable) as Split;
       emit({ kind: "step", step: "split", ms: lap(), bytes: split.bytes });
       const bytes = work.seal() as Uint8Array<ArrayBuffer>;
-      const { report, leader, leaderName } = split;
+      const { report, leader, leaderName, mediaType } = split;
       const { round, deadlineMs } = work;
       emit({ kind: "step", step: "sealed", ms: lap(), bytes: bytes.length, report, round });
-      return { report, round, deadlineMs, bytes, leader, leaderName };
+      return { report, round, deadlineMs, bytes, mediaType, leader, leaderName };
     } finally {
       work.free();
     }
@@ -105,10 +110,10 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
 /** Only here, next to the training, is the opening's finality what counts; the page's check is for people to see. */
 function begin(light: Light, task: Task, job: PrepareJob): Contribution {
   const round = JSON.stringify(job.round);
-  if (job.opening === null) return task.contribute(round, job.model, Date.now());
+  if (job.opening === null) return task.contribute(round, job.model, Date.now(), job.key);
   const chain = light.Chain.restore(job.opening.chain);
   try {
-    return task.contributeFinal(chain, job.opening.served, round, job.model, Date.now());
+    return task.contributeFinal(chain, job.opening.served, round, job.model, Date.now(), job.key);
   } finally {
     chain.free();
   }

@@ -162,10 +162,10 @@ export class Ledger {
     };
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
-    const { receipt, header, certificate } = found;
+    const { receipt, header, certificate, below = [] } = found;
     return {
       chain: light.chain, task, round, report, ...counted, ...shown, ms: watch.ms, verifiedMs: Date.now(),
-      served: { receipt, header, certificate },
+      served: { receipt, header, certificate, below },
     };
   }
 

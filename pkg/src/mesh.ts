@@ -7,10 +7,12 @@ import { LightError } from "./error.js";
 import { Ledger } from "./ledger.js";
 import { pathsTo, webrtcAddress } from "./paths.js";
 import { score } from "./scoring.js";
-import { forget, keep, keepReceipt, keptReport, keptReports, remember, remembered, type KeptReport } from "./store.js";
+import {
+  forget, keep, keepReceipt, keptReport, keptReports, keyFor, remember, remembered, type KeptReport,
+} from "./store.js";
 import type {
-  AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, FollowOptions, Given, JoinOptions, Kept, LedgerRound, LedgerStatus,
-  LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, Spent, TaskView,
+  Admission, AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, Enrolment, FollowOptions, Given, JoinOptions, Kept,
+  LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -61,6 +63,7 @@ export class HttpMesh implements Mesh {
     const round = openRound(view);
     const task = expected(options.task, view);
     const { rows } = options;
+    const key = (await this.#credential(view, task))?.seed;
     await this.#refresh();
     let opening: { chain: Uint8Array; served: string } | null = null;
     if (await this.#ledger.expects(this.#claimed)) {
@@ -72,7 +75,7 @@ export class HttpMesh implements Mesh {
     const model = await this.#api.model(round.baseModel, signal);
     const reachable = this.#view.nodes.filter((node) => node.reachable).map((node) => node.id);
     const sealed = await compute(
-      { kind: "prepare", manifest: view.signed, task, round: round.signed, opening, model, rows, seed, reachable },
+      { kind: "prepare", manifest: view.signed, task, round: round.signed, opening, model, rows, seed, reachable, key },
       { onEvent, signal },
     );
     const kept: KeptReport = {
@@ -86,6 +89,7 @@ export class HttpMesh implements Mesh {
       leader: sealed.leader,
       leaderName: sealed.leaderName,
       sealed: sealed.bytes,
+      mediaType: sealed.mediaType,
     };
     // Claimed before it is visible: a resume that starts meanwhile must not send it too.
     const claimed = await this.#claim(kept.report);
@@ -105,6 +109,14 @@ export class HttpMesh implements Mesh {
     const nodes = [...wanted.slice(first), ...wanted.slice(0, first)];
     const signal = this.#signal(options.signal);
     return score(await loadLight(), { task, view, rows, nodes, onScore: guarded(onScore), signal });
+  }
+
+  async enrolment(nameOrId: string): Promise<Enrolment> {
+    const view = await this.task(nameOrId);
+    const credential = await this.#credential(view, expected(nameOrId, view));
+    if (credential === undefined) return { admission: null, key: null, kept: false };
+    const { admission, seed, kept } = credential;
+    return { admission, key: (await loadLight()).publicKey(seed), kept };
   }
 
   async given(): Promise<Given[]> {
@@ -207,7 +219,7 @@ export class HttpMesh implements Mesh {
   async #send(
     kept: KeptReport, claimed: Claim, onEvent: (event: LightEvent) => void, signal: AbortSignal,
   ): Promise<Contribution> {
-    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed } = kept;
+    const { report, task, taskName, round, deadlineMs, leader, leaderName: node, sealed, mediaType } = kept;
     try {
       const light = await loadLight();
       await this.#refresh();
@@ -219,7 +231,7 @@ export class HttpMesh implements Mesh {
       };
       const webrtc = webrtcAddress(this.#leader(leader, node)) !== undefined;
       const parcel = { node, webrtc, bytes: sealed.length, round, deadlineMs };
-      const paths = pathsTo(light, locate, { task, report, bytes: sealed });
+      const paths = pathsTo(light, locate, { task, report, bytes: sealed, mediaType });
       const delivered = await deliver(light, parcel, paths, { onEvent, signal });
       await remember({ base: this.#api.base, report, task, taskName, round, sentMs: Date.now() });
       await forget(report);
@@ -236,6 +248,22 @@ export class HttpMesh implements Mesh {
   /** The ledger that the mesh says it keeps. */
   get #claimed(): string | undefined {
     return this.#view.ledger?.chain;
+  }
+
+  /** This device's key for a task that counts enrolled light nodes only; none for a task of anybody. */
+  async #credential(
+    view: TaskView, id: string,
+  ): Promise<{ admission: Admission; seed: Uint8Array<ArrayBuffer>; kept: boolean } | undefined> {
+    const light = await loadLight();
+    const task = new light.Task(JSON.stringify(view.signed), id);
+    try {
+      const admission = task.admission as Admission | undefined;
+      if (admission === undefined) return undefined;
+      const make = (): Uint8Array<ArrayBuffer> => light.newSeed() as Uint8Array<ArrayBuffer>;
+      return { admission, ...(await keyFor(this.#api.base, id, make)) };
+    } finally {
+      task.free();
+    }
   }
 
   #leader(id: string, name: string): NodeView {

@@ -9,6 +9,7 @@ export interface Sealed {
   task: string;
   report: string;
   bytes: Uint8Array<ArrayBuffer>;
+  mediaType?: string | undefined;
 }
 
 let endpoint: Endpoint | undefined;
@@ -54,7 +55,7 @@ async function overHttps(light: Light, http: string, sealed: Sealed, attempt: At
   attempt.progress(0, 0, total);
   let answer: Answer;
   try {
-    answer = await put(`${http}/tasks/${sealed.task}/reports`, sealed.bytes, attempt);
+    answer = await put(`${http}/tasks/${sealed.task}/reports`, sealed.mediaType ?? TWO_SHARES, sealed.bytes, attempt);
   } catch {
     throw new LightError("unreachable", `no connection to ${http}`);
   }
@@ -75,18 +76,19 @@ interface Answer {
   text: string;
 }
 
-const TYPE = "application/dap-report";
+/** Of a report of two shares. */
+const TWO_SHARES = "application/dap-report";
 
 /** One request with the whole report. Only `XMLHttpRequest` tells how far it is, and Node.js has none. */
-async function put(url: string, body: Uint8Array<ArrayBuffer>, attempt: Attempt): Promise<Answer> {
+async function put(url: string, type: string, body: Uint8Array<ArrayBuffer>, attempt: Attempt): Promise<Answer> {
   if (typeof XMLHttpRequest === "undefined") {
-    const response = await fetch(url, { method: "PUT", headers: { "content-type": TYPE }, body, signal: attempt.signal });
+    const response = await fetch(url, { method: "PUT", headers: { "content-type": type }, body, signal: attempt.signal });
     return { status: response.status, text: await response.text() };
   }
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
-    request.setRequestHeader("content-type", TYPE);
+    request.setRequestHeader("content-type", type);
     let started = false;
     request.upload.onprogress = ({ loaded }) => {
       if (!started) attempt.connected();

@@ -8,12 +8,18 @@ export interface KeptReport extends Omit<Kept, "bytes" | "sending"> {
   leader: string;
   leaderName: string;
   sealed: Uint8Array<ArrayBuffer>;
+  /** Of a report that was kept before there were reports of three shares: none. */
+  mediaType?: string;
 }
 
 const DATABASE = "brainstems-light";
 const REPORTS = "reports";
 const GIVEN = "given";
 const CHAINS = "chains";
+const KEYS = "keys";
+/** Every store, and what names an entry in it. A new one raises the version. */
+const STORES: Record<string, string> = { [REPORTS]: "report", [GIVEN]: "report", [CHAINS]: "base", [KEYS]: "id" };
+const VERSION = 3;
 
 /** Reports of this page alone: where there is no IndexedDB, or it refuses to store. */
 const memory = new Map<string, KeptReport>();
@@ -92,17 +98,52 @@ export async function keptReports(base: string): Promise<KeptReport[]> {
   return [...all.values()].filter((kept) => kept.base === base).sort((a, b) => a.savedMs - b.savedMs);
 }
 
+/** The seed of this device's key for a task of a mesh. */
+export interface KeptKey {
+  /** Mesh and task. */
+  id: string;
+  seed: Uint8Array<ArrayBuffer>;
+}
+
+/** Keys of this page alone, as above. */
+const keys = new Map<string, KeptKey>();
+
+/**
+ * This device's key for a task, made at the first call: one for each mesh and task, so that nobody can tell from two tasks
+ * that it is the same device. `kept` says whether it outlives the page.
+ */
+export async function keyFor(
+  base: string, task: string, make: () => Uint8Array<ArrayBuffer>,
+): Promise<{ seed: Uint8Array<ArrayBuffer>; kept: boolean }> {
+  const id = `${base} ${task}`;
+  const stored = (): Promise<KeptKey | undefined> => inStore("readonly", (store) => store.get(id), KEYS);
+  let held = await stored();
+  if (held === undefined) {
+    const own = keys.get(id) ?? { id, seed: make() };
+    // Not "put": another tab may have been quicker, and its key may be enrolled already.
+    await inStore("readwrite", (store) => store.add(own), KEYS);
+    held = await stored();
+    if (held === undefined) {
+      // A second call at the same time has made another one.
+      if (!keys.has(id)) keys.set(id, own);
+      return { seed: (keys.get(id) ?? own).seed, kept: false };
+    }
+  }
+  return { seed: held.seed, kept: true };
+}
+
 let opened: Promise<IDBDatabase | undefined> | undefined;
 
 function database(): Promise<IDBDatabase | undefined> {
   opened ??= new Promise((resolve) => {
     if (typeof indexedDB === "undefined") return resolve(undefined);
     try {
-      const request = indexedDB.open(DATABASE, 3);
-      request.onupgradeneeded = ({ oldVersion }) => {
-        if (oldVersion < 1) request.result.createObjectStore(REPORTS, { keyPath: "report" });
-        if (oldVersion < 2) request.result.createObjectStore(GIVEN, { keyPath: "report" });
-        request.result.createObjectStore(CHAINS, { keyPath: "base" });
+      const request = indexedDB.open(DATABASE, VERSION);
+      request.onupgradeneeded = () => {
+        const known = request.result.objectStoreNames;
+        for (const [name, keyPath] of Object.entries(STORES)) {
+          if (!known.contains(name)) request.result.createObjectStore(name, { keyPath });
+        }
       };
       request.onsuccess = () => {
         // Another tab with a newer version must not wait for this one.

@@ -65,7 +65,7 @@ export interface Receipt extends FinalBlock {
   ms: number;
   verifiedMs: number;
   /** The bytes that show it, in base64url. */
-  served: { receipt: string; header: string; certificate: string };
+  served: { receipt: string; header: string; certificate: string; below?: string[] };
 }
 
 /** What an account has, as it was checked here. */
@@ -110,6 +110,8 @@ export interface ServedGenesis {
 export interface ServedHeader {
   header: string;
   certificate: string;
+  /** Headers below it, down to the one that is meant; none if that is the certified one. */
+  below?: string[];
 }
 
 export interface ServedOpening extends ServedHeader {
@@ -370,6 +372,19 @@ export interface Scores {
   scores: Score[];
 }
 
+/** How a light node comes to be enrolled for a task: anybody enrols a key, or with an invite's code, or an admin does. */
+export type Admission = "open" | "invite" | "approved";
+
+/** This device's key for a task, and how it is enrolled. */
+export interface Enrolment {
+  /** Null: anybody contributes to the task, without a key and any number of times. */
+  admission: Admission | null;
+  /** The public key, base64url. Its contributions to this task can be linked to each other, and to no other task. */
+  key: string | null;
+  /** Whether this browser keeps it. If not, it is another one after the page is loaded again. */
+  kept: boolean;
+}
+
 /** A contribution that was delivered from this browser. */
 export interface Given {
   report: string;
@@ -430,6 +445,8 @@ export interface Mesh {
    * Browsers only: it goes over WebRTC.
    */
   score(options: ScoreOptions): Promise<Scores>;
+  /** This device's key for a task that counts enrolled light nodes only; it is made here if there is none. */
+  enrolment(task: string): Promise<Enrolment>;
   /** Contributions that were delivered from this browser, oldest first. */
   given(): Promise<Given[]>;
   /** What this device has spent of a task's privacy budget by contributing. */

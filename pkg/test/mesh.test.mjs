@@ -21,7 +21,7 @@ const nodes = fixture.members.map((id, at) => ({
   id, name: `full-${at + 1}`, role: "full", http: `/nodes/full-${at + 1}`, addresses: ["/ip4/127.0.0.1/udp/1/quic-v1"],
   reachable: true,
 }));
-const reports = new RegExp(`^/nodes/full-[123]/tasks/${fixture.task}/reports`);
+const reports = new RegExp(`^/nodes/full-[123]/tasks/(?:${fixture.task}|${fixture.enrolled.task})/reports`);
 
 /** A mesh on loopback. `upload` answers what is sent to the leader: a status and a problem. */
 async function mesh(t, { upload = () => [201], view = task } = {}) {
@@ -35,7 +35,7 @@ async function mesh(t, { upload = () => [201], view = task } = {}) {
     const { method, url, headers } = request;
     if (url === "/api/v1/mesh") json({ aggregation: { id: fixture.aggregation, name: "agg" }, nodes });
     else if (url === "/api/v1/tasks") json([view]);
-    else if (url === "/api/v1/tasks/digits" || url === `/api/v1/tasks/${fixture.task}`) json(view);
+    else if (url === "/api/v1/tasks/digits" || url === `/api/v1/tasks/${view.id}`) json(view);
     else if (url.startsWith("/api/v1/tasks/")) json({ code: "unknown-task", message: "There is no such task here." }, 404);
     else if (url === `/api/v1/models/${fixture.baseModel}`) response.end(model);
     else if (method === "PUT" && reports.test(url)) {
@@ -216,4 +216,29 @@ test("a seed is a whole number, and a closed mesh computes no more", async (t) =
   await assert.rejects(client.contribute({ task: "digits", rows: csv(5), seed: 1.5 }), { code: "bad-seed" });
   client.close();
   await assert.rejects(client.contribute({ task: "digits", rows: csv(5) }), { code: "aborted" });
+});
+
+const enrolledTask = {
+  ...task, id: fixture.enrolled.task, signed: fixture.enrolled.manifest,
+  round: { ...task.round, signed: fixture.enrolled.round },
+};
+
+test("a device has one key for a task that enrols, and contributes under it", async (t) => {
+  const { client, uploads } = await mesh(t, { view: enrolledTask });
+  const enrolment = await client.enrolment("digits");
+  assert.equal(enrolment.admission, "invite");
+  assert.match(enrolment.key, /^[A-Za-z0-9_-]{43}$/);
+  assert.equal(enrolment.kept, false, "there is no IndexedDB here");
+  assert.deepEqual(await client.enrolment("digits"), enrolment);
+  const given = [];
+  for (const seed of [1, 2]) given.push(await client.contribute({ task: "digits", rows: csv(20), seed }));
+  assert.equal(given[0].report, given[1].report, "the id follows from the key");
+  assert.equal(uploads.length, 2);
+  const other = await mesh(t, { view: enrolledTask });
+  assert.notEqual((await other.client.enrolment("digits")).key, enrolment.key, "another mesh, another key");
+});
+
+test("a task of anybody asks for no key", async (t) => {
+  const { client } = await mesh(t);
+  assert.deepEqual(await client.enrolment("digits"), { admission: null, key: null, kept: false });
 });

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use defim_protocol::vdaf::Scheme;
+use defim_protocol::{AdmissionRule, vdaf::Scheme};
 
 /// DeFim: people and companies train one model together, and their rows stay where they are.
 #[derive(Debug, Parser)]
@@ -89,6 +89,18 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: TaskCommand,
+    },
+    /// Show or verify the ledger.
+    Ledger {
+        /// What to do.
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Show balances, and give from one's own.
+    Account {
+        /// What to do.
+        #[command(subcommand)]
+        command: AccountCommand,
     },
     /// Time this build beside its baselines.
     #[command(after_help = "Example:\n  defim bench --dim 100000 --json")]
@@ -184,9 +196,37 @@ pub struct ScheduleArgs {
     /// How often the report of a full node's silo may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Only enrolled light nodes contribute, once a round each; this is how they are enrolled.
+    #[arg(long, value_enum)]
+    pub admission: Option<AdmissionArg>,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
+}
+
+/// How light nodes are enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AdmissionArg {
+    /// Anybody enrols a key.
+    Open,
+    /// Whoever knows an invite's code enrols a key.
+    Invite,
+    /// An admin enrols keys.
+    Approved,
+}
+
+impl AdmissionArg {
+    /// The same in a manifest.
+    pub const fn rule(self) -> AdmissionRule {
+        match self {
+            Self::Open => AdmissionRule::Open,
+            Self::Invite => AdmissionRule::Invite,
+            Self::Approved => AdmissionRule::Approved,
+        }
+    }
 }
 
 /// What a task promises each contributor, over all of its rounds.
@@ -230,6 +270,9 @@ pub struct Init {
     /// Full nodes.
     #[arg(long, default_value_t = defim_sim::Setup::FULL, value_parser = clap::value_parser!(u8).range(2..=32))]
     pub full: u8,
+    /// Validation nodes, which agree on the ledger: none, or at least 4, of which one may fail.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub validators: u8,
     /// Folder for configurations, keys and stores.
     #[arg(long)]
     pub dir: PathBuf,
@@ -286,6 +329,12 @@ pub struct Simulate {
     /// How often a silo's report may count: as often as it has rows, up to this.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub max_weight: u8,
+    /// Every light node has an enrolled key, and only enrolled ones are counted.
+    #[arg(long)]
+    pub enrolled: bool,
+    /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub shares: u8,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,
@@ -335,6 +384,94 @@ pub struct Score {
     pub node: Option<String>,
 }
 
+/// What to do with the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show the newest blocks.
+    #[command(after_help = "Example:\n  defim ledger show --limit 10")]
+    Show(LedgerShow),
+    /// Verify every block from the genesis on, or evidence of a fault.
+    #[command(
+        after_help = "Every certificate, transaction and state root is checked here. Ends with 5 if anything is wrong.\n\nExample:\n  defim ledger verify --mesh http://127.0.0.1:8080\n  defim ledger verify --evidence fault.bin"
+    )]
+    Verify(LedgerVerify),
+}
+
+/// `defim ledger show`.
+#[derive(Debug, Args)]
+pub struct LedgerShow {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// How many blocks, at most 100.
+    #[arg(long, default_value_t = 20)]
+    pub limit: u64,
+    /// Only blocks below this height.
+    #[arg(long)]
+    pub before: Option<u64>,
+}
+
+/// `defim ledger verify`.
+#[derive(Debug, Args)]
+pub struct LedgerVerify {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// Check this evidence of a fault instead; no mesh is needed.
+    #[arg(long)]
+    pub evidence: Option<PathBuf>,
+}
+
+/// What to do with accounts.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Show a balance, proven under a final block.
+    #[command(after_help = "Example:\n  defim account show --key defim-data/admin.key")]
+    Show(AccountShow),
+    /// Give points to another account.
+    #[command(after_help = "Example:\n  defim account transfer --key my.key --to KEY --amount 100")]
+    Transfer(AccountTransfer),
+}
+
+/// `defim account show`.
+#[derive(Debug, Args)]
+pub struct AccountShow {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// The account: a public key in base64url.
+    pub account: Option<String>,
+    /// Or the file with its secret key.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+}
+
+/// `defim account transfer`.
+#[derive(Debug, Args)]
+pub struct AccountTransfer {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
+    /// File with the secret key of the account that gives.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Who gets it: a public key in base64url.
+    #[arg(long)]
+    pub to: String,
+    /// How many points.
+    #[arg(long)]
+    pub amount: u64,
+}
+
 /// `defim audit`.
 #[derive(Debug, Args)]
 pub struct Audit {
@@ -370,6 +507,16 @@ pub struct Contribute {
     /// Rows (CSV).
     #[arg(long)]
     pub data: PathBuf,
+    /// File with this light node's key, for a task that counts enrolled light nodes only; made if missing. One for each task:
+    /// contributions under the same key can be linked.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
+    /// The code of an invite, for a task that asks for one.
+    #[arg(long)]
+    pub invite: Option<String>,
+    /// The id of the mesh's chain, as somebody you trust has given it; by default the mesh's own word.
+    #[arg(long)]
+    pub chain: Option<String>,
     /// Send over this path only.
     #[arg(long, value_enum, default_value_t = Via::Auto)]
     pub via: Via,

@@ -20,6 +20,8 @@ pub enum Role {
     Full,
     /// Adds sums.
     Aggregation,
+    /// Agrees on the ledger's blocks.
+    Validation,
 }
 
 /// One node, run with `defim node run`.
@@ -34,13 +36,25 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// HTTP: pages and API, or DAP uploads.
     pub http: SocketAddr,
-    /// QUIC between servers and from native light nodes (UDP).
-    pub quic: SocketAddr,
+    /// QUIC between servers and from native light nodes (UDP); not for validation nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic: Option<SocketAddr>,
     /// TCP where QUIC does not pass.
-    pub tcp: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<SocketAddr>,
     /// WebRTC-direct from browsers (UDP); full nodes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webrtc: Option<SocketAddr>,
+    /// Where it talks to the other validators (TCP); validation nodes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validators: Option<SocketAddr>,
+    /// The ledger's genesis, relative to the configuration file; without it there is no ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// An admin's key, relative to the configuration file: with it the aggregation node enrols the mesh's nodes and creates its
+    /// tasks on the ledger by itself. For meshes that one operator runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_key: Option<PathBuf>,
     /// Rows (CSV) of this node's own company, relative to the configuration file: each round of each task that they
     /// fit they are contributed, as anybody's are; full nodes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,8 +113,19 @@ impl NodeConfig {
         {
             config.data = folder.join(&config.data);
         }
-        if let (Some(silo), Some(folder)) = (&mut config.silo, path.parent()) {
-            *silo = folder.join(&*silo);
+        if let Some(folder) = path.parent() {
+            let files = [&mut config.silo, &mut config.genesis, &mut config.admin_key];
+            for file in files.into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
+        }
+        if config.role == Role::Validation
+            && (config.validators.is_none() || config.genesis.is_none())
+        {
+            return Err(Failure::Input(format!(
+                "the configuration {} is wrong: a validation node needs \"validators\", an address, and \"genesis\", a file",
+                path.display()
+            )));
         }
         if config.silo.is_some() && config.role != Role::Full {
             return Err(Failure::Input(format!(
@@ -121,9 +146,17 @@ pub type Directory = BTreeMap<NodeId, Peer>;
 ///
 /// [`Failure`] if the folder cannot be used or the file is damaged.
 pub fn load_or_make_seed(folder: &Path) -> Outcome<[u8; 32]> {
-    let path = folder.join("node.key");
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return hex::decode(text.trim())
+    load_or_make_key(&folder.join("node.key"))
+}
+
+/// A key's seed, made if its file is missing, readable by its owner only.
+///
+/// # Errors
+///
+/// [`Failure`] if the file cannot be used or is damaged; a file that is there is never written over.
+pub fn load_or_make_key(path: &Path) -> Outcome<[u8; 32]> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => hex::decode(text.trim())
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| {
@@ -131,12 +164,18 @@ pub fn load_or_make_seed(folder: &Path) -> Outcome<[u8; 32]> {
                     "{} is not a node key (64 hex digits); restore it from a backup, a new key is a new node",
                     path.display()
                 ))
-            });
+            }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut seed = [0; 32];
+            rand::rng().fill_bytes(&mut seed);
+            write_secret(path, &hex::encode(seed))?;
+            Ok(seed)
+        }
+        Err(error) => Err(Failure::Input(format!(
+            "the key {} cannot be read: {error}; check the file and its rights",
+            path.display()
+        ))),
     }
-    let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
-    write_secret(&path, &hex::encode(seed))?;
-    Ok(seed)
 }
 
 /// A random token, made at the first start and kept in the folder.

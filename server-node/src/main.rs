@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod failure;
 mod http;
+mod ledger;
 mod memory;
 mod node;
 
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
 fn init_log(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
     let default = if cli.is_server() {
-        "info,webrtc=error,webrtc_ice=error,webrtc_mdns=off,webrtc_sctp=error,libp2p_webrtc=error"
+        "info,commonware=warn,webrtc=error,webrtc_ice=error,webrtc_mdns=off,webrtc_sctp=error,libp2p_webrtc=error"
     } else {
         "off"
     };

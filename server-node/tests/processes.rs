@@ -83,6 +83,15 @@ fn a_round_that_is_short_at_its_deadline_says_so_and_the_next_one_opens() {
 
 #[test]
 fn companies_with_silos_train_by_themselves_round_after_round() {
+    silos_train("2");
+}
+
+#[test]
+fn companies_with_silos_train_by_themselves_with_three_shares() {
+    silos_train("3");
+}
+
+fn silos_train(shares: &str) {
     let init = [
         "--min-batch",
         "3",
@@ -92,6 +101,8 @@ fn companies_with_silos_train_by_themselves_round_after_round() {
         "digits,diabetes",
         "--max-weight",
         "200",
+        "--shares",
+        shares,
     ];
     let mesh = Mesh::start_changed(&init, |mesh| {
         for node in ["full-1", "full-2", "full-3"] {
@@ -169,7 +180,16 @@ fn the_https_path_is_as_good() {
 
 #[test]
 fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
-    let mut mesh = Mesh::start(&["--min-batch", "6", "--max-batch", "6"]);
+    crash_in_turn(&["--min-batch", "6", "--max-batch", "6"]);
+}
+
+#[test]
+fn a_crash_at_any_moment_loses_no_report_of_three_shares_and_counts_none_twice() {
+    crash_in_turn(&["--min-batch", "6", "--max-batch", "6", "--shares", "3"]);
+}
+
+fn crash_in_turn(init: &[&str]) {
+    let mut mesh = Mesh::start(init);
     for (sent, node) in ["full-1", "full-2", "aggregation", "full-3", "full-1"]
         .into_iter()
         .enumerate()
@@ -204,6 +224,71 @@ fn a_crash_at_any_moment_loses_no_stored_report_and_counts_none_twice() {
             .is_some_and(|task| !finished(&task).is_empty())
     });
     assert_eq!(finished(&mesh.task()), [(1, 6)]);
+}
+
+#[test]
+fn three_shares_over_the_network_make_the_same_kind_of_model() {
+    let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3", "--shares", "3"]);
+    let task = mesh.task();
+    let signed: Value = task["signed"].clone();
+    let manifest: Value = serde_json::from_str(signed["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(manifest["vdaf"]["shares"], 3);
+    std::thread::scope(|scope| {
+        for via in ["auto", "auto", "https"] {
+            let mesh = &mesh;
+            scope.spawn(move || {
+                let done = mesh.contribute(&["--rounds", "2", "--wait", "--via", via]);
+                assert!(done.status.success(), "{}", text(&done.stderr));
+                for line in text(&done.stdout).lines() {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(line["counted"]["reports"], 3);
+                }
+            });
+        }
+    });
+    let task = mesh.task();
+    assert_eq!(finished(&task), [(1, 3), (2, 3)]);
+    let last = task["history"][1]["metrics"]["accuracy"].as_f64().unwrap();
+    assert!(last > 0.8, "{last}");
+    // A client that knows of two shares only is told so, before it sends anything.
+    let url = format!("http://127.0.0.1:{}", mesh.port + 10);
+    let said = put(&url, task["id"].as_str().unwrap());
+    assert!(said.starts_with("HTTP/1.1 415"), "{said}");
+    assert!(said.contains("application/vnd.defim-report"), "{said}");
+    // More shares than full nodes, and fewer than hide anything, are no task.
+    let token = mesh.folder().join("aggregation/admin.token");
+    let create = |name: &str, shares: &str| {
+        let token = token.to_str().unwrap();
+        let args = ["task", "create", "--task", "diabetes", "--name", name];
+        mesh.call(&[&args[..], &["--shares", shares, "--admin-token", token]].concat())
+    };
+    assert!(create("three", "3").status.success());
+    assert_eq!(create("four", "4").status.code(), Some(2));
+    assert_eq!(create("one", "1").status.code(), Some(2));
+}
+
+#[test]
+fn a_helper_of_three_that_dies_between_its_two_answers_finishes_what_it_has_begun() {
+    let mut mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3", "--shares", "3"]);
+    // It has answered for its share, and cannot store that the proof holds.
+    let disk = FullDisk::before(&mesh, "full-2", "UPDATE ON report WHEN NEW.state = 1");
+    for _ in 0..3 {
+        assert!(mesh.contribute(&[]).status.success());
+    }
+    mesh.wait("it was asked to finish", |mesh| {
+        let log = std::fs::read_to_string(mesh.log("full-2")).unwrap();
+        log.contains("the disk is full")
+    });
+    mesh.kill("full-2");
+    mesh.wait("it is waited for", |mesh| {
+        let text = mesh.task()["round"]["text"].clone();
+        text.as_str().unwrap().contains("full-2 does not answer")
+    });
+    drop(disk);
+    mesh.run("full-2");
+    mesh.wait("the round is finished", |mesh| {
+        finished(&mesh.task()) == [(1, 3)]
+    });
 }
 
 #[test]
@@ -374,9 +459,13 @@ impl FullDisk {
     }
 
     fn at_when(mesh: &Mesh, node: &str, table: &str, when: &str) -> Self {
+        Self::before(mesh, node, &format!("INSERT ON {table} WHEN {when}"))
+    }
+
+    fn before(mesh: &Mesh, node: &str, event: &str) -> Self {
         let disk = Self(mesh.folder().join(node).join("work.db"));
         disk.run(&format!(
-            "CREATE TRIGGER full_disk BEFORE INSERT ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            "CREATE TRIGGER full_disk BEFORE {event} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
         ));
         disk
     }

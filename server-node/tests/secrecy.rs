@@ -27,6 +27,7 @@ use defim_net::{
 };
 use defim_protocol::{
     Digest, NodeId, ReportId, SignedText, VerifiedManifest,
+    report::media_type,
     vdaf::{Scheme, VdafSpec},
     wire::protocol,
 };
@@ -104,7 +105,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_planted_update_is_found_in_no_store_and_no_log() {
-    let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3"]);
+    plant("2");
+}
+
+#[test]
+fn a_planted_update_of_three_shares_is_found_in_no_store_and_no_log() {
+    plant("3");
+}
+
+fn plant(shares: &str) {
+    let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3", "--shares", shares]);
     mesh.wait("the members have taken up the round", |mesh| {
         mesh.task()["round"]["acceptsReports"] == true
     });
@@ -170,7 +180,12 @@ fn a_planted_update_is_found_in_no_store_and_no_log() {
             .unwrap();
         let leader = format!("http://127.0.0.1:{}", mesh.port + 10);
         let answer = http
-            .put_report(&leader, &report.task.to_string(), report.bytes)
+            .put_report(
+                &leader,
+                &report.task.to_string(),
+                media_type(vdaf.shares),
+                report.bytes,
+            )
             .await
             .unwrap();
         assert_eq!((answer.status, answer.code), (201, None));

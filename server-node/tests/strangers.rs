@@ -226,3 +226,65 @@ fn a_port_that_is_taken_is_named_with_the_reason_and_what_to_do() {
         "{said}"
     );
 }
+
+#[test]
+fn in_a_task_with_enrolment_only_members_and_enrolled_light_nodes_are_counted() {
+    let init = [
+        "--min-batch",
+        "2",
+        "--max-batch",
+        "2",
+        "--admission",
+        "approved",
+    ];
+    let mesh = Mesh::start_changed(&init, |mesh| {
+        for node in ["full-1", "full-2"] {
+            let path = mesh.folder().join(format!("{node}.toml"));
+            let config = std::fs::read_to_string(&path).unwrap();
+            let silo = format!("silo = {:?}\n", mesh.sample());
+            std::fs::write(&path, silo + &config).unwrap();
+        }
+    });
+    // The silos are counted under their nodes' keys, and everybody sees under which ids.
+    mesh.wait("a round is finished", |mesh| {
+        mesh.task()["roundsDone"].as_u64().unwrap() >= 1
+    });
+    let last = mesh.task()["history"][0].clone();
+    assert_eq!(
+        (&last["outcome"], &last["reports"]),
+        (&"finished".into(), &2.into())
+    );
+    let round = &last["round"];
+    let mut listed = 0;
+    for committee in 0..6 {
+        let head = format!(
+            "GET /api/v1/tasks/digits/rounds/{round}/artefacts/ids.{committee} HTTP/1.1\r\nConnection: close"
+        );
+        let got = answer(mesh.port, &head, b"");
+        if status(&got) == "200" {
+            let length = got.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                (name.eq_ignore_ascii_case("content-length")).then(|| value.trim().to_owned())
+            });
+            listed += length.unwrap().parse::<usize>().unwrap();
+        }
+    }
+    assert_eq!(listed, 2 * 16);
+    // Without a key, and with one that nobody has enrolled.
+    let none = mesh.contribute(&[]);
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none.stderr));
+    assert!(text(&none.stderr).contains("--key"));
+    let file = mesh.folder().join("light.key");
+    let key = file.to_str().unwrap();
+    let stranger = mesh.contribute(&["--key", key, "--timeout", "3"]);
+    assert!(!stranger.status.success());
+    let made = std::fs::read_to_string(&file).unwrap();
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let again = mesh.contribute(&["--key", key, "--timeout", "3"]);
+    assert!(!again.status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), made);
+}

@@ -43,6 +43,7 @@ pub struct Coordinator {
     silo_rows: BTreeMap<NodeId, u64>,
     threshold: Threshold,
     paused: bool,
+    held: bool,
     out: VecDeque<Output>,
 }
 
@@ -80,7 +81,8 @@ impl Coordinator {
             .map_err(|e| CoordinatorError::Spec(e.to_string()))?;
         let threshold = u8::try_from(task.members.len())
             .ok()
-            .and_then(|members| Threshold::two_thirds(members).ok())
+            .zip(u8::try_from(task.opening_nodes()).ok())
+            .and_then(|(members, needed)| Threshold::new(needed, members).ok())
             .ok_or_else(|| damaged("it has more full nodes than there can be".into()))?;
         let first = Model::init(
             &spec.model,
@@ -114,6 +116,7 @@ impl Coordinator {
             silo_rows: BTreeMap::new(),
             threshold,
             paused: restored.paused,
+            held: restored.held,
             out: VecDeque::new(),
             task,
         };
@@ -182,6 +185,11 @@ impl Coordinator {
         self.paused
     }
 
+    /// Whether the next round waits for a ledger.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Rounds whose total was opened, or may have been: what has cost privacy.
     pub fn rounds_opened(&self) -> u64 {
         self.rounds_opened
@@ -218,6 +226,10 @@ impl Coordinator {
                 self.paused = paused;
                 self.out.push_back(Output::Changed);
             }
+            Input::Hold(held) => {
+                self.held = held;
+                self.out.push_back(Output::Changed);
+            }
             Input::Void { round, reason } => {
                 if self.open_round().is_some_and(|open| open.round == round) {
                     self.void(reason);
@@ -232,7 +244,7 @@ impl Coordinator {
 
     fn tick(&mut self, now: Millis) {
         self.advance(now);
-        if self.open.is_none() && !self.is_complete() && !self.paused {
+        if self.open.is_none() && !self.is_complete() && !self.paused && !self.held {
             self.open_next(now);
         }
     }
@@ -370,6 +382,7 @@ impl Coordinator {
             key: total.key().to_vec(),
             ciphertexts: ciphertexts.map(|(node, c)| (node, c.to_vec())).collect(),
             optimiser_before,
+            ids: opened.ids,
         })));
         self.out.push_back(Output::Changed);
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use defim_learn::Metrics;
 use defim_protocol::{
-    Digest, Millis, NodeId, RoundNumber, RoundOpened, RoundPhase, SignedText,
+    CommitteeIndex, Digest, Millis, NodeId, ReportId, RoundNumber, RoundOpened, RoundPhase,
+    SignedText,
     wire::{ClosedBatch, Progress, Response, Submission},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct Completed {
     pub ciphertexts: Vec<(NodeId, Vec<u8>)>,
     /// The optimiser's state before the round.
     pub optimiser_before: Vec<u8>,
+    /// The accepted reports of each committee whose batch was added, both ascending.
+    pub ids: Vec<(CommitteeIndex, Vec<ReportId>)>,
 }
 
 /// What the store holds of a task.
@@ -55,6 +58,8 @@ pub struct Restored {
     pub open: RestoredRound,
     /// Whether an admin has paused the task.
     pub paused: bool,
+    /// Whether the next round waits for a ledger.
+    pub held: bool,
 }
 
 /// What happened.
@@ -70,6 +75,8 @@ pub enum Input {
     SiloRows(NodeId, u64),
     /// An admin pauses the task or lets it go on.
     Pause(bool),
+    /// The next round waits, or no longer: the ledger has not settled the one before.
+    Hold(bool),
     /// An admin gives this round up, if it is the open one.
     Void {
         /// The round.

@@ -337,6 +337,12 @@ impl OpenedTotal {
         &self.sum
     }
 
+    /// Digest of the total: over its coordinates, eight bytes each, as they are in memory, least significant first.
+    pub fn digest(&self) -> Digest {
+        let bytes: Vec<u8> = self.sum.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Digest::of(&bytes)
+    }
+
     /// Merkle root over the blocks of the sum of the ciphertexts.
     pub fn root(&self) -> Digest {
         Digest(self.root.0)

@@ -3,10 +3,13 @@
 //! Validators repeat all of it; whoever finds a [`Fault`] has a signed record that contradicts itself or the bytes that
 //! it names, which anybody can check again.
 
+use std::collections::BTreeSet;
+
 use defim_he::{Ciphertext, Opening, Root, Sum, SumKey, audit::Evidence, params::Dimension};
 use defim_learn::{LearningSpec, MeanUpdate, Model, OptimiserState, UpdateError, model_digest};
 use defim_protocol::{
-    Digest, NodeId, VerifiedManifest,
+    Committee, CommitteeIndex, Digest, NodeId, ReportId, VerifiedManifest, VerifiedRound,
+    batch::{BatchSummary, merkle_root},
     record::{ModelState, VerifiedRecord},
 };
 
@@ -54,6 +57,16 @@ pub enum Fault {
     /// The key does not open the sum, or opens what is no total of the round.
     #[error("the sum does not open: {0}")]
     Opening(String),
+    /// The members of a committee signed a batch that no batch of the round can be.
+    #[error("the batch of committee {committee} is signed, but {why}")]
+    Batch {
+        /// The committee.
+        committee: CommitteeIndex,
+        /// Who signed: all members of the committee.
+        signers: Vec<NodeId>,
+        /// What is wrong with it.
+        why: BatchFault,
+    },
     /// No model follows from the total.
     #[error("no model follows from the total: {0}")]
     Step(String),
@@ -68,6 +81,45 @@ pub enum Fault {
     /// Another optimiser's state than the one that follows.
     #[error("the published optimiser's state is not the one that follows from the total")]
     Optimiser,
+}
+
+/// What is wrong with a batch whose members have signed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchFault {
+    /// Another number of reports.
+    #[error("it says that it has {said} reports, and has {have}")]
+    Count {
+        /// As signed.
+        said: u64,
+        /// Under the signed root.
+        have: u64,
+    },
+    /// Reports that count another number of times.
+    #[error(
+        "it says that its reports count {said} times more than once, and they count {have} times more"
+    )]
+    Weight {
+        /// As signed.
+        said: u64,
+        /// By the round's opening.
+        have: u64,
+    },
+    /// A report that counts twice, or whose place cannot be found.
+    #[error("report {0} comes twice, or not in the order of the ids")]
+    Order(ReportId),
+    /// A report that another committee checks.
+    #[error("report {report} belongs to committee {committee}")]
+    Committee {
+        /// The report.
+        report: ReportId,
+        /// Its committee.
+        committee: CommitteeIndex,
+    },
+    /// A report that nobody who is enrolled can have.
+    #[error(
+        "report {0} is that of no full node's silo and of no light node that was ever enrolled"
+    )]
+    Stranger(ReportId),
 }
 
 /// A round that was repeated.
@@ -194,6 +246,109 @@ impl Added {
                 .map(|c| c.prove(&[block])?.pop())
                 .collect::<Option<_>>()?,
             sum: self.sum.prove(&[block])?.pop()?,
+        })
+    }
+}
+
+/// Check the accepted reports of a batch that its committee's members have signed (the caller has checked the signatures):
+/// every id once, each of this committee, as many and of as much weight as signed.
+///
+/// # Errors
+///
+/// [`RepeatError::Unusable`] if the ids are not those of the signed root, which says nothing of who signed;
+/// [`RepeatError::Fault`], naming who signed, if they are and the batch is none.
+pub fn check_ids(
+    task: &VerifiedManifest,
+    round: &VerifiedRound,
+    summary: &BatchSummary,
+    ids: &[ReportId],
+) -> Result<(), RepeatError> {
+    let signed = SignedBatch::new(task, round, summary, ids)?;
+    let mut pairs = ids.windows(2);
+    let next = pairs.find_map(|pair| match pair {
+        [before, next] if before >= next => Some(*next),
+        _ => None,
+    });
+    if let Some(report) = next {
+        return Err(signed.fault(BatchFault::Order(report)));
+    }
+    let (said, have) = (summary.accepted, ids.len() as u64);
+    if said != have {
+        return Err(signed.fault(BatchFault::Count { said, have }));
+    }
+    for report in ids {
+        let committee = task.committee_of(round, report).index();
+        if committee != summary.committee {
+            let report = *report;
+            return Err(signed.fault(BatchFault::Committee { report, committee }));
+        }
+    }
+    let (said, have) = (summary.extra_weight, round.extra_weight(ids));
+    match said == have {
+        true => Ok(()),
+        false => Err(signed.fault(BatchFault::Weight { said, have })),
+    }
+}
+
+/// As [`check_ids`], in a task with enrolment: each report is that of a full node's silo or of one of these keys, which are all
+/// that were ever enrolled, whether or not they still are. What it does not show is that those light nodes have really made
+/// reports: members that collude can sign for others.
+///
+/// # Errors
+///
+/// As [`check_ids`].
+pub fn check_enrolled<'a>(
+    task: &VerifiedManifest,
+    round: &VerifiedRound,
+    summary: &BatchSummary,
+    ids: &[ReportId],
+    keys: impl IntoIterator<Item = &'a NodeId>,
+) -> Result<(), RepeatError> {
+    let signed = SignedBatch::new(task, round, summary, ids)?;
+    let silos = task
+        .members
+        .iter()
+        .filter_map(|m| round.silo_report(&m.node));
+    let lights = keys
+        .into_iter()
+        .filter_map(|key| round.enrolled_report(key));
+    let possible: BTreeSet<_> = silos.chain(lights).collect();
+    let stranger = ids.iter().find(|id| !possible.contains(id));
+    match stranger.filter(|_| task.admission.is_some()) {
+        Some(report) => Err(signed.fault(BatchFault::Stranger(*report))),
+        None => Ok(()),
+    }
+}
+
+/// The batch of a committee, and its accepted reports as its signed root has them.
+struct SignedBatch {
+    committee: Committee,
+}
+
+impl SignedBatch {
+    fn new(
+        task: &VerifiedManifest,
+        round: &VerifiedRound,
+        summary: &BatchSummary,
+        ids: &[ReportId],
+    ) -> Result<Self, Unusable> {
+        let batch = Unusable::Other("batch's list of reports");
+        let ours = summary.task == task.task() && summary.round == round.round;
+        let committee = task.committee(summary.committee).filter(|_| ours);
+        match merkle_root(ids) == summary.root {
+            true => Ok(Self {
+                committee: committee.ok_or(batch)?,
+            }),
+            false => Err(batch),
+        }
+    }
+
+    fn fault(&self, why: BatchFault) -> RepeatError {
+        let members = self.committee.members();
+        RepeatError::Fault(Fault::Batch {
+            committee: self.committee.index(),
+            signers: members.iter().map(|member| member.node).collect(),
+            why,
         })
     }
 }

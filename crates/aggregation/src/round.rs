@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defim_he::{SumShare, Threshold};
 use defim_protocol::{
-    CommitteeIndex, Millis, NodeId, NodeKey, Reason, RoundPhase, SignedText, VerifiedManifest,
-    VerifiedRound,
+    CommitteeIndex, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, SignedText,
+    VerifiedManifest, VerifiedRound,
     batch::AgreedBatch,
     sum::{Selection, SumError, VerifiedSelection},
     wire::{ClosedBatch, Progress, Request, Response, Submission},
@@ -20,6 +20,7 @@ use crate::{
     Encrypted, EncryptedSums, OpenError, OpenedTotal,
     message::{OpenRoundView, Output},
     open::selected,
+    repeat::check_ids,
 };
 
 /// How long a step waits for a full node before it goes on without it, if it can; in milliseconds.
@@ -59,6 +60,8 @@ pub(crate) struct Opened {
     pub selection: VerifiedSelection,
     pub sums: EncryptedSums,
     pub opening: SignedText,
+    /// The accepted reports of each selected batch.
+    pub ids: Vec<(CommitteeIndex, Vec<ReportId>)>,
 }
 
 enum Step {
@@ -164,6 +167,8 @@ pub(crate) struct OpenRound {
     threshold: Threshold,
     progress: BTreeMap<CommitteeIndex, Progress>,
     closed: BTreeMap<CommitteeIndex, Option<AgreedBatch>>,
+    /// The accepted reports of each agreed batch.
+    ids: BTreeMap<CommitteeIndex, Vec<ReportId>>,
     /// What was refused in committees that closed without a batch, by reason.
     rejected: BTreeMap<String, u64>,
     enough_at: Option<Millis>,
@@ -182,6 +187,7 @@ impl OpenRound {
             threshold,
             progress: BTreeMap::new(),
             closed: BTreeMap::new(),
+            ids: BTreeMap::new(),
             rejected: BTreeMap::new(),
             enough_at: None,
             closed_at: None,
@@ -200,7 +206,7 @@ impl OpenRound {
             opening,
         } = restored;
         for batch in closed {
-            self.close(&batch);
+            self.close(batch);
         }
         if self.closed.is_empty() {
             return self;
@@ -274,8 +280,8 @@ impl OpenRound {
                     if self.closed.contains_key(&batch.committee) || !self.leads(&node, &batch) {
                         continue;
                     }
-                    self.close(&batch);
-                    out(Output::StoreClosed(round, batch));
+                    out(Output::StoreClosed(round, batch.clone()));
+                    self.close(batch);
                 }
             }
             (Response::Encrypted(submission), Step::Encrypting { selection, sums }) => {
@@ -376,6 +382,7 @@ impl OpenRound {
                                 sums: step.sums.clone(),
                                 opening: step.opening.clone(),
                                 rejected: self.all_rejected(&selection),
+                                ids: self.selected_ids(&selection),
                                 selection,
                             }));
                         }
@@ -506,13 +513,20 @@ impl OpenRound {
         committee.is_some_and(|committee| committee.leader().node == *node)
     }
 
-    fn close(&mut self, batch: &ClosedBatch) {
+    fn close(&mut self, batch: ClosedBatch) {
         // One that breaks a rule is none: the round can do without it, and not with it.
-        let agreed = self.read(batch).unwrap_or_default();
-        if agreed.is_none() {
-            count(&mut self.rejected, &batch.rejected);
+        let agreed = self.read(&batch).unwrap_or_default();
+        match agreed {
+            None => count(&mut self.rejected, &batch.rejected),
+            Some(_) => drop(self.ids.insert(batch.committee, batch.ids)),
         }
         self.closed.insert(batch.committee, agreed);
+    }
+
+    fn selected_ids(&self, selection: &VerifiedSelection) -> Vec<(CommitteeIndex, Vec<ReportId>)> {
+        let selected = selection.batches.keys();
+        let ids = selected.map(|index| (*index, self.ids.get(index).cloned().unwrap_or_default()));
+        ids.collect()
     }
 
     /// What was refused, in all committees, by reason.
@@ -532,9 +546,12 @@ impl OpenRound {
         }
         let committee = self.task.committee(closed.committee);
         let committee = committee.ok_or("there is no such committee")?;
-        AgreedBatch::verify(&committee, self.opened.round, closed.signatures.clone())
-            .map(Some)
-            .map_err(|e| e.to_string())
+        let agreed = AgreedBatch::verify(&committee, self.opened.round, closed.signatures.clone())
+            .map_err(|e| e.to_string())?;
+        // A batch whose reports nobody can see would be one without receipts, and validators would not accept the round.
+        check_ids(&self.task, &self.opened, agreed.summary(), &closed.ids)
+            .map_err(|e| e.to_string())?;
+        Ok(Some(agreed))
     }
 
     /// The batches of committees without any of these nodes.

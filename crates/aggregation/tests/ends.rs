@@ -14,7 +14,7 @@ use defim_aggregation::coordinator::{
 use defim_learn::builtin;
 use defim_protocol::{
     Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule, SignedText,
-    VerifiedManifest,
+    VerifiedManifest, VerifiedRound,
     batch::BatchSummary,
     seal::SealingKey,
     vdaf::{Scheme, VdafSpec},
@@ -51,6 +51,7 @@ impl World {
                 scheme: Scheme::Pine64,
                 dimension: spec.dimension(),
                 frac_bits: 15,
+                shares: 2,
             },
             schedule: Schedule {
                 min_batch: 2,
@@ -61,6 +62,7 @@ impl World {
             },
             privacy: None,
             max_weight: 1,
+            admission: None,
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };
@@ -73,10 +75,14 @@ impl World {
     }
 
     /// The first committee's batch of two.
-    fn closed(&self) -> ClosedBatch {
-        let ids = [ReportId([1; 16]), ReportId([2; 16])];
+    fn closed(&self, opened: &SignedText) -> ClosedBatch {
+        let round = VerifiedRound::verify(opened.clone(), &self.task).unwrap();
+        let all = (1_u8..).map(|n| ReportId([n; 16]));
+        let ours = all.filter(|id| self.task.committee_of(&round, id).index() == 0);
+        let ids: Vec<_> = ours.take(2).collect();
         let summary = BatchSummary::new(self.task.task(), 1, 0, &ids, BTreeMap::new()).unwrap();
         ClosedBatch {
+            ids,
             committee: 0,
             signatures: self
                 .members
@@ -133,7 +139,7 @@ fn a_round_that_cannot_go_on_names_who_is_missing_and_ends() {
         let question = machine.question(&node);
         assert!(matches!(question, Some(Request::CloseRound { .. })));
     }
-    let answer = |node| Input::Answered(node, Response::Closed(vec![world.closed()]));
+    let answer = |node| Input::Answered(node, Response::Closed(vec![world.closed(signed)]));
     // Not by somebody who does not lead the committee.
     let outputs = told(&mut machine, 20, answer(second));
     assert!(
@@ -169,7 +175,7 @@ fn a_round_that_cannot_go_on_names_who_is_missing_and_ends() {
     let mut machine = world.machine(Restored {
         round: Some((signed.clone(), false)),
         open: RestoredRound {
-            closed: vec![world.closed()],
+            closed: vec![world.closed(signed)],
             selection: Some(selection.clone()),
             ..RestoredRound::default()
         },
@@ -182,6 +188,36 @@ fn a_round_that_cannot_go_on_names_who_is_missing_and_ends() {
     let last = ROUND_MS + GRACE_MS;
     assert!(voided(&told(&mut machine, last, Input::Tick)).is_none());
     assert!(voided(&told(&mut machine, last + 1, Input::Tick)).is_some());
+}
+
+#[test]
+fn a_batch_whose_reports_its_leader_does_not_show_is_none() {
+    let world = World::new();
+    let first = world.members[0].id();
+    let changes: [&dyn Fn(&mut ClosedBatch); 4] = [
+        &|batch| batch.ids.clear(),
+        &|batch| batch.ids.reverse(),
+        &|batch| batch.ids[1].0[15] ^= 1,
+        &|_| {},
+    ];
+    for (change, right) in changes.iter().zip([false, false, false, true]) {
+        let mut machine = world.machine(Restored::default());
+        let outputs = told(&mut machine, 0, Input::Tick);
+        let Output::Open { signed, .. } = &outputs[0] else {
+            panic!("no round")
+        };
+        told(&mut machine, 10, world.progress(2));
+        told(&mut machine, 10, Input::Tick);
+        let mut batch = world.closed(signed);
+        change(&mut batch);
+        let answer = Response::Closed(vec![batch]);
+        told(&mut machine, 20, Input::Answered(first, answer));
+        let outputs = told(&mut machine, 10 + PATIENCE_MS, Input::Tick);
+        let selected = outputs
+            .iter()
+            .any(|o| matches!(o, Output::StoreSelection(..)));
+        assert_eq!(selected, right);
+    }
 }
 
 #[test]
@@ -238,11 +274,11 @@ fn a_round_that_was_opened_for_another_model_is_given_up() {
         };
         let signed: SignedText = opened.sign(&world.key).unwrap();
         world.machine(Restored {
-            round: Some((signed, false)),
             open: RestoredRound {
-                closed: vec![world.closed()],
+                closed: vec![world.closed(&signed)],
                 ..RestoredRound::default()
             },
+            round: Some((signed, false)),
             ..Restored::default()
         })
     };

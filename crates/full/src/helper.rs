@@ -1,17 +1,17 @@
-//! The helper's side: answering the leader. Pure; the driver keeps the replay cache and the answers.
+//! A helper's side: answering the leader. Pure; the driver keeps the replay cache and the answers.
 
 use std::collections::BTreeSet;
 
 use defim_protocol::{
-    Committee, Context, Reason, ReportId, SignedText, VerifiedRound,
-    batch::{AgreedBatch, BatchError, BatchSummary},
+    Committee, Context, Enrolled, Reason, ReportId, SignedText, VerifiedRound,
+    batch::{BatchError, BatchSummary, SignedBatch},
     report::{Ciphertext, Metadata},
-    seal::Seat,
-    wire::{PrepareAnswer, PrepareInit},
+    vdaf::VERIFY_KEY_BYTES,
+    wire::{FinishWith, PrepareAnswer, PrepareInit},
 };
 use prio::codec::Decode as _;
 
-use crate::{OpenedShare, Secrets, VerifiedShare};
+use crate::{BegunShare, OpenedShare, Secrets, VerifiedShare};
 
 /// What became of one report at the helper.
 #[derive(Debug)]
@@ -22,43 +22,26 @@ pub struct Prepared {
     pub share: Option<VerifiedShare>,
 }
 
-/// Check one report with the leader's message.
+impl Prepared {
+    /// Whether this is the answer for good, to be stored before it is said.
+    pub fn is_outcome(&self) -> bool {
+        self.answer != PrepareAnswer::Rejected(Reason::NotEnrolled)
+    }
+}
+
+/// Check one report of two shares with the leader's message. `known` are the light nodes that are enrolled for the task.
+///
+/// A refusal as [`Reason::NotEnrolled`] is no outcome: nothing of it is stored, and the leader asks again until the round
+/// closes. The leader has found the key enrolled, and this node's ledger may be a moment behind.
 pub fn prepare(
     task: &Committee,
     round: &VerifiedRound,
     secrets: &Secrets,
-    verify_key: &[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES],
+    known: &dyn Enrolled,
+    verify_key: &[u8; VERIFY_KEY_BYTES],
     init: &PrepareInit,
 ) -> Prepared {
-    let metadata = Metadata {
-        id: init.id,
-        time_s: init.time_s,
-    };
-    // A claim that is kept for ever must not be made with bytes that no honest report has.
-    let fits = task
-        .vdaf
-        .most_helper_bytes()
-        .is_ok_and(|most| init.sealed.len() <= most);
-    let result = fits
-        .then_some(&init.sealed)
-        .ok_or(Reason::TooLarge)
-        .and_then(|sealed| match is_ours(task, round, &init.id) {
-            true => Ok(sealed),
-            false => Err(Reason::WrongCommittee),
-        })
-        .and_then(|sealed| Ciphertext::get_decoded(sealed).map_err(|_| Reason::Malformed))
-        .and_then(|sealed| {
-            OpenedShare::open(
-                task,
-                round.round,
-                Seat::Helper,
-                &secrets.sealing,
-                &metadata,
-                &init.public_share,
-                &sealed,
-            )
-        })
-        .and_then(|share| share.authentic(round, &init.public_share))
+    let result = open(task, round, secrets, known, init)
         .and_then(|share| share.answer(verify_key, &init.message));
     match result {
         Ok((share, answer)) => Prepared {
@@ -70,6 +53,97 @@ pub fn prepare(
             share: None,
         },
     }
+}
+
+/// What a helper keeps of a report of three shares that it has begun, and what it answers. What is kept must be on disk
+/// before the answer leaves.
+pub struct Collected {
+    /// What to keep until the report is finished.
+    pub state: Vec<u8>,
+    /// The prepare share for the leader.
+    pub share: Vec<u8>,
+}
+
+impl std::fmt::Debug for Collected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Collected(redacted)")
+    }
+}
+
+/// Begin one report of three shares. `known` are the light nodes that are enrolled for the task.
+///
+/// # Errors
+///
+/// The [`Reason`] for which the report is refused. [`Reason::NotEnrolled`] is no outcome, as of [`prepare`].
+pub fn collect(
+    task: &Committee,
+    round: &VerifiedRound,
+    secrets: &Secrets,
+    known: &dyn Enrolled,
+    verify_key: &[u8; VERIFY_KEY_BYTES],
+    init: &PrepareInit,
+) -> Result<Collected, Reason> {
+    let (begun, share) = open(task, round, secrets, known, init)?.collect(verify_key)?;
+    Ok(Collected {
+        state: begun.to_bytes()?,
+        share,
+    })
+}
+
+/// Finish one report of three shares, of which `state` was kept.
+///
+/// # Errors
+///
+/// The [`Reason`] for which the report is refused.
+pub fn finish(
+    task: &Committee,
+    id: ReportId,
+    state: &[u8],
+    with: &FinishWith,
+) -> Result<VerifiedShare, Reason> {
+    match with {
+        FinishWith::Message(message) => BegunShare::from_bytes(task, id, state)?.finish(message),
+        FinishWith::Refusal(reason) => Err(*reason),
+    }
+}
+
+/// Open this member's share, of a report of somebody who may contribute.
+fn open(
+    task: &Committee,
+    round: &VerifiedRound,
+    secrets: &Secrets,
+    known: &dyn Enrolled,
+    init: &PrepareInit,
+) -> Result<OpenedShare, Reason> {
+    // A claim that is kept for ever must not be made with bytes that no honest report has.
+    let fits = task
+        .vdaf
+        .most_helper_bytes()
+        .is_ok_and(|most| init.sealed.len() <= most);
+    if !fits {
+        return Err(Reason::TooLarge);
+    }
+    let seat = task.seat_of(&secrets.node.id());
+    let seat = seat.ok_or(Reason::WrongCommittee)?;
+    if !is_ours(task, round, &init.id) {
+        return Err(Reason::WrongCommittee);
+    }
+    let sealed = Ciphertext::get_decoded(&init.sealed).map_err(|_| Reason::Malformed)?;
+    let metadata = Metadata {
+        id: init.id,
+        time_s: init.time_s,
+    };
+    OpenedShare::open(
+        task,
+        round.round,
+        seat,
+        &secrets.sealing,
+        &metadata,
+        &init.public_share,
+        &sealed,
+    )?
+    .authentic(round, &init.public_share)?
+    .enrolled(known)
 }
 
 /// Whether this committee is the one that checks the report.
@@ -92,14 +166,18 @@ pub struct Proposed<'a> {
 #[derive(Debug)]
 pub enum Agreement {
     /// Signed.
-    Agreed(Box<AgreedBatch>, SignedText),
+    Agreed(Box<SignedBatch>, SignedText),
     /// The batch is not that of all reports verified here. Nothing is signed.
-    Differs {
-        /// Verified here, and not in the proposal.
-        missing: Vec<ReportId>,
-        /// In the proposal, and not verified here.
-        unknown: Vec<ReportId>,
-    },
+    Differs(Difference),
+}
+
+/// How a proposed batch differs from what was verified here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Verified here, and not in the proposal.
+    pub missing: Vec<ReportId>,
+    /// In the proposal, and not verified here.
+    pub unknown: Vec<ReportId>,
 }
 
 /// Agree on a batch: its reports are all that were verified here, but for those that the leader
@@ -119,6 +197,27 @@ pub fn agree(
     proposed: Proposed<'_>,
     verified: &[ReportId],
 ) -> Result<Agreement, BatchError> {
+    if let Some(difference) = compare(task, round, &proposed, verified)? {
+        return Ok(Agreement::Differs(difference));
+    }
+    let leader = proposed.summary;
+    let signature = SignedText::sign(Context::Batch, leader.payload.clone(), &secrets.node);
+    let own = secrets.node.id();
+    let batch = SignedBatch::verify(task, round.round, &own, [leader, signature.clone()])?;
+    Ok(Agreement::Agreed(Box::new(batch), signature))
+}
+
+/// As [`agree`], without signing: none if the batch would be signed.
+///
+/// # Errors
+///
+/// [`BatchError`] if it never would be.
+pub fn compare(
+    task: &Committee,
+    round: &VerifiedRound,
+    proposed: &Proposed<'_>,
+    verified: &[ReportId],
+) -> Result<Option<Difference>, BatchError> {
     let Proposed {
         summary: leader,
         ids,
@@ -126,6 +225,17 @@ pub fn agree(
     } = proposed;
     leader.verify(Context::Batch, &task.leader().node)?;
     let claimed = BatchSummary::read(&leader.payload)?;
+    if (claimed.task, claimed.round, claimed.committee) != (task.task(), round.round, task.index())
+    {
+        return Err(BatchError::Elsewhere {
+            task: claimed.task,
+            round: claimed.round,
+            committee: claimed.committee,
+        });
+    }
+    if ids.is_empty() {
+        return Err(BatchError::Empty);
+    }
     let own = BatchSummary::new(
         claimed.task,
         claimed.round,
@@ -133,29 +243,27 @@ pub fn agree(
         ids,
         claimed.rejected.clone(),
     )?
-    .weighed(round.extra_weight(ids));
-    let listed: BTreeSet<_> = ids.iter().chain(refused).copied().collect();
+    .weighed(round.extra_weight(*ids));
+    let listed: BTreeSet<_> = ids.iter().chain(*refused).copied().collect();
     if own != claimed || listed.len() != ids.len() + refused.len() {
         return Err(BatchError::WrongIds);
     }
     let held: BTreeSet<_> = verified.iter().copied().collect();
     if listed != held {
-        return Ok(Agreement::Differs {
+        return Ok(Some(Difference {
             missing: held.difference(&listed).copied().collect(),
             unknown: listed.difference(&held).copied().collect(),
-        });
+        }));
     }
     let counted = claimed
         .rejected
         .values()
         .fold(0_u64, |sum, count| sum.saturating_add(*count));
-    if counted < refused.len() as u64 {
-        return Err(BatchError::Uncounted {
+    match counted < refused.len() as u64 {
+        true => Err(BatchError::Uncounted {
             refused: refused.len() as u64,
             counted,
-        });
+        }),
+        false => Ok(None),
     }
-    let signature = SignedText::sign(Context::Batch, leader.payload.clone(), &secrets.node);
-    let batch = AgreedBatch::verify(task, round.round, vec![leader, signature.clone()])?;
-    Ok(Agreement::Agreed(Box::new(batch), signature))
 }

@@ -1,8 +1,16 @@
 //! The leader's machine for one round of one committee: what to load, ask, store and sign next.
 //!
+//! With one helper a batch of reports takes one question ([`Request::Prepare`]), and so does the round's batch
+//! ([`Request::Close`]). With two helpers each takes two, which go to both side by side: [`Request::Collect`] and
+//! [`Request::Finish`], [`Request::Check`] and [`Request::Close`]. An answer that is missing or not as it should be is asked
+//! for again, from the first question on: helpers answer as they did before.
+//!
 //! Feed it one [`Input`], then drain [`Leader::poll`] until it gives nothing. Outputs are carried out
 //! in order, each to its end, before the next input; what an output must outlive is stored first.
 //! After a crash a new machine starts from [`Output::LoadState`].
+
+mod agreeing;
+mod preparing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,14 +19,12 @@ use std::{
 
 use defim_protocol::{
     Committee, Millis, Reason, ReportId, RoundPhase, SignedText, VerifiedRound,
-    batch::{AgreedBatch, BatchSummary},
-    report::Report,
-    seal::Seat,
-    wire::{PrepareAnswer, PrepareInit, PrepareRequest, Request, Response},
+    batch::AgreedBatch,
+    wire::{self, Request, Response, WireError},
 };
-use prio::codec::{Decode as _, Encode as _};
 
-use crate::{LeaderPending, OpenedShare, Secrets, helper::is_ours};
+use self::preparing::Begun;
+use crate::{LeaderPending, Secrets, VerifiedShare};
 
 /// Most reports in one message to the helper.
 pub const PREPARE_REPORTS: usize = 64;
@@ -35,21 +41,56 @@ const REASON_CHARS: usize = 200;
 pub struct Counts {
     /// Stored, not yet prepared.
     pub pending: u64,
-    /// Verified by both members.
+    /// Verified by all members.
     pub verified: u64,
     /// Refused, by reason code.
     pub rejected: BTreeMap<u16, u64>,
 }
 
-/// A batch that was proposed to the helper and stored before it was sent.
+/// A batch that was proposed to the helpers and stored before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// This node's signed summary.
     pub summary: SignedText,
     /// The reports, ascending.
     pub ids: Vec<ReportId>,
-    /// Reports that the helper verified and this node refused, ascending.
-    pub refused: Vec<ReportId>,
+    /// For each helper, the reports that it verified and this node refused, ascending.
+    pub refused: Vec<Vec<ReportId>>,
+}
+
+impl Proposal {
+    /// For this node's own store.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] if it is too long.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
+        match self.refused.as_slice() {
+            // As it was stored before there could be two.
+            [only] => wire::encode(&(&self.summary, &self.ids, only)),
+            all => wire::encode(&(&self.summary, &self.ids, all)),
+        }
+    }
+
+    /// From this node's own store; of a committee with so many helpers.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Malformed`].
+    pub fn from_bytes(bytes: &[u8], helpers: usize) -> Result<Self, WireError> {
+        let (summary, ids, refused) = match helpers {
+            1 => {
+                let (summary, ids, only) = wire::decode(bytes)?;
+                (summary, ids, vec![only])
+            }
+            _ => wire::decode(bytes)?,
+        };
+        Ok(Self {
+            summary,
+            ids,
+            refused,
+        })
+    }
 }
 
 /// One report's outcome at this node.
@@ -75,8 +116,8 @@ pub enum Input {
     },
     /// Reports to prepare, after [`Output::LoadPending`].
     Pending(Vec<(ReportId, Vec<u8>)>),
-    /// The helper's answer to the last [`Output::Ask`]; `None` if it cannot be reached.
-    Answer(Option<Response>),
+    /// The helpers' answers to the last [`Output::Ask`], in their order; `None` of one that cannot be reached.
+    Answers(Vec<Option<Response>>),
     /// The verified reports, ascending, after [`Output::LoadVerified`].
     Verified(Vec<ReportId>),
     /// The batch is stored, after [`Output::Release`].
@@ -97,8 +138,8 @@ pub enum Output {
         /// Most bytes, but at least one report.
         bytes: usize,
     },
-    /// Ask the helper.
-    Ask(Request),
+    /// Ask each helper its question, side by side; they are in the order of the helpers.
+    Ask(Vec<Request>),
     /// Store outcomes, then answer with [`Input::State`].
     Record(Vec<(ReportId, Outcome)>),
     /// Refuse these verified reports with [`Reason::MemberDisagrees`], then answer with
@@ -126,8 +167,11 @@ enum Step {
     Idle,
     Loading,
     Preparing(Vec<LeaderPending>),
+    Collecting(Vec<Begun>),
+    Finishing(Vec<(ReportId, Result<VerifiedShare, Reason>)>),
     Recording,
     Selecting,
+    Checking(Proposal),
     Agreeing(Proposal),
     Releasing,
     Done,
@@ -146,12 +190,12 @@ pub struct Leader {
     closed: bool,
     /// The round takes no more reports and prepares what it has.
     draining: bool,
-    /// Why the helper does not work, as it is shown.
+    /// Why a helper does not work, as it is shown.
     trouble: Option<RoundPhase>,
-    /// The helper has refused the stored proposal and named what differs.
+    /// A helper has refused the stored proposal and named what differs.
     reselect: bool,
-    /// What the helper has verified and the refused proposal did not have.
-    missing: BTreeSet<ReportId>,
+    /// What each helper has verified and the refused proposal did not have.
+    missing: Vec<BTreeSet<ReportId>>,
     attempts: u32,
     retry_at: Millis,
     step: Step,
@@ -174,6 +218,7 @@ impl Leader {
             return Err(Reason::UnknownTask);
         }
         Ok(Self {
+            missing: vec![BTreeSet::new(); task.helpers().len()],
             task,
             round,
             secrets,
@@ -184,7 +229,6 @@ impl Leader {
             draining: false,
             trouble: None,
             reselect: false,
-            missing: BTreeSet::new(),
             attempts: 0,
             retry_at: 0,
             step: Step::Idle,
@@ -225,16 +269,34 @@ impl Leader {
     pub fn handle(&mut self, now: Millis, input: Input) {
         match (input, std::mem::replace(&mut self.step, Step::Idle)) {
             (_, Step::Done) => self.step = Step::Done,
-            (Input::State { counts, proposal }, Step::Loading | Step::Recording | Step::Idle) => {
+            (
+                Input::State { counts, proposal },
+                step @ (Step::Loading | Step::Recording | Step::Idle),
+            ) => {
                 self.counts = counts;
                 self.proposal = proposal.filter(|_| !self.reselect);
                 self.loaded = true;
+                // What was verified beside a report that waits is not to wait too.
+                if matches!(step, Step::Recording) && now < self.retry_at {
+                    self.show_waiting();
+                }
                 self.decide(now);
             }
             (Input::Pending(reports), Step::Loading) => self.prepare(reports),
-            (Input::Answer(answer), Step::Preparing(pending)) => self.finish(now, pending, answer),
+            (Input::Answers(answers), Step::Preparing(pending)) => {
+                self.prepared(now, pending, answers);
+            }
+            (Input::Answers(answers), Step::Collecting(begun)) => {
+                self.collected(now, begun, answers);
+            }
+            (Input::Answers(answers), Step::Finishing(ends)) => self.finished(now, ends, answers),
             (Input::Verified(ids), Step::Selecting) => self.propose(now, ids),
-            (Input::Answer(answer), Step::Agreeing(proposal)) => self.agreed(now, proposal, answer),
+            (Input::Answers(answers), Step::Checking(proposal)) => {
+                self.checked(now, proposal, answers);
+            }
+            (Input::Answers(answers), Step::Agreeing(proposal)) => {
+                self.agreed(now, proposal, answers);
+            }
             (Input::Released, Step::Releasing) => {
                 self.step = Step::Done;
                 self.show(RoundPhase::Closing);
@@ -266,7 +328,7 @@ impl Leader {
             return;
         }
         if let Some(proposal) = self.proposal.clone() {
-            self.ask_agreement(proposal);
+            self.ask_about(proposal);
             return;
         }
         let have = self.counts.verified;
@@ -276,7 +338,7 @@ impl Leader {
         if self.counts.pending > 0 && !full {
             self.show_waiting();
             self.step = Step::Loading;
-            // Never more than still fit: the batch is all that both members have verified.
+            // Never more than still fit: the batch is all that the members have verified.
             let room = usize::try_from(self.max_batch() - have).unwrap_or(usize::MAX);
             self.out.push_back(Output::LoadPending {
                 reports: PREPARE_REPORTS.min(room),
@@ -329,102 +391,63 @@ impl Leader {
         &self.counts
     }
 
-    fn prepare(&mut self, reports: Vec<(ReportId, Vec<u8>)>) {
-        let verify_key = self.secrets.verify_key(&self.task);
-        let (mut pending, mut inits, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, bytes) in reports {
-            match self.begin(&verify_key, &bytes) {
-                Ok((state, init)) => {
-                    pending.push(state);
-                    inits.push(init);
-                }
-                Err(reason) => refused.push((id, Outcome::Rejected(reason))),
-            }
-        }
-        if inits.is_empty() {
-            self.record(refused);
-            return;
-        }
-        // What is refused here stays pending in the store until the next load; one step at a time.
-        self.step = Step::Preparing(pending);
-        self.out
-            .push_back(Output::Ask(Request::Prepare(PrepareRequest {
-                task: self.task.task(),
-                round: self.round.round,
-                committee: self.task.index(),
-                verify_key,
-                reports: inits,
-            })));
-    }
-
-    fn begin(
-        &self,
-        verify_key: &[u8; defim_protocol::vdaf::VERIFY_KEY_BYTES],
-        bytes: &[u8],
-    ) -> Result<(LeaderPending, PrepareInit), Reason> {
-        let report = Report::get_decoded(bytes).map_err(|_| Reason::Malformed)?;
-        if !is_ours(&self.task, &self.round, &report.metadata.id) {
-            return Err(Reason::WrongCommittee);
-        }
-        let share = OpenedShare::open(
-            &self.task,
-            self.round.round,
-            Seat::Leader,
-            &self.secrets.sealing,
-            &report.metadata,
-            &report.public_share,
-            &report.leader,
-        )?
-        .authentic(&self.round, &report.public_share)?;
-        let (pending, message) = share.begin(verify_key)?;
-        let init = PrepareInit {
-            id: report.metadata.id,
-            time_s: report.metadata.time_s,
-            sealed: report.helper.get_encoded().map_err(|_| Reason::Malformed)?,
-            public_share: report.public_share,
-            message,
-        };
-        Ok((pending, init))
-    }
-
     fn record(&mut self, outcomes: Vec<(ReportId, Outcome)>) {
         self.step = Step::Recording;
         self.out.push_back(Output::Record(outcomes));
     }
 
-    fn finish(&mut self, now: Millis, pending: Vec<LeaderPending>, answer: Option<Response>) {
-        let answers = match answer {
-            Some(Response::Prepared(answers)) if answers.len() == pending.len() => answers,
-            Some(Response::Refused(why)) => return self.helper_refused(now, &why),
-            _ => return self.helper_failed(now),
-        };
-        self.trouble = None;
-        let outcomes = pending
-            .into_iter()
-            .zip(answers)
-            .map(|(state, answer)| {
-                let id = state.id();
-                let share = match answer {
-                    PrepareAnswer::Verified(message) => state.finish(&message),
-                    PrepareAnswer::Rejected(reason) => Err(reason),
-                };
-                let outcome = match share.and_then(|share| share.to_bytes()) {
-                    Ok(bytes) => Outcome::Verified(bytes),
-                    Err(reason) => Outcome::Rejected(reason),
-                };
-                (id, outcome)
-            })
-            .collect();
-        self.record(outcomes);
+    /// Ask each helper what `question` says for it, by its place among the helpers.
+    fn ask(&mut self, step: Step, question: impl Fn(usize) -> Request) {
+        self.step = step;
+        let helpers = self.task.helpers().len();
+        let questions = (0..helpers).map(question).collect();
+        self.out.push_back(Output::Ask(questions));
     }
 
-    fn helper_failed(&mut self, now: Millis) {
-        let member = self.task.helper().name.clone();
+    /// Each helper's answer, read by `read`, which hands back what is none. Where one is missing, its helper is said to be
+    /// away, and all is asked again later.
+    fn answers<T>(
+        &mut self,
+        now: Millis,
+        answers: Vec<Option<Response>>,
+        read: impl Fn(Response) -> Result<T, Response>,
+    ) -> Option<Vec<T>> {
+        let mut good = Vec::with_capacity(answers.len());
+        for (helper, answer) in answers.into_iter().enumerate() {
+            match answer.map(&read) {
+                Some(Ok(answer)) => good.push(answer),
+                Some(Err(Response::Refused(why))) => {
+                    self.helper_refused(now, helper, &why);
+                    return None;
+                }
+                Some(Err(_)) | None => {
+                    self.helper_failed(now, helper);
+                    return None;
+                }
+            }
+        }
+        if good.len() < self.task.helpers().len() {
+            self.helper_failed(now, good.len());
+            return None;
+        }
+        Some(good)
+    }
+
+    fn helper_name(&self, helper: usize) -> String {
+        let helpers = self.task.helpers();
+        helpers
+            .get(helper)
+            .map(|m| m.name.clone())
+            .unwrap_or_default()
+    }
+
+    fn helper_failed(&mut self, now: Millis, helper: usize) {
+        let member = self.helper_name(helper);
         self.stand_by(now, RoundPhase::WaitingForMember { member });
     }
 
-    fn helper_refused(&mut self, now: Millis, why: &str) {
-        let member = self.task.helper().name.clone();
+    fn helper_refused(&mut self, now: Millis, helper: usize, why: &str) {
+        let member = self.helper_name(helper);
         let reason = why.chars().take(REASON_CHARS).collect();
         self.stand_by(now, RoundPhase::MemberRefuses { member, reason });
     }
@@ -434,98 +457,5 @@ impl Leader {
         self.retry_at = now + RETRY_MS;
         self.step = Step::Idle;
         self.show(trouble);
-    }
-
-    fn propose(&mut self, now: Millis, ids: Vec<ReportId>) {
-        let own: BTreeSet<_> = ids.iter().copied().collect();
-        let refused: Vec<_> = self.missing.difference(&own).copied().collect();
-        let mut rejected = BTreeMap::new();
-        for (code, count) in &self.counts.rejected {
-            rejected.insert(Reason::word(*code), *count);
-        }
-        let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
-        let signed = BatchSummary::new(task, round, committee, &ids, rejected)
-            .map(|summary| summary.weighed(self.round.extra_weight(&ids)))
-            .and_then(|summary| summary.sign(&self.secrets.node));
-        match signed {
-            Ok(summary) => {
-                let proposal = Proposal {
-                    summary,
-                    ids,
-                    refused,
-                };
-                self.reselect = false;
-                // Stored first: after a crash the helper must be asked about the very same batch.
-                self.out.push_back(Output::Propose(proposal.clone()));
-                self.proposal = Some(proposal.clone());
-                self.ask_agreement(proposal);
-            }
-            Err(_) => {
-                self.retry_at = now + RETRY_MS;
-                self.step = Step::Idle;
-            }
-        }
-    }
-
-    fn ask_agreement(&mut self, proposal: Proposal) {
-        self.out.push_back(Output::Ask(Request::Close {
-            summary: proposal.summary.clone(),
-            ids: proposal.ids.clone(),
-            refused: proposal.refused.clone(),
-        }));
-        self.step = Step::Agreeing(proposal);
-    }
-
-    fn agreed(&mut self, now: Millis, proposal: Proposal, answer: Option<Response>) {
-        match answer {
-            Some(Response::Agreed(signature)) => {
-                let signatures = vec![proposal.summary, signature];
-                match AgreedBatch::verify(&self.task, self.round.round, signatures) {
-                    Ok(batch) => {
-                        self.trouble = None;
-                        self.step = Step::Releasing;
-                        self.out.push_back(Output::Release {
-                            batch,
-                            ids: proposal.ids,
-                        });
-                    }
-                    Err(_) => self.helper_failed(now),
-                }
-            }
-            Some(Response::Differs { missing, unknown }) => {
-                self.differs(&proposal, missing, &unknown);
-            }
-            Some(Response::Refused(why)) => {
-                let helper = self.task.helper().name.clone();
-                self.without(format!("{helper} does not agree on the batch: {why}"));
-            }
-            _ => self.helper_failed(now),
-        }
-    }
-
-    /// The helper has signed nothing, so another batch may be proposed: without what it lacks, and
-    /// with what it has or, where this node refused a report, with that said.
-    fn differs(&mut self, proposal: &Proposal, missing: Vec<ReportId>, unknown: &[ReportId]) {
-        self.attempts += 1;
-        if self.attempts > AGREE_ATTEMPTS {
-            let helper = self.task.helper().name.clone();
-            return self.without(format!(
-                "{helper} has verified other reports than its leader, again and again"
-            ));
-        }
-        self.missing = missing
-            .into_iter()
-            .chain(proposal.refused.iter().copied())
-            .filter(|id| !unknown.contains(id))
-            .collect();
-        let lacking = proposal
-            .ids
-            .iter()
-            .filter(|id| unknown.contains(id))
-            .copied()
-            .collect();
-        self.reselect = true;
-        self.step = Step::Recording;
-        self.out.push_back(Output::Disown(lacking));
     }
 }

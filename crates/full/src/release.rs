@@ -1,8 +1,8 @@
-//! Adding the verified shares of an agreed batch.
+//! Adding the verified shares of a batch that was agreed on.
 
 use defim_protocol::{
     ReportId, VerifiedManifest, VerifiedRound,
-    batch::{AgreedBatch, merkle_root},
+    batch::{SignedBatch, merkle_root},
     vdaf::{AggregateShare, OutputShare, UpdateVdaf, VdafSpec},
 };
 use prio::{
@@ -93,12 +93,16 @@ impl AggregateBuilder {
         Ok(())
     }
 
-    /// Release the sum of exactly the reports that the whole committee has agreed on.
+    /// Release the sum of exactly the reports of a batch that this member has signed.
     ///
     /// # Errors
     ///
     /// [`ReleaseError::OtherReports`] if one is missing or too many.
-    pub fn release(self, batch: AgreedBatch) -> Result<ReleasableAggregate, ReleaseError> {
+    pub fn release(
+        self,
+        batch: impl Into<SignedBatch>,
+    ) -> Result<ReleasableAggregate, ReleaseError> {
+        let batch = batch.into();
         let summary = batch.summary();
         let other = ReleaseError::OtherReports {
             added: self.ids.len(),
@@ -112,10 +116,10 @@ impl AggregateBuilder {
     }
 }
 
-/// A member's aggregate share of an agreed batch. It never leaves the node: what does is
-/// [encrypted](crate::sum::encrypt) over all batches of the round.
+/// A member's aggregate share of a batch that it has signed. It never leaves the node: what does is
+/// [encrypted](crate::sum::encrypt) over all batches of the round, and only of those that all of their members have signed.
 pub struct ReleasableAggregate {
-    batch: AgreedBatch,
+    batch: SignedBatch,
     share: AggregateShare,
 }
 
@@ -131,7 +135,7 @@ impl std::fmt::Debug for ReleasableAggregate {
 
 impl ReleasableAggregate {
     /// The batch it is the sum of.
-    pub fn batch(&self) -> &AgreedBatch {
+    pub fn batch(&self) -> &SignedBatch {
         &self.batch
     }
 

@@ -81,14 +81,16 @@ impl std::fmt::Debug for StoredSum {
     }
 }
 
-/// The threshold with which keys of this task are shared: two thirds of its full nodes.
+/// The threshold with which keys of this task are shared: two thirds of its full nodes, and no fewer than a report has
+/// shares ([`defim_protocol::Manifest::opening_nodes`]).
 ///
 /// # Errors
 ///
 /// [`SharingError`] for a number of full nodes that no manifest has.
 pub fn threshold(task: &VerifiedManifest) -> Result<Threshold, SharingError> {
     // More than 32 are never in a manifest.
-    Threshold::two_thirds(u8::try_from(task.members.len()).unwrap_or(u8::MAX))
+    let small = |count| u8::try_from(count).unwrap_or(u8::MAX);
+    Threshold::new(small(task.opening_nodes()), small(task.members.len()))
 }
 
 /// The round as the encryption names it.

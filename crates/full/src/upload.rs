@@ -1,12 +1,10 @@
 //! What a leader checks before it says that a report is stored.
 
-use defim_protocol::{
-    CommitteeIndex, Digest, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound, limits,
-    report::Report, seal::Seat,
-};
-use prio::codec::Decode as _;
-
 use crate::{OpenedShare, Secrets};
+use defim_protocol::{
+    CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound,
+    limits, report::SealedShares, seal::Seat,
+};
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.
 #[derive(Debug, Clone)]
@@ -23,7 +21,8 @@ pub struct AcceptedReport {
     pub bytes: Vec<u8>,
 }
 
-/// Check an uploaded report against the open round.
+/// Check an uploaded report against the open round. `known` are the light nodes that are enrolled for the task; without a
+/// rule of admission in its manifest it is not asked.
 ///
 /// # Errors
 ///
@@ -32,10 +31,11 @@ pub fn accept_upload(
     task: &VerifiedManifest,
     round: &VerifiedRound,
     secrets: &Secrets,
+    known: &dyn Enrolled,
     now: Millis,
     bytes: Vec<u8>,
 ) -> Result<AcceptedReport, Reason> {
-    // The leader can open its own share only; without the exact bound the other one could be anything.
+    // The leader can open its own share only; without the exact bound the others could be anything.
     let most = task
         .vdaf
         .most_report_bytes()
@@ -46,21 +46,22 @@ pub fn accept_upload(
     if now > round.deadline_ms {
         return Err(Reason::TooLate);
     }
-    let report = Report::get_decoded(&bytes).map_err(|_| Reason::Malformed)?;
+    let shares = task.vdaf.shares;
+    let report = SealedShares::get_decoded(shares, &bytes).map_err(|_| Reason::Malformed)?;
     if report.metadata.time_s.saturating_mul(1000) > now.saturating_add(limits::CLOCK_SKEW_MS) {
         return Err(Reason::TooEarly);
     }
-    let Report {
+    let SealedShares {
         metadata,
         public_share,
-        leader,
-        ..
+        sealed,
     } = &report;
+    let leader = sealed.first().ok_or(Reason::Malformed)?;
     let open = |round| {
         OpenedShare::open(
             task,
             round,
-            Seat::Leader,
+            Seat::of(0, shares.into()),
             &secrets.sealing,
             metadata,
             public_share,
@@ -72,7 +73,7 @@ pub fn accept_upload(
         Reason::WrongRound if open(round.round.saturating_add(1)).is_ok() => Reason::Unavailable,
         reason => reason,
     });
-    opened?.authentic(round, public_share)?;
+    opened?.authentic(round, public_share)?.enrolled(known)?;
     // After the seal: a report of an earlier round is told that, and not that its committee changed.
     let committee = task.committee_of(round, &metadata.id);
     if committee.leader().node != secrets.node.id() {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use defim_full::{
     Secrets,
-    helper::{Agreement, Proposed, agree},
+    helper::{Agreement, Difference, Proposed, agree},
     leader::{Counts, Input, Leader, Output, Proposal},
 };
 use defim_protocol::{
@@ -46,6 +46,7 @@ fn world() -> World {
             scheme: Scheme::Pine64,
             dimension: 4,
             frac_bits: 15,
+            shares: 2,
         },
         schedule: Schedule {
             min_batch: 2,
@@ -56,6 +57,7 @@ fn world() -> World {
         },
         privacy: None,
         max_weight: 1,
+        admission: None,
         created_ms: 0,
         learning: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
     };
@@ -126,13 +128,13 @@ fn the_helper_signs_all_that_it_has_verified_or_nothing() {
     ));
     // A leader that leaves three out, to be alone with the two it wants.
     match asked(&world, &verified[..2], &[], 0, &verified).unwrap() {
-        Agreement::Differs { missing, unknown } => {
+        Agreement::Differs(Difference { missing, unknown }) => {
             assert_eq!((missing, unknown), (ids(2..5), vec![]));
         }
         Agreement::Agreed(..) => panic!("a chosen batch was signed"),
     }
     match asked(&world, &ids(0..6), &[], 0, &verified).unwrap() {
-        Agreement::Differs { missing, unknown } => {
+        Agreement::Differs(Difference { missing, unknown }) => {
             assert_eq!((missing, unknown), (vec![], ids(5..6)));
         }
         Agreement::Agreed(..) => panic!("an unknown report was signed"),
@@ -184,12 +186,11 @@ impl Leading {
 }
 
 fn question(outputs: &[Output]) -> (Vec<ReportId>, Vec<ReportId>) {
-    let [
-        Output::Propose(Proposal { .. }),
-        Output::Ask(Request::Close { ids, refused, .. }),
-    ] = outputs
-    else {
+    let [Output::Propose(Proposal { .. }), Output::Ask(questions)] = outputs else {
         panic!("not a proposal: {outputs:?}")
+    };
+    let [Request::Close { ids, refused, .. }] = &questions[..] else {
+        panic!("one helper is asked once: {questions:?}")
     };
     (ids.clone(), refused.clone())
 }
@@ -219,10 +220,10 @@ fn members_that_differ_come_to_one_batch_and_say_what_was_dropped() {
     let outputs = leading.handle(Input::Verified(ids(0..4)));
     assert_eq!(question(&outputs), (ids(0..4), vec![]));
     // The helper lacks 3, and has 8, whose proof this node has refused.
-    let outputs = leading.handle(Input::Answer(Some(Response::Differs {
+    let outputs = leading.handle(Input::Answers(vec![Some(Response::Differs {
         missing: ids([8]),
         unknown: ids([3]),
-    })));
+    })]));
     let [Output::Disown(dropped)] = &outputs[..] else {
         panic!("{outputs:?}")
     };
@@ -236,7 +237,7 @@ fn members_that_differ_come_to_one_batch_and_say_what_was_dropped() {
     let proposed = Proposed {
         summary: proposal.summary.clone(),
         ids: &proposal.ids,
-        refused: &proposal.refused,
+        refused: &proposal.refused[0],
     };
     let agreed = agree(
         &world.task,
@@ -248,7 +249,7 @@ fn members_that_differ_come_to_one_batch_and_say_what_was_dropped() {
     let Ok(Agreement::Agreed(_, signature)) = agreed else {
         panic!("{agreed:?}")
     };
-    let outputs = leading.handle(Input::Answer(Some(Response::Agreed(signature))));
+    let outputs = leading.handle(Input::Answers(vec![Some(Response::Agreed(signature))]));
     assert!(
         matches!(&outputs[..], [Output::Release { ids: counted, .. }] if *counted == ids(0..3))
     );
@@ -261,18 +262,18 @@ fn a_helper_that_always_differs_does_not_hold_the_round_for_ever() {
     for _ in 0..3 {
         assert!(matches!(leading.state(4, 9)[..], [Output::LoadVerified]));
         question(&leading.handle(Input::Verified(ids(0..4))));
-        let outputs = leading.handle(Input::Answer(Some(Response::Differs {
+        let outputs = leading.handle(Input::Answers(vec![Some(Response::Differs {
             missing: ids([8]),
             unknown: vec![],
-        })));
+        })]));
         assert!(matches!(&outputs[..], [Output::Disown(none)] if none.is_empty()));
     }
     leading.state(4, 9);
     leading.handle(Input::Verified(ids(0..4)));
-    let outputs = leading.handle(Input::Answer(Some(Response::Differs {
+    let outputs = leading.handle(Input::Answers(vec![Some(Response::Differs {
         missing: ids([8]),
         unknown: vec![],
-    })));
+    })]));
     assert!(matches!(&outputs[..], [Output::Without(why)] if why.contains("full-2")));
 }
 
@@ -351,9 +352,11 @@ fn a_helper_that_refuses_is_quoted_and_not_called_absent() {
         proposal: None,
     });
     let outputs = leading.handle(Input::Pending(vec![report()]));
-    assert!(matches!(outputs[..], [Output::Ask(Request::Prepare(_))]));
+    assert!(
+        matches!(&outputs[..], [Output::Ask(asked)] if matches!(asked[..], [Request::Prepare(_)]))
+    );
     let why = "the task's verification key was changed";
-    leading.handle(Input::Answer(Some(Response::Refused(why.into()))));
+    leading.handle(Input::Answers(vec![Some(Response::Refused(why.into()))]));
     let phase = leading.machine.phase().unwrap();
     assert_eq!(
         *phase,

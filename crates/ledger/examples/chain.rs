@@ -242,6 +242,7 @@ fn main() {
     let terms = TaskTerms {
         aggregation: aggregation.id(),
         members: members.iter().map(NodeKey::id).collect(),
+        shares: 2,
         min_batch: 3,
         rounds: 10,
         max_weight: 1,
@@ -302,11 +303,14 @@ fn main() {
     ]);
     // 6: the round's batch, total and model.
     let summary = BatchSummary::new(task, 1, 0, &REPORTS, BTreeMap::new()).unwrap();
-    let (leader, helper) = committee_seats(members.len(), 0).unwrap();
-    let statements = [leader, helper].map(|seat| summary.sign(&members[seat]).unwrap());
-    let mut ciphertexts: Vec<_> = [leader, helper]
-        .map(|seat| (members[seat].id(), Digest([4; 32])))
-        .to_vec();
+    let seats = committee_seats(members.len(), 2, 0).unwrap();
+    let statements = seats
+        .iter()
+        .map(|seat| summary.sign(&members[*seat]).unwrap());
+    let mut ciphertexts: Vec<_> = seats
+        .iter()
+        .map(|seat| (members[*seat].id(), Digest([4; 32])))
+        .collect();
     ciphertexts.sort_unstable();
     let opened = Opened {
         task,
@@ -330,7 +334,7 @@ fn main() {
         (
             &aggregation,
             Body::BatchClosed {
-                statements: statements.to_vec(),
+                statements: statements.collect(),
             },
         ),
         (&aggregation, Body::Opened(opened)),

@@ -9,7 +9,7 @@ use crate::{
     TaskId, merkle_root,
 };
 
-/// What both members of a committee sign when a round closes.
+/// What all members of a committee sign when a round closes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchSummary {

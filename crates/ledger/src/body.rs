@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BatchSummary, CommitteeIndex, Context, Digest, Evidence, Millis, NodeId, NodeKey, ReportId,
-    RoundNumber, Signature, SignatureError, SignedText, TaskId, TaskTerms, merkle,
+    RoundNumber, Signature, SignatureError, SignedText, TaskId, TaskTerms, codec::labelled, merkle,
 };
 
 /// What a server node does in the mesh.
@@ -113,7 +113,7 @@ pub enum Body {
     },
     /// A committee has agreed on its batch; one of its members or the aggregation node says so.
     BatchClosed {
-        /// Both members' signatures over one [`BatchSummary`], leader first.
+        /// All members' signatures over one [`BatchSummary`], leader first.
         statements: Vec<SignedText>,
     },
     /// The aggregation node has opened a total.
@@ -183,6 +183,14 @@ impl Admission {
             signature: invite.sign(Context::Invite, &invitation(task, light)),
         }
     }
+}
+
+/// The key of an invite, from the code that a person types.
+///
+/// The key's public half is on the ledger, where everybody can try codes out. So a code is 16 random bytes, however it is
+/// written for people; a shorter one would be found.
+pub fn invite_key(code: &[u8; 16]) -> NodeKey {
+    NodeKey::from_seed(labelled(b"defim v1 invite code\0", code).0)
 }
 
 /// Check an invite's signature.

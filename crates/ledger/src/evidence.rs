@@ -9,7 +9,9 @@ use crate::{
 
 /// Two statements that an honest node never signs both.
 ///
-/// Two selections of one round are no fault: a later one leaves out what a node that has gone was part of.
+/// Two selections of one round are no fault: a later one leaves out what a node that has gone was part of. Nor are two
+/// batches that a leader signed: it proposes another one when a helper has verified other reports, and a helper
+/// that lies could collect both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
@@ -20,7 +22,7 @@ pub enum Evidence {
         /// Another one, or another signature of the same.
         second: SignedText,
     },
-    /// A committee's member signed two batches of one round.
+    /// A helper of a committee, without whose signature no proposal is a batch, signed two batches of one round.
     TwoBatches {
         /// A signed [`BatchSummary`].
         first: SignedText,
@@ -36,7 +38,7 @@ pub struct Shown {
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
-    /// The committee, if a member of one is at fault. The others are the aggregation node's.
+    /// The committee, if a helper of it is at fault; otherwise it is the aggregation node.
     pub committee: Option<CommitteeIndex>,
 }
 

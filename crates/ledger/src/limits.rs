@@ -1,5 +1,7 @@
 //! Upper bounds on everything that comes from outside, checked before memory is taken for it.
 
+use std::ops::RangeInclusive;
+
 /// Longest encoded transaction, in bytes.
 pub const TX_BYTES: usize = 128 * 1024;
 /// Longest encoded block, in bytes.
@@ -22,6 +24,8 @@ pub const VALIDATORS: usize = 128;
 pub const ADMINS: usize = 32;
 /// Most full nodes of a task: so many ciphertexts can be added.
 pub const MEMBERS: usize = 32;
+/// How many shares a report can have: one for each member of its committee.
+pub const SHARES: RangeInclusive<u8> = 2..=3;
 /// Longest signed statement, in bytes.
 pub const STATEMENT_BYTES: usize = 32 * 1024;
 /// Longest name of a node or a chain, in bytes.

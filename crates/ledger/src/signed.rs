@@ -13,7 +13,7 @@ pub enum Context {
     Manifest,
     /// A [`crate::RoundOpened`], signed by the task's aggregation node.
     Round,
-    /// A [`crate::BatchSummary`], signed by both members of its committee.
+    /// A [`crate::BatchSummary`], signed by all members of its committee.
     Batch,
     /// A selection of encrypted sums, signed by the task's aggregation node.
     Selection,
@@ -29,6 +29,8 @@ pub enum Context {
     Tx,
     /// The admission of a light node's key to a task, signed by an invite's key.
     Invite,
+    /// A report of an enrolled light node, signed with the key that is enrolled.
+    LightReport,
 }
 
 impl Context {
@@ -44,6 +46,7 @@ impl Context {
             Self::Silo => b"defim v1 silo\0",
             Self::Tx => b"defim v1 tx\0",
             Self::Invite => b"defim v1 invite\0",
+            Self::LightReport => b"defim v1 light credential\0",
         }
     }
 }

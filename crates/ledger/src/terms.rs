@@ -57,6 +57,8 @@ pub struct TaskTerms {
     pub aggregation: NodeId,
     /// The full nodes in the manifest's order, which numbers the committees.
     pub members: Vec<NodeId>,
+    /// Shares of a report: 2, or 3. So many full nodes are a committee.
+    pub shares: u8,
     /// Fewest accepted reports that a total may be opened of, over all committees.
     pub min_batch: u32,
     /// How many rounds are finished at most.
@@ -77,8 +79,8 @@ pub struct TaskTerms {
 }
 
 impl TaskTerms {
-    /// Whether the numbers make sense: between 2 and 32 different members, at least one report and round, a whole
-    /// split.
+    /// Whether the numbers make sense: between 2 and 32 different members, no fewer than shares, of which there are 2 or
+    /// 3, at least one report and round, a whole split.
     pub fn is_usable(&self) -> bool {
         let mut members = self.members.clone();
         members.sort_unstable();
@@ -86,6 +88,8 @@ impl TaskTerms {
         members.len() == self.members.len()
             && (2..=limits::MEMBERS).contains(&members.len())
             && !members.contains(&self.aggregation)
+            && limits::SHARES.contains(&self.shares)
+            && usize::from(self.shares) <= members.len()
             && self.min_batch > 0
             && self.rounds > 0
             && self.max_weight > 0
@@ -93,7 +97,8 @@ impl TaskTerms {
     }
 }
 
-/// An invite, as it stands on the ledger. Its key's secret seed is the code that a person types.
+/// An invite, as it stands on the ledger. Its key follows from the code that a person types
+/// ([`crate::invite_key`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
     /// How many light nodes it still admits.

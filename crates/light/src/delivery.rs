@@ -305,9 +305,7 @@ impl Delivery {
                 };
                 self.out.push_back(Output::Delivered { path, because });
             }
-            Some(reason @ (Reason::Paused | Reason::Unavailable)) => {
-                self.wait(now, reason.text().to_owned())
-            }
+            Some(reason) if reason.may_pass() => self.wait(now, reason.text().to_owned()),
             reason => {
                 self.state = State::Over;
                 self.out.push_back(match reason {

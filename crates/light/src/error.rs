@@ -88,6 +88,19 @@ pub enum LightError {
         /// The round.
         round: u64,
     },
+    /// The task counts enrolled light nodes only, and there is no key.
+    #[error(
+        "this task counts one contribution a round of each enrolled light node: contribute with a key that is enrolled for it"
+    )]
+    NoKey,
+    /// A code, a key or a receipt that is none.
+    #[error("{what} cannot be read: {why}; check it and try again")]
+    Enrolment {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
     /// What was served for an audit is not of the round.
     #[error("block {block} could not be checked: {why}; try again, or ask another node")]
     Evidence {
@@ -126,6 +139,8 @@ impl LightError {
             Self::Record(_) => "bad-record",
             Self::DroppedCiphertext { .. } => "false-record",
             Self::Evidence { .. } => "bad-evidence",
+            Self::NoKey => "no-key",
+            Self::Enrolment { .. } => "bad-enrolment",
         }
     }
 }

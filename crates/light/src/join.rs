@@ -2,8 +2,8 @@
 
 use defim_learn::LearningSpec;
 use defim_protocol::{
-    Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId, VerifiedManifest,
-    VerifiedRound,
+    AdmissionRule, Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId,
+    VerifiedManifest, VerifiedRound,
 };
 
 use crate::{LightError, chain::VerifiedOpening};
@@ -57,6 +57,11 @@ impl JoinedTask {
         &self.spec
     }
 
+    /// How a light node comes to be enrolled for the task; none if anybody contributes.
+    pub fn admission(&self) -> Option<AdmissionRule> {
+        self.manifest.admission
+    }
+
     /// Epsilon that one contribution to each of so many rounds spends, at the task's delta; nothing if no noise is added.
     pub fn spent_epsilon(&self, rounds: u64) -> Option<f64> {
         let manifest = &self.manifest;
@@ -96,7 +101,7 @@ impl JoinedTask {
 pub struct OpenRound(VerifiedRound);
 
 impl OpenRound {
-    /// The id of the report of this full node's silo, if it counts more than once.
+    /// The id of the report of this full node's silo, if it counts more than once or the task requires enrolment.
     pub fn silo_report(&self, node: &NodeId) -> Option<ReportId> {
         self.0.silo_report(node)
     }

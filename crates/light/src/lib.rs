@@ -11,6 +11,7 @@
 //! [`chain::Follower`] follows the mesh's ledger: it checks certificates, and what is proven under final blocks.
 //!
 //! After a round, [`Audit`] adds a few random blocks of its encrypted sum up again, and proves it if they are wrong.
+//! Where participants are known, [`enrolment`] makes the transactions with which a light node enrols its key, and is paid.
 //! Apart from rounds, [`Scoring`] asks a full node's model about rows that only this device can read.
 //!
 //! # Invariants
@@ -43,6 +44,7 @@
 mod audit;
 pub mod chain;
 pub mod delivery;
+pub mod enrolment;
 mod error;
 mod join;
 mod scoring;

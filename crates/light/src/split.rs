@@ -1,8 +1,8 @@
 //! Splitting an update into shares with a proof, and sealing each share for its member.
 
 use defim_protocol::{
-    Committee, NodeKey, ReportId, RoundNumber, TaskId,
-    report::{Extension, Metadata, PlaintextShare, Report},
+    Committee, Credential, NodeKey, ReportId, RoundNumber, TaskId,
+    report::{Extension, Metadata, PlaintextShare, SealedShares},
     seal::{Seat, seal},
 };
 use prio::{codec::Encode as _, vdaf::Client as _};
@@ -16,8 +16,10 @@ pub struct Split {
     round: RoundNumber,
     metadata: Metadata,
     public_share: Vec<u8>,
-    leader: Vec<u8>,
-    helper: Vec<u8>,
+    /// Leader first.
+    shares: Vec<Vec<u8>>,
+    /// Whose report it is, if it says so.
+    credential: Option<Credential>,
 }
 
 impl std::fmt::Debug for Split {
@@ -42,7 +44,7 @@ pub struct SealedReport {
     pub id: ReportId,
     /// The committee that checks it; its leader takes the report.
     pub committee: Committee,
-    /// The report, encoded as in DAP-09.
+    /// The report, encoded as in DAP-09 if it has two shares ([`SealedShares`]).
     pub bytes: Vec<u8>,
 }
 
@@ -52,6 +54,7 @@ impl Split {
         round: &OpenRound,
         values: &[i32],
         id: ReportId,
+        key: Option<&NodeKey>,
         time_s: u64,
     ) -> Result<Self, LightError> {
         let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
@@ -61,19 +64,28 @@ impl Split {
         let (public, shares) = instance
             .shard(&measurement, id.as_bytes())
             .map_err(|e| failed(&e))?;
-        let [leader, helper] = shares.as_slice() else {
+        let committee = task.committee_of(round, &id);
+        let members = committee.members().len();
+        // A share that no member is there for would be missing in the total.
+        if shares.len() != members {
             return Err(LightError::Split(format!(
-                "{} shares for 2 members",
+                "{} shares for {members} members",
                 shares.len()
             )));
-        };
+        }
+        let public_share = public.get_encoded().map_err(|e| failed(&e))?;
+        // In a task of anybody a signature would say for nothing who has contributed.
+        let key = key.filter(|_| task.admission().is_some());
         Ok(Self {
-            committee: task.committee_of(round, &id),
+            committee,
             round: round.round,
             metadata: Metadata { id, time_s },
-            public_share: public.get_encoded().map_err(|e| failed(&e))?,
-            leader: leader.get_encoded().map_err(|e| failed(&e))?,
-            helper: helper.get_encoded().map_err(|e| failed(&e))?,
+            credential: key.map(|key| Credential::enrolled(round, &id, &public_share, key)),
+            public_share,
+            shares: shares
+                .iter()
+                .map(|share| share.get_encoded().map_err(|e| failed(&e)))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -84,7 +96,7 @@ impl Split {
 
     /// Length of all shares, in bytes.
     pub fn bytes(&self) -> usize {
-        self.public_share.len() + self.leader.len() + self.helper.len()
+        self.public_share.len() + self.shares.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Seal each share for its member and put the report together.
@@ -93,7 +105,8 @@ impl Split {
     ///
     /// [`LightError::Seal`] if a member's key cannot be used.
     pub fn seal<R: RngCore + CryptoRng>(self, rng: &mut R) -> Result<SealedReport, LightError> {
-        self.seal_with(None, rng)
+        let credential = self.credential;
+        self.seal_with(credential, rng)
     }
 
     /// As [`Split::seal`], as the report of this full node's silo. Its id must be [`defim_protocol::VerifiedRound::silo_report`].
@@ -107,24 +120,22 @@ impl Split {
         key: &NodeKey,
         rng: &mut R,
     ) -> Result<SealedReport, LightError> {
-        let signature = round
-            .verified()
-            .sign_silo(&self.metadata.id, &self.public_share, key);
-        self.seal_with(Some(signature), rng)
+        let credential = Credential::silo(round, &self.metadata.id, &self.public_share, key);
+        self.seal_with(Some(credential), rng)
     }
 
     fn seal_with<R: RngCore + CryptoRng>(
         self,
-        signature: Option<[u8; 64]>,
+        credential: Option<Credential>,
         rng: &mut R,
     ) -> Result<SealedReport, LightError> {
         let task = self.committee.task();
         let mut sealed = |member: &defim_protocol::Member, seat, payload: Vec<u8>| {
-            let silo = signature.as_ref().map(Extension::silo);
+            let credential = credential.as_ref().map(Extension::credential);
             let plain = PlaintextShare {
                 extensions: [Extension::round(self.round)]
                     .into_iter()
-                    .chain(silo)
+                    .chain(credential)
                     .collect(),
                 payload,
             };
@@ -138,13 +149,18 @@ impl Split {
                 rng,
             )
         };
-        let leader = sealed(self.committee.leader(), Seat::Leader, self.leader)?;
-        let helper = sealed(self.committee.helper(), Seat::Helper, self.helper)?;
-        let report = Report {
+        let members = self.committee.members();
+        let count = members.len();
+        let sealed = members
+            .into_iter()
+            .zip(self.shares)
+            .enumerate()
+            .map(|(place, (member, share))| sealed(member, Seat::of(place, count), share))
+            .collect::<Result<_, _>>()?;
+        let report = SealedShares {
             metadata: self.metadata,
             public_share: self.public_share,
-            leader,
-            helper,
+            sealed,
         };
         let bytes = report
             .get_encoded()

@@ -1,5 +1,7 @@
 //! Training on a model that was verified, and the update that comes of it.
 
+use std::sync::Arc;
+
 use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
@@ -15,6 +17,8 @@ pub struct Training {
     task: JoinedTask,
     round: ReadyRound,
     model: Model,
+    /// The light node's credential for this task.
+    key: Option<Arc<NodeKey>>,
 }
 
 /// An update within the norm bound, in fixed point, and what clipping did to it.
@@ -50,7 +54,37 @@ impl Training {
             task: task.clone(),
             round: round.clone(),
             model,
+            key: None,
         })
+    }
+
+    /// Contribute with this light node's key for the task, where the task requires enrolment; elsewhere it is not used, and
+    /// nobody learns of it.
+    #[must_use]
+    pub fn with_key(self, key: Arc<NodeKey>) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+
+    /// The id of this light node's report: the one that follows from its key, if the task requires enrolment, and elsewhere one
+    /// that is drawn ([`Training::draw_report_id`]).
+    ///
+    /// # Errors
+    ///
+    /// [`LightError::NoKey`] if the task requires enrolment and there is no key.
+    pub fn report_id(
+        &self,
+        reachable: impl Fn(&NodeId) -> bool,
+        draw: impl FnMut() -> [u8; 16],
+    ) -> Result<ReportId, LightError> {
+        if self.task.admission().is_none() {
+            return Ok(self.draw_report_id(reachable, draw));
+        }
+        let key = self.key.as_ref().ok_or(LightError::NoKey)?;
+        let id = self.round.verified().enrolled_report(&key.id());
+        id.ok_or(LightError::NoKey)
     }
 
     /// The task.
@@ -119,7 +153,7 @@ impl Training {
     }
 
     /// A report id, drawn by `draw`, whose committee can work now as far as `reachable` knows. If none can, one
-    /// whose leader takes the report and keeps it until the helper is back; and if there is none, any.
+    /// whose leader takes the report and keeps it until its helpers are back; and if there is none, any.
     pub fn draw_report_id(
         &self,
         reachable: impl Fn(&NodeId) -> bool,
@@ -146,7 +180,7 @@ impl Training {
         id
     }
 
-    /// Split the update of a full node's silo and seal it: as a report that counts more than once, if the round says so.
+    /// Split the update of a full node's silo and seal it: under the id that the round gives it, if it does.
     /// `draw` gives the id otherwise.
     ///
     /// # Errors
@@ -182,7 +216,8 @@ impl Training {
         id: ReportId,
         time_s: u64,
     ) -> Result<Split, LightError> {
-        Split::new(&self.task, &self.round, update.values(), id, time_s)
+        let (values, key) = (update.values(), self.key.as_deref());
+        Split::new(&self.task, &self.round, values, id, key, time_s)
     }
 
     /// How good the round's model is on these rows.

@@ -157,7 +157,30 @@ impl HttpClient {
         })
     }
 
-    /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`.
+    /// Post bytes; the answer is JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`].
+    pub async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        bytes: Vec<u8>,
+    ) -> Result<T, HttpError> {
+        let request = self
+            .0
+            .post(url)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(bytes);
+        let response = request.send().await.map_err(|e| unreachable(url, &e))?;
+        let body = Self::read(url, Self::good(url, response).await?, JSON_BYTES).await?;
+        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
+            url: url.to_owned(),
+            why: e.to_string(),
+        })
+    }
+
+    /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`, with the media type of its number of shares.
     ///
     /// # Errors
     ///
@@ -166,13 +189,14 @@ impl HttpClient {
         &self,
         base: &str,
         task: &str,
+        media_type: &'static str,
         bytes: Vec<u8>,
     ) -> Result<PutAnswer, HttpError> {
         let url = format!("{}/tasks/{task}/reports", base.trim_end_matches('/'));
         let request = self
             .0
             .put(&url)
-            .header(CONTENT_TYPE, "application/dap-report")
+            .header(CONTENT_TYPE, media_type)
             .body(bytes);
         let response = request.send().await.map_err(|e| unreachable(&url, &e))?;
         let status = response.status();

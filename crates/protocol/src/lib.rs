@@ -4,7 +4,7 @@
 //!
 //! Every role speaks through this crate. A light node verifies a [`SignedText`] manifest and round,
 //! splits its update with the task's VDAF ([`vdaf`]), seals each share ([`seal`]) and sends one
-//! [`report::Report`]. Full nodes exchange the messages of [`wire`], agree on a
+//! report ([`report`]). Full nodes exchange the messages of [`wire`], agree on a
 //! [`batch::BatchSummary`] and sign it. Nothing here does I/O, reads a clock or draws randomness by
 //! itself.
 //!
@@ -20,7 +20,8 @@
 //!
 //! Reports are those of the Distributed Aggregation Protocol, draft 09 (DAP-09), section 4.4. One
 //! private-use extension, [`report::ROUND_EXTENSION`], binds a report to one round; see
-//! `docs/decisions/0003-round-extension.md`.
+//! `docs/decisions/0003-round-extension.md`. DAP-09 has two aggregators; reports of tasks with three shares are
+//! [`report::SealedShares`], of our own media type: see `docs/decisions/0014-three-shares.md`.
 //!
 //! # Example
 //!
@@ -44,6 +45,7 @@
 
 pub mod batch;
 mod committee;
+mod credential;
 pub mod limits;
 mod manifest;
 mod privacy;
@@ -58,8 +60,10 @@ pub mod vdaf;
 pub mod wire;
 
 pub use committee::{Committee, CommitteeIndex};
+pub use credential::{Credential, Enrolled};
 pub use defim_ledger::{
-    Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, SignatureError, SignedText, TaskId,
+    AdmissionRule, Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, Signature,
+    SignatureError, SignedText, TaskId,
 };
 pub use manifest::{Manifest, ManifestError, Member, Schedule, VerifiedManifest};
 pub use privacy::Privacy;

@@ -21,5 +21,7 @@ pub const ROUND_MS: u64 = 1000;
 pub const API_BODY_BYTES: usize = MANIFEST_BYTES;
 /// How long a name may be, in characters.
 pub const NAME_CHARS: usize = 80;
+/// Most shares of a report: so many full nodes are a committee.
+pub const SHARES: u8 = *defim_ledger::limits::SHARES.end();
 /// Most full nodes of a task: so many ciphertexts can be added.
 pub const MEMBERS: usize = 32;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Context, NodeId, Privacy, SignatureError, SignedText, TaskId, limits,
+    AdmissionRule, Context, NodeId, Privacy, SignatureError, SignedText, TaskId, limits,
     report::HpkeConfig,
     vdaf::{VdafError, VdafSpec},
 };
@@ -51,8 +51,8 @@ pub struct Manifest {
     pub summary: String,
     /// The node that adds the aggregate shares and signs this manifest.
     pub aggregation: NodeId,
-    /// The full nodes; each ordered pair of them is a committee ([`crate::Committee`]), all of them
-    /// hold shares of the keys that sums are encrypted with.
+    /// The full nodes, which make up the committees ([`crate::Committee`]); all of them hold shares of the keys
+    /// that sums are encrypted with.
     pub members: Vec<Member>,
     /// How updates are shared and proven.
     pub vdaf: VdafSpec,
@@ -64,6 +64,10 @@ pub struct Manifest {
     /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub max_weight: u8,
+    /// How a light node comes to be enrolled, without which it cannot contribute; none: anybody contributes, under any
+    /// id, any number of times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionRule>,
     /// When the task was made, milliseconds since 1970.
     pub created_ms: u64,
     /// The learning specification (schema, model, local training, server step), read by the
@@ -141,8 +145,15 @@ impl Manifest {
                 self.members.len()
             ));
         }
+        if self.members.len() < usize::from(self.vdaf.shares) {
+            return unusable(format!(
+                "reports have {} shares for only {} full nodes; each share is another one's",
+                self.vdaf.shares,
+                self.members.len()
+            ));
+        }
         for (index, member) in self.members.iter().enumerate() {
-            // One company in both seats of a committee would hold both shares of a contribution.
+            // One company in two seats of a committee would hold two shares of a contribution.
             if self
                 .members
                 .iter()
@@ -199,6 +210,13 @@ impl Manifest {
         }
         self.vdaf.check_batch(most)?;
         Ok(())
+    }
+
+    /// How many full nodes it takes to open a sum: two thirds, rounded up, and never fewer than it takes to open a
+    /// report.
+    pub fn opening_nodes(&self) -> usize {
+        let two_thirds = (self.members.len() * 2).div_ceil(3);
+        two_thirds.max(usize::from(self.vdaf.shares))
     }
 
     /// By how much the silos' reports of a round can count more than once each.
@@ -312,6 +330,7 @@ pub(crate) mod tests {
                 scheme: crate::vdaf::Scheme::Pine64,
                 dimension: 4,
                 frac_bits: 15,
+                shares: 2,
             },
             schedule: Schedule {
                 min_batch: 2,
@@ -322,6 +341,7 @@ pub(crate) mod tests {
             },
             privacy: None,
             max_weight: 1,
+            admission: None,
             created_ms: 0,
             learning: RawValue::from_string("{}".into()).unwrap(),
         }
@@ -365,6 +385,23 @@ pub(crate) mod tests {
         assert!(!text(&weighed).contains("max_weight"));
         weighed.max_weight = 3;
         assert!(text(&weighed).contains("\"max_weight\":3"));
+        // Nor does it change where nobody has to enrol.
+        let mut enrolled = manifest(&key);
+        assert!(!text(&enrolled).contains("admission"));
+        enrolled.admission = Some(AdmissionRule::Invite);
+        assert!(text(&enrolled).contains("\"admission\":\"invite\""));
+        // The same of two shares.
+        let mut three = manifest_of(&key, 3);
+        assert!(!text(&three).contains("shares"));
+        assert_eq!(three.opening_nodes(), 2);
+        three.vdaf.shares = 3;
+        assert!(text(&three).contains("\"frac_bits\":15,\"shares\":3}"));
+        assert_eq!(three.opening_nodes(), 3, "two of three open nothing");
+        assert!(refused(&|m| m.vdaf.shares = 3).contains("3 shares for only 2 full nodes"));
+        assert!(refused(&|m| m.vdaf.shares = 1).contains("from 2 to 3"));
+        three.vdaf.shares = 4;
+        three.members = manifest_of(&key, 5).members;
+        assert!(three.sign(&key).is_err());
         // Noise that is too little for what is promised.
         let vdaf = manifest(&key).vdaf;
         let kept = Privacy::new(&vdaf, 1, 1.0, 1e-5, 3).unwrap();

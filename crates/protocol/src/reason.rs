@@ -73,12 +73,21 @@ reasons! {
     WrongCommittee = 18, "wrong-committee", "Another committee of full nodes checks this report. Load the task again and send again.";
     /// A silo's report that its full node has not signed, or the other way round.
     NotTheSilos = 19, "not-the-silos", "The report's id is that of a full node's silo, which has not signed it. Send again: a new id is drawn.";
+    /// The key that signed the report is not enrolled, as far as this node knows. It may hear of it later.
+    NotEnrolled = 20, "not-enrolled", "The key that signed the report is not enrolled for this task, or this full node has not heard of it yet. Enrol it; the report is tried again until the round is over.";
+    /// No report that an enrolled light node can have in this round.
+    NotItsReport = 21, "not-its-report", "This task counts one report a round of each enrolled light node, under the id that follows from its key and signed with it. This is none. Contribute with an enrolled key, and update this client.";
 }
 
 impl Reason {
     /// The word for this code; of one that this version does not know, its number.
     pub fn word(code: u16) -> String {
         Self::from_code(code).map_or_else(|| code.to_string(), |reason| reason.slug().to_owned())
+    }
+
+    /// Whether the same report may be taken later in the same round: nothing is wrong with it.
+    pub const fn may_pass(self) -> bool {
+        matches!(self, Self::Paused | Self::Unavailable | Self::NotEnrolled)
     }
 
     /// The reason with this code.

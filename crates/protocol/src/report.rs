@@ -1,4 +1,5 @@
-//! Reports in the encoding of DAP-09, section 4.4.2.
+//! Reports in the encoding of DAP-09, section 4.4.2; of tasks with more than two shares, in one of our own that differs
+//! in its end.
 
 use std::io::Cursor;
 
@@ -9,19 +10,26 @@ use prio::codec::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{ReportId, RoundNumber, TaskId};
+use crate::{Credential, NodeId, Reason, ReportId, RoundNumber, Signature, TaskId};
 
 /// Media type of a report.
 pub const REPORT_MEDIA_TYPE: &str = "application/dap-report";
+/// Media type of a report with more than two shares: id, time and public share as in DAP, then a list of all sealed
+/// shares, leader first, behind its length in four bytes.
+pub const SHARES_MEDIA_TYPE: &str = "application/vnd.defim-report";
 /// Media type of a list of sealing keys.
 pub const HPKE_CONFIG_LIST_MEDIA_TYPE: &str = "application/dap-hpke-config-list";
-/// Private-use extension that binds both shares of a report to one round: its number, eight bytes,
+/// Private-use extension that binds all shares of a report to one round: its number, eight bytes,
 /// big-endian. It travels inside the seal, so nobody can move a report to another round.
 pub const ROUND_EXTENSION: u16 = 0xFF01;
 
 /// Private-use extension of the one report of a full node's silo that counts more than once: its signature
-/// ([`crate::VerifiedRound::sign_silo`]).
+/// ([`crate::Credential::silo`]).
 pub const SILO_EXTENSION: u16 = 0xFF02;
+
+/// Private-use extension of the one report that an enrolled light node has in a round: its key, 32 bytes, and its
+/// signature ([`crate::Credential::enrolled`]).
+pub const ENROLMENT_EXTENSION: u16 = 0xFF03;
 
 /// A sealing key's public side (`HpkeConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +79,25 @@ pub struct Report {
     pub helper: Ciphertext,
 }
 
+/// One contribution to a task of any number of shares: for two, a [`Report`] on the wire.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedShares {
+    /// Id and time.
+    pub metadata: Metadata,
+    /// The VDAF's public share.
+    pub public_share: Vec<u8>,
+    /// The sealed share of each member of the committee, leader first.
+    pub sealed: Vec<Ciphertext>,
+}
+
+/// Media type of a report of so many shares.
+pub const fn media_type(shares: u8) -> &'static str {
+    match shares {
+        ..=2 => REPORT_MEDIA_TYPE,
+        _ => SHARES_MEDIA_TYPE,
+    }
+}
+
 /// An extension (`Extension`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
@@ -98,12 +125,38 @@ impl Extension {
         }
     }
 
-    /// The extension that shows that a report is a silo's.
-    pub fn silo(signature: &[u8; 64]) -> Self {
-        Self {
-            kind: SILO_EXTENSION,
-            data: signature.to_vec(),
+    /// The extension that shows whose report it is.
+    pub fn credential(credential: &Credential) -> Self {
+        match credential {
+            Credential::Silo(signature) => Self {
+                kind: SILO_EXTENSION,
+                data: signature.0.to_vec(),
+            },
+            Credential::Enrolled { key, signature } => Self {
+                kind: ENROLMENT_EXTENSION,
+                data: [key.0.as_slice(), &signature.0].concat(),
+            },
         }
+    }
+
+    /// The credential in this extension; none if it is of another kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Malformed`] if it is of such a kind and no credential.
+    pub fn as_credential(&self) -> Result<Option<Credential>, Reason> {
+        let data = self.data.as_slice();
+        let signature = |bytes: &[u8]| bytes.try_into().map(Signature);
+        let read = match self.kind {
+            SILO_EXTENSION => signature(data).map(Credential::Silo),
+            ENROLMENT_EXTENSION => {
+                let (key, rest) = data.split_first_chunk().ok_or(Reason::Malformed)?;
+                let key = NodeId(*key);
+                signature(rest).map(|signature| Credential::Enrolled { key, signature })
+            }
+            _ => return Ok(None),
+        };
+        read.map(Some).map_err(|_| Reason::Malformed)
     }
 }
 
@@ -125,6 +178,12 @@ impl std::fmt::Debug for Report {
             "Report({}, {:?}, {:?})",
             self.metadata.id, self.leader, self.helper
         )
+    }
+}
+
+impl std::fmt::Debug for SealedShares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedShares({}, {:?})", self.metadata.id, self.sealed)
     }
 }
 
@@ -232,6 +291,61 @@ impl Decode for Report {
     }
 }
 
+impl SealedShares {
+    /// The report's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if a part is too long for its length prefix.
+    pub fn get_encoded(&self) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = Vec::new();
+        self.metadata.encode(&mut bytes)?;
+        put_bytes32(&mut bytes, &self.public_share)?;
+        match self.sealed.as_slice() {
+            [leader, helper] => {
+                leader.encode(&mut bytes)?;
+                helper.encode(&mut bytes)?;
+            }
+            more => encode_u32_items(&mut bytes, &(), more)?,
+        }
+        Ok(bytes)
+    }
+
+    /// Read a report of a task with so many shares.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if it is none, or has another number of shares.
+    pub fn get_decoded(shares: u8, bytes: &[u8]) -> Result<Self, CodecError> {
+        if shares <= 2 {
+            return Report::get_decoded(bytes).map(Self::from);
+        }
+        let mut cursor = Cursor::new(bytes);
+        let this = Self {
+            metadata: Metadata::decode(&mut cursor)?,
+            public_share: decode_u32_items(&(), &mut cursor)?,
+            sealed: decode_u32_items(&(), &mut cursor)?,
+        };
+        if this.sealed.len() != usize::from(shares) {
+            return Err(CodecError::UnexpectedValue);
+        }
+        match bytes.len() as u64 - cursor.position() {
+            0 => Ok(this),
+            left => Err(CodecError::BytesLeftOver(left as usize)),
+        }
+    }
+}
+
+impl From<Report> for SealedShares {
+    fn from(report: Report) -> Self {
+        Self {
+            metadata: report.metadata,
+            public_share: report.public_share,
+            sealed: vec![report.leader, report.helper],
+        }
+    }
+}
+
 impl Encode for Extension {
     fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         self.kind.encode(bytes)?;
@@ -328,5 +442,46 @@ mod tests {
         }
         let longer = [bytes.as_slice(), &[0]].concat();
         assert!(Report::get_decoded(&longer).is_err(), "trailing bytes");
+        let shares = SealedShares::get_decoded(2, &bytes).unwrap();
+        assert_eq!(shares, SealedShares::from(report));
+        assert_eq!(shares.get_encoded().unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_report_of_three_shares_is_read_for_a_task_of_three_only() {
+        let sealed = |n: u8| Ciphertext {
+            config_id: n,
+            encapsulated_key: vec![n],
+            payload: vec![n, n],
+        };
+        let report = SealedShares {
+            metadata: Metadata {
+                id: ReportId([1; 16]),
+                time_s: 0x0102,
+            },
+            public_share: vec![0xAA, 0xBB],
+            sealed: vec![sealed(7), sealed(8), sealed(9)],
+        };
+        let bytes = report.get_encoded().unwrap();
+        assert_eq!(
+            hex::encode(&bytes),
+            "010101010101010101010101010101010000000000000102\
+             00000002aabb0000001e07000107000000020707080001080000000208080900010900000002\
+             0909"
+        );
+        assert_eq!(SealedShares::get_decoded(3, &bytes).unwrap(), report);
+        assert!(SealedShares::get_decoded(2, &bytes).is_err());
+        for cut in 0..bytes.len() {
+            assert!(SealedShares::get_decoded(3, &bytes[..cut]).is_err());
+        }
+        let longer = [bytes.as_slice(), &[0]].concat();
+        assert!(SealedShares::get_decoded(3, &longer).is_err());
+        let fewer = SealedShares {
+            sealed: vec![sealed(7), sealed(8)],
+            ..report
+        };
+        let two = fewer.get_encoded().unwrap();
+        assert!(SealedShares::get_decoded(3, &two).is_err());
+        assert!(SealedShares::get_decoded(2, &two).is_ok());
     }
 }

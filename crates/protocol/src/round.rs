@@ -5,17 +5,23 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use defim_ledger::light_report_id;
 pub use defim_ledger::{Millis, RoundError, RoundNumber, RoundOpened};
 
-use crate::{Context, Digest, NodeId, NodeKey, ReportId, SignedText, TaskId, VerifiedManifest};
+use crate::{
+    Context, Credential, Digest, NodeId, Reason, ReportId, Signature, SignedText, TaskId,
+    VerifiedManifest, credential,
+};
 
 /// A round's opening that the task's aggregation node really signed.
 #[derive(Debug, Clone)]
 pub struct VerifiedRound {
     signed: SignedText,
     opened: RoundOpened,
-    /// The one report of each silo that counts more than once.
+    /// The one report of each silo that counts more than once or, in a task with enrolment, at all.
     silos: BTreeMap<ReportId, NodeId>,
+    /// Whether only enrolled light nodes and the full nodes' silos contribute.
+    enrolment: bool,
 }
 
 impl VerifiedRound {
@@ -60,16 +66,19 @@ impl VerifiedRound {
             signed,
             opened,
             silos: BTreeMap::new(),
+            enrolment: manifest.admission.is_some(),
         };
         let randomness = this.randomness();
-        let named = this.opened.weights.keys();
-        let silos = named.map(|node| (silo_report(&this.opened.task, &randomness, node), *node));
+        let members = manifest.members.iter().map(|member| member.node);
+        // A full node's key is its silo's credential: it needs no other.
+        let named = members.filter(|node| this.enrolment || this.opened.weights.contains_key(node));
+        let silos = named.map(|node| (silo_report(&this.opened.task, &randomness, &node), node));
         this.silos = silos.collect();
         Ok(this)
     }
 
-    /// The id of the report of a full node's silo, if the round gives it a weight: neither can it choose its committee, nor
-    /// count twice.
+    /// The id of the report of a full node's silo, if the round gives it a weight or the task requires enrolment: neither can
+    /// it choose its committee, nor count twice.
     pub fn silo_report(&self, node: &NodeId) -> Option<ReportId> {
         let mut silos = self.silos.iter();
         silos.find(|(_, of)| *of == node).map(|(id, _)| *id)
@@ -88,39 +97,46 @@ impl VerifiedRound {
         reports.into_iter().map(extra).sum()
     }
 
-    /// Sign the report of this node's silo. The public share commits to both shares of the report.
-    pub fn sign_silo(&self, report: &ReportId, public_share: &[u8], key: &NodeKey) -> [u8; 64] {
-        let statement = self.silo_statement(report, public_share);
-        SignedText::sign(Context::Silo, statement, key).signature
+    /// The id of the one report of an enrolled light node: neither can it choose its committee, nor count twice. Nothing if
+    /// the task takes reports of anybody.
+    pub fn enrolled_report(&self, key: &NodeId) -> Option<ReportId> {
+        self.enrolment
+            .then(|| light_report_id(&self.opened.task, &self.randomness(), key))
     }
 
-    /// Whether a report may have this id: a silo's is signed by its full node, and no other report is.
-    pub fn is_authentic(
+    /// Check that a report has the id of whose it is and is signed by them: the report of a silo, and, in a task with
+    /// enrolment, that of a light node. Whether the light node's key is enrolled is another question ([`crate::Enrolled`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotTheSilos`], [`Reason::NotItsReport`] or, in a task of anybody, [`Reason::UnknownExtension`].
+    pub fn authenticate(
         &self,
         report: &ReportId,
         public_share: &[u8],
-        signature: Option<&[u8; 64]>,
-    ) -> bool {
-        match (self.silos.get(report), signature) {
-            (None, None) => true,
-            (Some(node), Some(signature)) => {
-                let signed = SignedText {
-                    payload: self.silo_statement(report, public_share),
-                    signer: *node,
-                    signature: *signature,
-                };
-                signed.verify(Context::Silo, node).is_ok()
+        credential: Option<&Credential>,
+    ) -> Result<(), Reason> {
+        let signed = |context, signer: &NodeId, signature: &Signature| {
+            credential::verify(context, signer, signature, self, report, public_share)
+        };
+        match (self.silos.get(report), credential) {
+            (Some(node), Some(Credential::Silo(signature))) => {
+                signed(Context::Silo, node, signature).map_err(|_| Reason::NotTheSilos)
             }
-            _ => false,
+            (Some(_), _) | (None, Some(Credential::Silo(_))) => Err(Reason::NotTheSilos),
+            (None, None) if !self.enrolment => Ok(()),
+            (None, None) => Err(Reason::NotItsReport),
+            (None, Some(Credential::Enrolled { key, signature })) => {
+                let id = self.enrolled_report(key);
+                // A full node has its silo's report; another one under the same key would be its second.
+                let second = self.silos.values().any(|node| node == key);
+                match id.ok_or(Reason::UnknownExtension)? == *report && !second {
+                    true => signed(Context::LightReport, key, signature)
+                        .map_err(|_| Reason::NotItsReport),
+                    false => Err(Reason::NotItsReport),
+                }
+            }
         }
-    }
-
-    fn silo_statement(&self, report: &ReportId, public_share: &[u8]) -> String {
-        let share = Digest::of(public_share);
-        format!(
-            "{} {} {report} {share}",
-            self.opened.task, self.opened.round
-        )
     }
 
     /// The text and signature that were verified.

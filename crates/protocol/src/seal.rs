@@ -19,25 +19,39 @@ type Kem = X25519HkdfSha256;
 /// Which seat of the committee a share is sealed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seat {
-    /// Takes uploads and drives preparation.
+    /// Of two: takes uploads and drives preparation.
     Leader,
-    /// Answers the leader.
+    /// Of two: answers the leader.
     Helper,
+    /// Of more than two, which DAP does not know: its place in the committee. The leader's is 0.
+    OfMore(u8),
 }
 
 impl Seat {
-    /// The seat's number as an aggregator: leader 0, helper 1.
-    pub const fn aggregator_id(self) -> usize {
-        match self {
-            Self::Leader => 0,
-            Self::Helper => 1,
+    /// The seat at this place of a committee of so many; the leader's place is 0.
+    pub fn of(place: usize, members: usize) -> Self {
+        match (place, members) {
+            (0, ..=2) => Self::Leader,
+            (_, ..=2) => Self::Helper,
+            // A committee has three members at most.
+            _ => Self::OfMore(u8::try_from(place).unwrap_or(u8::MAX)),
         }
     }
 
-    const fn info(self) -> &'static [u8] {
+    /// The seat's number as an aggregator: the leader's is 0.
+    pub fn aggregator_id(self) -> usize {
         match self {
-            Self::Leader => b"dap-09 input share\x01\x02",
-            Self::Helper => b"dap-09 input share\x01\x03",
+            Self::Leader => 0,
+            Self::Helper => 1,
+            Self::OfMore(place) => place.into(),
+        }
+    }
+
+    fn info(self) -> Vec<u8> {
+        match self {
+            Self::Leader => b"dap-09 input share\x01\x02".to_vec(),
+            Self::Helper => b"dap-09 input share\x01\x03".to_vec(),
+            Self::OfMore(place) => [b"defim v1 input share\x01".as_slice(), &[place]].concat(),
         }
     }
 }
@@ -106,7 +120,7 @@ impl SealingKey {
             return Err(Reason::UnknownSealingKey);
         }
         let aad = additional_data(task, metadata, public_share).map_err(|_| Reason::Malformed)?;
-        let plain = self.open_bytes(seat.info(), sealed, &aad)?;
+        let plain = self.open_bytes(&seat.info(), sealed, &aad)?;
         PlaintextShare::get_decoded(&plain).map_err(|_| Reason::Malformed)
     }
 
@@ -215,7 +229,7 @@ pub fn seal<R: RngCore + CryptoRng>(
     let encoding = |e: prio::codec::CodecError| SealError::Encoding(e.to_string());
     let aad = additional_data(task, metadata, public_share).map_err(encoding)?;
     let plain = share.get_encoded().map_err(encoding)?;
-    seal_bytes(config, seat.info(), &plain, &aad, rng)
+    seal_bytes(config, &seat.info(), &plain, &aad, rng)
 }
 
 fn seal_bytes<R: RngCore + CryptoRng>(

@@ -10,8 +10,9 @@ const ENCAPSULATED_KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 /// The round extension: type, length, round number.
 const ROUND_EXTENSION_BYTES: usize = 2 + 2 + 8;
-/// Room for what a later client may add. Far below a share: nothing worth storing fits in.
-const SLACK_BYTES: usize = 256;
+/// Room for a credential in each share, and for what a later client may add. Far below a share: nothing worth storing
+/// fits in.
+const SLACK_BYTES: usize = 512;
 
 /// Of a sealed share in a report, the length prefixes included.
 const fn sealed(share: usize) -> usize {
@@ -27,7 +28,10 @@ impl VdafSpec {
     /// [`VdafError`] if the parameters are out of range.
     pub fn report_bytes(&self) -> Result<usize, VdafError> {
         let (public, leader, helper) = self.share_lengths()?;
-        Ok(METADATA_BYTES + 4 + public + sealed(leader) + sealed(helper))
+        let helpers = usize::from(self.shares.saturating_sub(1));
+        // Of two, DAP has no list.
+        let list = if helpers > 1 { 4 } else { 0 };
+        Ok(METADATA_BYTES + 4 + public + list + sealed(leader) + helpers * sealed(helper))
     }
 
     /// Most bytes of a report that are taken.
@@ -39,7 +43,7 @@ impl VdafSpec {
         Ok(self.report_bytes()? + SLACK_BYTES)
     }
 
-    /// Most bytes of one sealed share for the helper, length prefixes included.
+    /// Most bytes of one sealed share for a helper, length prefixes included.
     ///
     /// # Errors
     ///
@@ -58,7 +62,7 @@ mod tests {
     use crate::{
         NodeKey, ReportId, VerifiedManifest,
         manifest::tests::manifest,
-        report::{Extension, Metadata, PlaintextShare, Report},
+        report::{Extension, Metadata, PlaintextShare, Report, SealedShares},
         seal::{Seat, seal},
     };
 
@@ -105,6 +109,30 @@ mod tests {
             helper.len() + SLACK_BYTES,
             task.vdaf.most_helper_bytes().unwrap()
         );
+        let three = VdafSpec {
+            shares: 3,
+            ..task.vdaf
+        };
+        let instance = three.instance().unwrap();
+        let (public, shares) = instance.shard(&values, metadata.id.as_bytes()).unwrap();
+        let (public, mut random) = (public.get_encoded().unwrap(), rand::rng());
+        let report = SealedShares {
+            metadata,
+            sealed: (0..3)
+                .map(|at| {
+                    let plain = PlaintextShare {
+                        extensions: vec![Extension::round(3)],
+                        payload: shares[at].get_encoded().unwrap(),
+                    };
+                    let (hpke, seat) = (&task.members[0].hpke, Seat::of(at, 3));
+                    let task = task.task();
+                    seal(hpke, seat, &task, &metadata, &public, &plain, &mut random).unwrap()
+                })
+                .collect(),
+            public_share: public.clone(),
+        };
+        let bytes = report.get_encoded().unwrap();
+        assert_eq!(bytes.len(), three.report_bytes().unwrap());
         let wide = VdafSpec {
             dimension: usize::MAX,
             ..task.vdaf

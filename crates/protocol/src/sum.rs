@@ -2,7 +2,7 @@
 //!
 //! | step | who signs | says |
 //! |---|---|---|
-//! | 1 | both members of a committee | [`BatchSummary`]: which reports |
+//! | 1 | all members of a committee | [`BatchSummary`]: which reports |
 //! | 2 | aggregation node | [`Selection`]: which batches are added |
 //! | 3 | each full node of a selected committee | [`EncryptedSum`]: its ciphertext and key shares |
 //! | 4 | aggregation node | [`SumOpening`]: which ciphertexts are opened together |
@@ -232,7 +232,7 @@ impl VerifiedSelection {
             if batch.digest() != *digest {
                 return Err(SumError::OtherBatches);
             }
-            nodes.extend(committee.members().map(|member| member.node));
+            nodes.extend(committee.members().iter().map(|member| member.node));
             batches.insert(*index, batch);
         }
         let this = Self {
@@ -250,7 +250,7 @@ impl VerifiedSelection {
         task.vdaf
             .check_batch(weight)
             .map_err(|_| SumError::TooMany(weight))?;
-        // Both members of a committee can make weights up, but not more than the task allows.
+        // All members of a committee together can make weights up, but not more than the task allows.
         match weight - have <= task.most_extra_weight() {
             true => Ok(this),
             false => Err(SumError::TooMany(weight)),
@@ -344,13 +344,14 @@ mod tests {
             let committee = self.task.committee(committee).unwrap();
             committee
                 .members()
+                .iter()
                 .map(|member| {
                     let seed = (1..=3)
                         .find(|n| NodeKey::from_seed([*n; 32]).id() == member.node)
                         .unwrap();
                     summary.sign(&NodeKey::from_seed([seed; 32])).unwrap()
                 })
-                .to_vec()
+                .collect()
         }
 
         fn selection(&self, batches: &[(CommitteeIndex, &Vec<SignedText>)]) -> SignedText {
@@ -392,6 +393,7 @@ mod tests {
         heavy.extra_weight = 1;
         let heavy: Vec<_> = committee
             .members()
+            .iter()
             .map(|member| {
                 let keys = (1..=3).map(|n| NodeKey::from_seed([n; 32]));
                 let key = keys
@@ -400,7 +402,7 @@ mod tests {
                     .unwrap();
                 heavy.sign(&key).unwrap()
             })
-            .to_vec();
+            .collect();
         let weighed = world.selection(&[(0, &first), (1, &heavy)]);
         assert_eq!(
             verify(weighed, vec![first.clone(), heavy]).unwrap_err(),

@@ -32,10 +32,14 @@ pub type AggregateShare = <UpdateVdaf as Vdaf>::AggregateShare;
 pub type OutputShare = <UpdateVdaf as Vdaf>::OutputShare;
 /// A member's share of one report as it was sealed.
 pub type InputShare = <UpdateVdaf as Vdaf>::InputShare;
-/// What both members see of a report.
+/// What all members see of a report.
 pub type PublicShare = <UpdateVdaf as Vdaf>::PublicShare;
-/// What a member keeps while it waits for the other.
+/// What a member keeps while it waits for the others.
 pub type PrepareState = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareState;
+/// What a member tells the others of its share.
+pub type PrepareShare = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareShare;
+/// What comes of all members' prepare shares.
+pub type PrepareMessage = <UpdateVdaf as Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES>>::PrepareMessage;
 
 /// The VDAFs that a task can choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,6 +110,21 @@ pub struct VdafSpec {
     pub dimension: usize,
     /// Fractional bits of an encoded coordinate; it counts in units of `2^-frac_bits`.
     pub frac_bits: u32,
+    /// Shares of a report, one for each member of a committee: 2, or 3. All but one of them say nothing.
+    #[serde(default = "two", skip_serializing_if = "is_two")]
+    pub shares: u8,
+}
+
+const fn two() -> u8 {
+    2
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_two(shares: &u8) -> bool {
+    *shares == 2
 }
 
 /// The VDAF's parameters, or a vector for it, are refused.
@@ -120,6 +139,9 @@ pub enum VdafError {
         scheme = .1.name(), most = .1.most_frac_bits()
     )]
     FracBits(u32, Scheme),
+    /// One share is the update itself; more than the protocol knows.
+    #[error("a report has {0} shares; it must be from 2 to {most}", most = limits::SHARES)]
+    Shares(u8),
     /// Not a sum of this task.
     #[error("not a sum of this task's updates: {0}")]
     Total(String),
@@ -134,7 +156,7 @@ impl VdafSpec {
         1 << self.frac_bits.min(30)
     }
 
-    /// The instance for a committee of two.
+    /// The instance for a committee with a member for each share.
     ///
     /// # Errors
     ///
@@ -146,15 +168,23 @@ impl VdafSpec {
         if !(MIN_FRAC_BITS..=self.scheme.most_frac_bits()).contains(&self.frac_bits) {
             return Err(VdafError::FracBits(self.frac_bits, self.scheme));
         }
+        if !(2..=limits::SHARES).contains(&self.shares) {
+            return Err(VdafError::Shares(self.shares));
+        }
         let (bound, bits, d) = (self.norm_bound(), self.frac_bits, self.dimension);
+        let num_shares = self.shares.into();
         Ok(match self.scheme {
             Scheme::Pine64 => {
-                let parameters = Pine64::default_parameters(bound, bits, d);
+                let parameters = Parameters {
+                    num_shares,
+                    ..Pine64::default_parameters(bound, bits, d)
+                };
                 parameters.check_soundness::<Field64>(ONLINE_BITS, OFFLINE_BITS)?;
                 Either::Pine64(Pine64::new(parameters)?)
             }
             Scheme::Pine32Hmac => {
                 let parameters = Parameters {
+                    num_shares,
                     // One proof of the norm equality could be forged once in 2^20 reports.
                     num_proofs_norm_equality: 2,
                     ..Pine32Hmac::default_parameters(bound, bits, d)
@@ -178,7 +208,7 @@ impl VdafSpec {
         Ok(())
     }
 
-    /// Lengths of the public, the leader's and the helper's share of a report, in bytes.
+    /// Lengths of the public, the leader's and each helper's share of a report, in bytes.
     ///
     /// # Errors
     ///
@@ -275,6 +305,7 @@ mod tests {
                 scheme,
                 dimension: 3,
                 frac_bits: 8,
+                shares: 2,
             };
             let vdaf = spec.instance().unwrap();
             let modulus = scheme.modulus();
@@ -311,6 +342,83 @@ mod tests {
         }
     }
 
+    /// Chi-square of so many bins against the uniform distribution over the field.
+    fn unevenness(values: &[u64], modulus: u64) -> f64 {
+        const BINS: usize = 16;
+        let mut bins = [0_u32; BINS];
+        for value in values {
+            bins[(u128::from(*value) * BINS as u128 / u128::from(modulus)) as usize] += 1;
+        }
+        let each = values.len() as f64 / BINS as f64;
+        let squares = bins.iter().map(|n| (f64::from(*n) - each).powi(2));
+        squares.sum::<f64>() / each
+    }
+
+    #[test]
+    fn of_three_shares_any_two_are_uniform_whatever_the_update_is() {
+        use prio::{
+            codec::Encode as _,
+            vdaf::{Client as _, PrepareTransition},
+        };
+        for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
+            let spec = VdafSpec {
+                scheme,
+                dimension: 64,
+                frac_bits: 8,
+                shares: 3,
+            };
+            let (vdaf, modulus) = (spec.instance().unwrap(), scheme.modulus());
+            let sum = |a: &[u64], b: &[u64]| -> Vec<u64> {
+                let sums = a.iter().zip(b);
+                sums.map(|(a, b)| ((u128::from(*a) + u128::from(*b)) % u128::from(modulus)) as u64)
+                    .collect()
+            };
+            // Nothing, and as much as there can be.
+            for update in [vec![0; 64], vec![31; 64], vec![-31; 64]] {
+                let mut views = [const { Vec::new() }; 3];
+                let (key, mut all) = ([7; VERIFY_KEY_BYTES], Vec::new());
+                for report in 0..100_u8 {
+                    let nonce = [report; NONCE_BYTES];
+                    let measurement = spec.measurement(&update);
+                    let (public, shares) = vdaf.shard(&measurement, &nonce).unwrap();
+                    let begun: Vec<_> = (0..3)
+                        .map(|at| {
+                            vdaf.prepare_init(&key, at, &(), &nonce, &public, &shares[at])
+                                .unwrap()
+                        })
+                        .collect();
+                    let (states, shares): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
+                    let message = vdaf.prepare_shares_to_prepare_message(&(), shares);
+                    let message = message.unwrap();
+                    let outputs: Vec<_> = states
+                        .into_iter()
+                        .map(|state| match vdaf.prepare_next(state, message.clone()) {
+                            Ok(PrepareTransition::Finish(share)) => {
+                                spec.integers(&share.get_encoded().unwrap()).unwrap()
+                            }
+                            _ => panic!("an honest report is refused"),
+                        })
+                        .collect();
+                    for (left_out, view) in views.iter_mut().enumerate() {
+                        let [a, b] = [(left_out + 1) % 3, (left_out + 2) % 3];
+                        view.extend(sum(&outputs[a], &outputs[b]));
+                    }
+                    let total = sum(&sum(&outputs[0], &outputs[1]), &outputs[2]);
+                    let plain = update.iter().map(|n| f64::from(*n) / 256.0);
+                    assert_eq!(spec.total(&total).unwrap(), plain.collect::<Vec<_>>());
+                    all.extend(total);
+                }
+                // 15 degrees of freedom: over 60 comes up once in two million.
+                for (left_out, view) in views.iter().enumerate() {
+                    let uneven = unevenness(view, modulus);
+                    assert!(uneven < 60.0, "without share {left_out}: {uneven}");
+                }
+                // And the measure does see an update.
+                assert!(unevenness(&all, modulus) > 10_000.0);
+            }
+        }
+    }
+
     #[test]
     fn every_task_that_is_accepted_is_sound_and_its_sums_cannot_wrap() {
         for scheme in [Scheme::Pine64, Scheme::Pine32Hmac] {
@@ -318,6 +426,7 @@ mod tests {
                 scheme,
                 dimension,
                 frac_bits,
+                shares: 2,
             };
             for dimension in [1, 650, 100_000, limits::DIMENSION] {
                 for frac_bits in [4, 8, scheme.most_frac_bits()] {
@@ -346,6 +455,7 @@ mod tests {
             scheme: Scheme::Pine32Hmac,
             dimension: 10,
             frac_bits: 15,
+            shares: 2,
         };
         let said = wide.instance().unwrap_err().to_string();
         assert!(said.contains("from 4 to 10"), "{said}");

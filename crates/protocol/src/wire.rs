@@ -74,6 +74,20 @@ pub enum Request {
     Progress(Progress),
     /// Aggregation node to member: are you there, and where are you reached?
     Hello,
+    /// Leader to each helper of three shares: begin to prepare these reports. There is no message of the leader's in it.
+    Collect(PrepareRequest),
+    /// Leader to each helper of three shares: finish what was begun.
+    Finish(FinishRequest),
+    /// Leader to each helper of three shares: would you sign this batch? It signs nothing yet: of two helpers, neither
+    /// is to stand for a batch that the other one does not agree to. As [`Request::Close`].
+    Check {
+        /// The leader's signed [`crate::batch::BatchSummary`].
+        summary: SignedText,
+        /// The accepted ids, ascending.
+        ids: Vec<ReportId>,
+        /// Ids that this helper verified and the leader refused, ascending; counted as refused.
+        refused: Vec<ReportId>,
+    },
 }
 
 /// What the other server answers.
@@ -81,9 +95,9 @@ pub enum Request {
 pub enum Response {
     /// Done, or already done before.
     Done,
-    /// Prepared, one answer a report, in the order of the request.
+    /// To [`Request::Prepare`] and [`Request::Finish`]: one answer a report, in the order of the request.
     Prepared(Vec<PrepareAnswer>),
-    /// The helper agrees: its signature over the same text.
+    /// To [`Request::Close`]: the helper agrees; its signature over the same text.
     Agreed(SignedText),
     /// Refused for good.
     Refused(String),
@@ -97,13 +111,17 @@ pub enum Response {
     Encrypted(Box<Submission>),
     /// To [`Request::OpenSum`]: the encoded share of the sum of the keys.
     SumShare(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// To [`Request::Close`]: the batch is not that of all reports verified here. Nothing was signed.
+    /// To [`Request::Check`] and [`Request::Close`]: the batch is not that of all reports verified here. Nothing was signed.
     Differs {
         /// Verified here, and neither accepted nor refused in the question.
         missing: Vec<ReportId>,
         /// In the question, and not verified here.
         unknown: Vec<ReportId>,
     },
+    /// To [`Request::Collect`]: one answer a report, in the order of the request.
+    Collected(Vec<CollectAnswer>),
+    /// To [`Request::Check`]: the helper would sign it.
+    WouldAgree,
 }
 
 /// What a full node says of itself.
@@ -144,7 +162,7 @@ pub struct PrepareInit {
     /// The helper's sealed share, encoded.
     #[serde(with = "serde_bytes")]
     pub sealed: Vec<u8>,
-    /// The leader's first preparation message, encoded.
+    /// The leader's first preparation message, encoded; empty with three shares.
     #[serde(with = "serde_bytes")]
     pub message: Vec<u8>,
 }
@@ -170,10 +188,50 @@ impl std::fmt::Debug for PrepareInit {
 /// The helper's answer for one report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrepareAnswer {
-    /// Verified: the preparation message with which the leader finishes.
+    /// Verified: the preparation message with which the leader finishes; empty with three shares.
     Verified(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Refused.
     Rejected(Reason),
+}
+
+/// A helper's answer for one report of three shares that it begins to prepare.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CollectAnswer {
+    /// Its prepare share, encoded.
+    Share(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Refused.
+    Rejected(Reason),
+}
+
+impl std::fmt::Debug for CollectAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "Share({} bytes)", share.len()),
+            Self::Rejected(reason) => write!(f, "Rejected({reason:?})"),
+        }
+    }
+}
+
+/// Reports of three shares that a leader asks its helpers to finish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishRequest {
+    /// The task.
+    pub task: TaskId,
+    /// The round.
+    pub round: RoundNumber,
+    /// The committee.
+    pub committee: CommitteeIndex,
+    /// The reports.
+    pub reports: Vec<(ReportId, FinishWith)>,
+}
+
+/// How a report of three shares is finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FinishWith {
+    /// With the prepare message that came of all prepare shares, encoded.
+    Message(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// It is refused: by another member, or because all prepare shares together show that its proof does not hold.
+    Refusal(Reason),
 }
 
 /// How a committee's round ended at its leader.
@@ -181,11 +239,13 @@ pub enum PrepareAnswer {
 pub struct ClosedBatch {
     /// The committee.
     pub committee: CommitteeIndex,
-    /// Both members' signatures over one [`crate::batch::BatchSummary`], leader first; none if the committee
+    /// All members' signatures over one [`crate::batch::BatchSummary`], leader first; none if the committee
     /// has no batch in this round.
     pub signatures: Vec<SignedText>,
     /// Reports that were refused, by [`Reason::code`]; with a batch, its summary counts.
     pub rejected: Vec<(u16, u64)>,
+    /// The accepted reports, ascending: those under the summary's root. They are public: receipts are made of them.
+    pub ids: Vec<ReportId>,
 }
 
 /// The batches that are added, with the proof that their committees agreed on them.
@@ -261,7 +321,7 @@ pub struct Progress {
     pub phase: RoundPhase,
     /// Reports stored and not yet prepared.
     pub pending: u64,
-    /// Reports verified by both members.
+    /// Reports verified by all members.
     pub verified: u64,
     /// Reports refused, by [`Reason::code`].
     pub rejected: Vec<(u16, u64)>,
@@ -334,5 +394,49 @@ mod tests {
             assert!(decode::<Request>(&bytes[..cut]).is_err());
         }
         assert!(decode::<Request>(&[bytes.as_slice(), &[0]].concat()).is_err());
+    }
+
+    /// What a node says that knows of two shares only must stay what it is.
+    #[test]
+    fn what_was_said_before_there_were_three_shares_has_the_same_bytes() {
+        let first = |request: &Request| encode(request).unwrap()[0];
+        let prepare = PrepareRequest {
+            task: TaskId([3; 32]),
+            round: 7,
+            committee: 2,
+            verify_key: [4; crate::vdaf::VERIFY_KEY_BYTES],
+            reports: vec![PrepareInit {
+                id: ReportId([5; 16]),
+                time_s: 6,
+                public_share: vec![7],
+                sealed: vec![8, 9],
+                message: vec![10],
+            }],
+        };
+        let bytes = encode(&Request::Prepare(prepare.clone())).unwrap();
+        let expected = [
+            &[3][..],
+            &[3; 32],
+            &[7, 2],
+            &[4; 32],
+            &[1],
+            &[5; 16],
+            &[6, 1, 7, 2, 8, 9, 1, 10],
+        ];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(first(&Request::Hello), 9);
+        assert_eq!(first(&Request::Collect(prepare)), 10);
+        let answers = Response::Prepared(vec![
+            PrepareAnswer::Verified(vec![1, 2]),
+            PrepareAnswer::Rejected(Reason::TooLate),
+        ]);
+        assert_eq!(encode(&answers).unwrap(), [1, 2, 0, 2, 1, 2, 1, 3]);
+        let differs = Response::Differs {
+            missing: Vec::new(),
+            unknown: Vec::new(),
+        };
+        assert_eq!(encode(&differs).unwrap(), [9, 0, 0]);
+        assert_eq!(encode(&Response::Collected(Vec::new())).unwrap(), [10, 0]);
+        assert_eq!(encode(&Response::WouldAgree).unwrap(), [11]);
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! # Where in the flow
 //!
-//! All of it. [`Mesh`] drives the very machines that servers run (coordinator, leader, helper) with
+//! All of it. [`Mesh`] drives the very machines that servers run (coordinator, leader, helpers) with
 //! virtual time and stores in memory; [`run`] adds light nodes that train, split, seal and upload.
 //! [`run_plain`] is the same learning without cryptography, to compare with.
 //!
 //! # Invariants
 //!
-//! - Nothing is skipped: every report is sealed, opened and checked by both members of its committee, its shares
+//! - Nothing is skipped: every report is sealed, opened and checked by all members of its committee, its shares
 //!   are added, the sums encrypted, and their total opened.
 //! - The learning of a run depends on the seed alone.
 //!
@@ -21,7 +21,7 @@
 //! let task = builtin("diabetes", None).ok_or("no such task")?;
 //! let csv = defim_learn::builtin_csv("diabetes").ok_or("no rows")?;
 //! let rows = task.spec.schema.read_csv(csv, &defim_learn::DataLimits::default())?;
-//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, vanishing: 0, privacy: None, max_weight: 1, attack: None };
+//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, shares: 2, vanishing: 0, privacy: None, max_weight: 1, enrolled: false, attack: None };
 //! let summary = run(&setup, &|| std::time::Duration::ZERO, &mut |_| {})?;
 //! assert_eq!(summary.reports, 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

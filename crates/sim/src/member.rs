@@ -1,25 +1,25 @@
 //! A full node: its machines, and a store in memory with the rules of the one on disk.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use defim_full::{
     AggregateBuilder, ReleaseError, Secrets, accept_upload,
-    helper::{self, Agreement, Prepared, Proposed},
+    helper::{self, Agreement, Collected, Difference, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
-    Committee, CommitteeIndex, Digest, Millis, Reason, ReportId, RoundNumber, SignedText,
-    VerifiedManifest, VerifiedRound,
-    batch::AgreedBatch,
+    Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber,
+    SignedText, VerifiedManifest, VerifiedRound,
+    batch::{BatchSummary, SignedBatch},
     sum::VerifiedSelection,
     wire::{
-        ClosedBatch, PrepareAnswer, PrepareInit, PrepareRequest, Progress, Request, Response,
-        SelectedBatches,
+        ClosedBatch, CollectAnswer, FinishRequest, PrepareAnswer, PrepareInit, PrepareRequest,
+        Progress, Request, Response, SelectedBatches,
     },
 };
 
@@ -30,15 +30,19 @@ use crate::SimError;
 struct Shelf {
     /// Stored, not yet prepared.
     pending: BTreeMap<ReportId, Vec<u8>>,
-    /// Shares that both members verified.
+    /// Begun and not finished reports of three shares: what is kept of each, and what was answered.
+    begun: BTreeMap<ReportId, (Vec<u8>, Vec<u8>)>,
+    /// Shares that all members verified, as far as this one knows.
     verified: BTreeMap<ReportId, Vec<u8>>,
     /// Refused, by reason.
     rejected: BTreeMap<u16, u64>,
     /// What the leader has proposed.
     proposal: Option<Proposal>,
-    /// The helper's answers, which must not change.
+    /// What was said as a helper at the end of each report, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
-    /// How the round ended: both signatures, or none.
+    /// Asked for, and without an outcome so far.
+    waiting: BTreeSet<ReportId>,
+    /// How the round ended: the members' signatures, or none.
     closed: Option<Vec<SignedText>>,
     /// This node's share of the sum of the batch.
     sum: Option<StoredSum>,
@@ -73,7 +77,7 @@ impl Shelf {
         &mut self,
         task: &VerifiedManifest,
         round: &VerifiedRound,
-        batch: AgreedBatch,
+        batch: impl Into<SignedBatch>,
         ids: &[ReportId],
     ) -> Result<(), ReleaseError> {
         let mut builder = AggregateBuilder::new(task, round)?;
@@ -99,6 +103,8 @@ pub struct Node {
     pub secrets: Arc<Secrets>,
     /// Whether it answers.
     pub up: bool,
+    /// Light nodes that are enrolled for the task, as far as it knows the ledger.
+    pub enrolled: BTreeSet<NodeId>,
     task: VerifiedManifest,
     /// Digest of every report ever taken.
     seen: BTreeMap<ReportId, Digest>,
@@ -114,8 +120,8 @@ pub struct Node {
 
 /// What a leader's machine wants of others.
 pub enum Errand {
-    /// Ask the helper; its answer goes back into the machine.
-    Ask(Committee, Box<Request>),
+    /// Ask each helper its question; the answers go back into the machine.
+    Ask(Committee, Vec<Request>),
     /// Tell the coordinator.
     Tell(Progress),
 }
@@ -125,6 +131,7 @@ impl Node {
         Self {
             secrets,
             up: true,
+            enrolled: BTreeSet::new(),
             task,
             seen: BTreeMap::new(),
             verify_keys: BTreeMap::new(),
@@ -159,7 +166,7 @@ impl Node {
         now: Millis,
         bytes: Vec<u8>,
     ) -> Result<(), Reason> {
-        let report = accept_upload(&self.task, round, &self.secrets, now, bytes)?;
+        let report = accept_upload(&self.task, round, &self.secrets, &self.enrolled, now, bytes)?;
         if let Some(first) = self.seen.get(&report.id) {
             return match *first == report.digest {
                 true => Ok(()),
@@ -230,9 +237,9 @@ impl Node {
                     some.map(|(id, bytes)| (*id, bytes.clone())).collect(),
                 ))
             }
-            O::Ask(request) => {
+            O::Ask(questions) => {
                 let committee = self.task.committee(index);
-                let errand = committee.map(|c| Errand::Ask(c, Box::new(request)));
+                let errand = committee.map(|c| Errand::Ask(c, questions));
                 return Ok((None, errand));
             }
             O::Record(outcomes) => {
@@ -289,21 +296,35 @@ impl Node {
     ) -> Result<Response, SimError> {
         Ok(match request {
             Request::Prepare(request) => self.prepare(round, &request),
+            Request::Collect(request) => self.collect(round, &request),
+            Request::Finish(request) => self.finish(&request),
+            Request::Check {
+                summary,
+                ids,
+                refused,
+            } => self.close(round, summary, &ids, &refused, false)?,
             Request::Close {
                 summary,
                 ids,
                 refused,
-            } => self.close(round, summary, &ids, &refused)?,
+            } => self.close(round, summary, &ids, &refused, true)?,
             Request::CloseRound { .. } => {
                 self.closing = true;
                 let own = self.secrets.node.id();
                 let led = self.task.committees().filter(|c| c.leader().node == own);
                 let closed = led.filter_map(|committee| {
                     let shelf = self.shelves.get(&committee.index())?;
+                    let signatures = shelf.closed.clone()?;
+                    // With a batch, what is verified here is what was agreed on.
+                    let ids = match signatures.is_empty() {
+                        true => Vec::new(),
+                        false => shelf.verified.keys().copied().collect(),
+                    };
                     Some(ClosedBatch {
                         committee: committee.index(),
-                        signatures: shelf.closed.clone()?,
+                        signatures,
                         rejected: shelf.rejected.clone().into_iter().collect(),
+                        ids,
                     })
                 });
                 Response::Closed(closed.collect())
@@ -365,16 +386,28 @@ impl Node {
         }
     }
 
-    fn prepare(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+    fn preparing(
+        &mut self,
+        round: &VerifiedRound,
+        request: &PrepareRequest,
+    ) -> Result<Committee, Response> {
         if request.round != round.round {
-            return Response::Later(format!("round {} is not open here", request.round));
+            let why = format!("round {} is not open here", request.round);
+            return Err(Response::Later(why));
         }
         let pinned = self.verify_keys.entry(request.committee);
         if *pinned.or_insert(request.verify_key) != request.verify_key {
-            return Response::Refused("the committee's verification key was changed".into());
+            let why = "the committee's verification key was changed";
+            return Err(Response::Refused(why.into()));
         }
-        let Some(committee) = self.task.committee(request.committee) else {
-            return Response::Refused("there is no such committee".into());
+        let committee = self.task.committee(request.committee);
+        committee.ok_or_else(|| Response::Refused("there is no such committee".into()))
+    }
+
+    fn prepare(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+        let committee = match self.preparing(round, request) {
+            Ok(committee) => committee,
+            Err(response) => return response,
         };
         let answers = request.reports.iter();
         Response::Prepared(
@@ -382,6 +415,76 @@ impl Node {
                 .map(|init| self.prepare_one(round, &committee, request, init))
                 .collect(),
         )
+    }
+
+    fn collect(&mut self, round: &VerifiedRound, request: &PrepareRequest) -> Response {
+        let committee = match self.preparing(round, request) {
+            Ok(committee) => committee,
+            Err(response) => return response,
+        };
+        let mut answers = Vec::new();
+        for init in &request.reports {
+            let shelf = self.shelves.entry(committee.index()).or_default();
+            let digest = Digest::of(&[init.public_share.as_slice(), &init.sealed].concat());
+            let first = *self.seen.entry(init.id).or_insert(digest);
+            let before = shelf.answers.get(&init.id);
+            let answer = match (before, shelf.begun.get(&init.id)) {
+                _ if first != digest => CollectAnswer::Rejected(Reason::Replayed),
+                (Some(PrepareAnswer::Rejected(reason)), _) => CollectAnswer::Rejected(*reason),
+                (_, Some((_, share))) => CollectAnswer::Share(share.clone()),
+                (Some(PrepareAnswer::Verified(_)), None) => {
+                    CollectAnswer::Rejected(Reason::Replayed)
+                }
+                (None, None) => {
+                    let (secrets, known) = (&self.secrets, &self.enrolled);
+                    let key = &request.verify_key;
+                    match helper::collect(&committee, round, secrets, known, key, init) {
+                        Ok(Collected { state, share }) => {
+                            shelf.begun.insert(init.id, (state, share.clone()));
+                            CollectAnswer::Share(share)
+                        }
+                        // No outcome: it may be another one when the leader asks again.
+                        Err(Reason::NotEnrolled) => CollectAnswer::Rejected(Reason::NotEnrolled),
+                        Err(reason) => {
+                            let end = PrepareAnswer::Rejected(reason);
+                            shelf.answers.insert(init.id, end);
+                            CollectAnswer::Rejected(reason)
+                        }
+                    }
+                }
+            };
+            answers.push(answer);
+        }
+        Response::Collected(answers)
+    }
+
+    fn finish(&mut self, request: &FinishRequest) -> Response {
+        let Some(committee) = self.task.committee(request.committee) else {
+            return Response::Refused("there is no such committee".into());
+        };
+        let shelf = self.shelves.entry(committee.index()).or_default();
+        let mut answers = Vec::new();
+        for (id, with) in &request.reports {
+            if let Some(before) = shelf.answers.get(id) {
+                answers.push(before.clone());
+                continue;
+            }
+            let Some((state, _)) = shelf.begun.get(id) else {
+                answers.push(PrepareAnswer::Rejected(Reason::MemberDisagrees));
+                continue;
+            };
+            let share = helper::finish(&committee, *id, state, with);
+            let answer = match share.and_then(|share| share.to_bytes()) {
+                Ok(share) => {
+                    shelf.verified.insert(*id, share);
+                    PrepareAnswer::Verified(Vec::new())
+                }
+                Err(reason) => PrepareAnswer::Rejected(reason),
+            };
+            shelf.answers.insert(*id, answer.clone());
+            answers.push(answer);
+        }
+        Response::Prepared(answers)
     }
 
     fn prepare_one(
@@ -395,15 +498,21 @@ impl Node {
         let shelf = self.shelves.entry(committee.index()).or_default();
         match self.seen.get(&init.id) {
             Some(first) if *first != digest => return PrepareAnswer::Rejected(Reason::Replayed),
-            Some(_) => {
+            Some(_) if !shelf.waiting.contains(&init.id) => {
                 let before = shelf.answers.get(&init.id).cloned();
                 return before.unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
             }
-            None => {}
+            Some(_) | None => {}
         }
         self.seen.insert(init.id, digest);
-        let Prepared { answer, share } =
-            helper::prepare(committee, round, &self.secrets, &request.verify_key, init);
+        let (secrets, known) = (&self.secrets, &self.enrolled);
+        let prepared = helper::prepare(committee, round, secrets, known, &request.verify_key, init);
+        if !prepared.is_outcome() {
+            shelf.waiting.insert(init.id);
+            return prepared.answer;
+        }
+        shelf.waiting.remove(&init.id);
+        let Prepared { answer, share } = prepared;
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
             shelf.verified.insert(init.id, bytes);
         }
@@ -411,26 +520,48 @@ impl Node {
         answer
     }
 
-    /// Sign the batch and keep this member's sum.
+    /// Sign the batch and keep this member's sum, or only say whether it would.
     fn close(
         &mut self,
         round: &VerifiedRound,
         summary: SignedText,
         ids: &[ReportId],
         refused: &[ReportId],
+        sign: bool,
     ) -> Result<Response, SimError> {
-        let index =
-            defim_protocol::batch::BatchSummary::read(&summary.payload).map(|s| s.committee);
+        let index = BatchSummary::read(&summary.payload).map(|s| s.committee);
         let Some(committee) = index.ok().and_then(|index| self.task.committee(index)) else {
             return Ok(Response::Refused("there is no such committee".into()));
         };
         let shelf = self.shelves.entry(committee.index()).or_default();
+        if let Some(sum) = &shelf.sum {
+            let text = summary.payload;
+            return Ok(match (sum.batch == Digest::of(text.as_bytes()), sign) {
+                (true, true) => {
+                    let key = &self.secrets.node;
+                    Response::Agreed(SignedText::sign(Context::Batch, text, key))
+                }
+                (true, false) => Response::WouldAgree,
+                (false, _) => Response::Refused("another batch is already signed".into()),
+            });
+        }
         let verified: Vec<_> = shelf.verified.keys().copied().collect();
         let proposed = Proposed {
             summary,
             ids,
             refused,
         };
+        if !sign {
+            return Ok(
+                match helper::compare(&committee, round, &proposed, &verified) {
+                    Ok(None) => Response::WouldAgree,
+                    Ok(Some(Difference { missing, unknown })) => {
+                        Response::Differs { missing, unknown }
+                    }
+                    Err(error) => Response::Refused(error.to_string()),
+                },
+            );
+        }
         Ok(
             match helper::agree(&committee, round, &self.secrets, proposed, &verified) {
                 Ok(Agreement::Agreed(batch, signature)) => {
@@ -438,7 +569,7 @@ impl Node {
                     shelf.release(&self.task, round, *batch, ids)?;
                     Response::Agreed(signature)
                 }
-                Ok(Agreement::Differs { missing, unknown }) => {
+                Ok(Agreement::Differs(Difference { missing, unknown })) => {
                     Response::Differs { missing, unknown }
                 }
                 Err(error) => Response::Refused(error.to_string()),

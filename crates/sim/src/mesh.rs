@@ -6,9 +6,9 @@ use defim_aggregation::coordinator::{self, Completed, Coordinator, Restored};
 use defim_full::{Secrets, leader};
 use defim_learn::{Features, LearningSpec};
 use defim_protocol::{
-    Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId, RoundPhase,
-    Schedule, SignedText, VerifiedManifest, VerifiedRound,
-    report::Report,
+    AdmissionRule, Committee, Manifest, Member, Millis, NodeId, NodeKey, Privacy, Reason, ReportId,
+    RoundPhase, Schedule, SignedText, VerifiedManifest, VerifiedRound,
+    report::Metadata,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
 };
@@ -47,6 +47,14 @@ pub struct Mesh {
     result: Option<RoundResult>,
     heard: Option<Vec<Heard>>,
     lying: Option<usize>,
+    losing: Option<Lost>,
+}
+
+/// A full node that goes away in the middle of its leader's work.
+struct Lost {
+    place: usize,
+    question: fn(&Request) -> bool,
+    answered: bool,
 }
 
 /// What the aggregation node asked of a full node, and what it was answered.
@@ -72,10 +80,14 @@ pub struct MeshSetup<'a> {
     pub scheme: Scheme,
     /// Full nodes, from 2 to 32.
     pub full: u8,
+    /// Shares of a report: 2, or 3.
+    pub shares: u8,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
     pub privacy: Option<(f64, f64)>,
     /// How often a silo's report may count.
     pub max_weight: u8,
+    /// How light nodes are enrolled; none: anybody contributes.
+    pub admission: Option<AdmissionRule>,
 }
 
 impl Mesh {
@@ -92,13 +104,16 @@ impl Mesh {
             schedule,
             scheme,
             full,
+            shares,
             privacy,
             max_weight,
+            admission,
         } = setup;
         let vdaf = VdafSpec {
             scheme,
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
+            shares,
         };
         let privacy = privacy
             .map(|(epsilon, delta)| {
@@ -130,6 +145,7 @@ impl Mesh {
             schedule,
             privacy,
             max_weight,
+            admission,
             created_ms: 0,
             learning,
         };
@@ -149,6 +165,7 @@ impl Mesh {
             result: None,
             heard: None,
             lying: None,
+            losing: None,
         })
     }
 
@@ -205,11 +222,35 @@ impl Mesh {
         self.lying = Some(place);
     }
 
+    /// This full node goes away when it is asked such a question as a helper: before it has heard of it, or, with
+    /// `answered`, once it has done what it was asked, so that only its answer is lost. By its place in the manifest.
+    pub fn lose_at(&mut self, place: usize, question: fn(&Request) -> bool, answered: bool) {
+        self.losing = Some(Lost {
+            place,
+            question,
+            answered,
+        });
+    }
+
     /// This full node's silo has so many rows, by its place in the manifest; it counts from the next round on.
     pub fn declare_silo(&mut self, place: usize, rows: u64) {
         if let Some(node) = self.nodes.get(place) {
             let id = node.secrets.node.id();
             self.coordinate(coordinator::Input::SiloRows(id, rows));
+        }
+    }
+
+    /// All full nodes hear from the ledger that this light node is enrolled.
+    pub fn enrol(&mut self, key: NodeId) {
+        for place in 0..self.nodes.len() {
+            self.enrol_at(place, key);
+        }
+    }
+
+    /// One full node hears of it before the others; by its place in the manifest.
+    pub fn enrol_at(&mut self, place: usize, key: NodeId) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.enrolled.insert(key);
         }
     }
 
@@ -240,8 +281,9 @@ impl Mesh {
     /// The public reason; nothing is stored then.
     pub fn upload(&mut self, bytes: Vec<u8>) -> Result<(), Reason> {
         let round = self.coordinator.open_round().ok_or(Reason::RoundClosed)?;
-        let id = Report::get_decoded(&bytes).map(|report| report.metadata.id);
-        let id = id.unwrap_or(ReportId([0; 16]));
+        // Every report begins with them.
+        let metadata = Metadata::decode(&mut std::io::Cursor::new(&bytes));
+        let id = metadata.map_or(ReportId([0; 16]), |metadata| metadata.id);
         let leader = self.manifest.committee_of(round, &id).leader().node;
         self.upload_to(&leader, bytes)
     }
@@ -431,23 +473,14 @@ impl Mesh {
         };
         let performed = timed(clock, step, || node.perform(index, round, self.now, output))?;
         match performed {
-            (_, Some(Errand::Ask(committee, request))) => {
-                let helper = committee.helper().node;
-                let nodes = self.nodes.iter_mut();
-                let helper = nodes
-                    .into_iter()
-                    .find(|node| node.up && node.secrets.node.id() == helper);
-                let answer = match helper {
-                    None => None,
-                    Some(node) => {
-                        let step = match &*request {
-                            Request::Prepare(_) => &mut steps.verify_ms,
-                            _ => &mut steps.add_ms,
-                        };
-                        Some(timed(clock, step, || node.answer(round, *request))?)
-                    }
-                };
-                Ok(Some(leader::Input::Answer(answer)))
+            (_, Some(Errand::Ask(committee, questions))) => {
+                let helpers = committee.helpers().into_iter().zip(questions);
+                let answers = helpers
+                    .map(|(helper, question)| {
+                        self.ask_helper(&helper.node, question, round, clock, steps)
+                    })
+                    .collect::<Result<_, _>>()?;
+                Ok(Some(leader::Input::Answers(answers)))
             }
             (_, Some(Errand::Tell(progress))) => {
                 self.coordinate(coordinator::Input::Progress(from, progress));
@@ -460,6 +493,38 @@ impl Mesh {
     /// The aggregation node's key, for tests in which it lies.
     pub fn aggregation_key(&self) -> &NodeKey {
         &self.key
+    }
+
+    /// A helper's answer to its leader, if it is there.
+    fn ask_helper(
+        &mut self,
+        helper: &NodeId,
+        question: Request,
+        round: &VerifiedRound,
+        clock: Clock<'_>,
+        steps: &mut Steps,
+    ) -> Result<Option<Response>, SimError> {
+        let place = self.manifest.place(helper);
+        let Some(node) = place.and_then(|place| self.nodes.get_mut(place)) else {
+            return Ok(None);
+        };
+        let lost = self
+            .losing
+            .take_if(|lost| node.up && Some(lost.place) == place && (lost.question)(&question));
+        node.up &= lost.as_ref().is_none_or(|lost| lost.answered);
+        if !node.up {
+            return Ok(None);
+        }
+        let step = match &question {
+            Request::Prepare(_) | Request::Collect(_) | Request::Finish(_) => &mut steps.verify_ms,
+            _ => &mut steps.add_ms,
+        };
+        let answer = timed(clock, step, || node.answer(round, question))?;
+        if lost.is_some() {
+            node.up = false;
+            return Ok(None);
+        }
+        Ok(Some(answer))
     }
 
     /// A full node's signing key, by its place in the manifest.

@@ -1,9 +1,11 @@
 //! Light nodes and their rounds.
 
+use std::sync::Arc;
+
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
 use defim_light::{JoinedTask, ReadyRound, SealedReport, Training};
 use defim_protocol::{
-    NodeKey, ReportId, Schedule,
+    AdmissionRule, NodeKey, Schedule,
     vdaf::{Scheme, VdafSpec},
 };
 use rand::RngCore as _;
@@ -34,12 +36,16 @@ pub struct Setup {
     pub scheme: Scheme,
     /// Full nodes.
     pub full: u8,
+    /// Shares of a report: 2, or 3.
+    pub shares: u8,
     /// Full nodes that go away in each round, once all sums are encrypted.
     pub vanishing: usize,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
     pub privacy: Option<(f64, f64)>,
     /// How often a silo's report may count: as often as it has rows, up to this.
     pub max_weight: u8,
+    /// Whether every light node has a key that is enrolled, and no other one contributes.
+    pub enrolled: bool,
     /// The last of the light nodes attack.
     pub attack: Option<Attack>,
 }
@@ -70,6 +76,7 @@ impl Setup {
             scheme: self.scheme,
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
+            shares: self.shares,
         };
         vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
@@ -124,6 +131,18 @@ impl Setup {
         self.silos + self.light
     }
 
+    /// The keys of the light nodes, if they are enrolled.
+    fn keys(&self) -> Vec<Arc<NodeKey>> {
+        let light = if self.enrolled { self.light } else { 0 };
+        let key = |n: usize| {
+            let mut seed = [0x4C; 32];
+            let (number, _) = seed.split_at_mut(8);
+            number.copy_from_slice(&(n as u64).to_be_bytes());
+            Arc::new(NodeKey::from_seed(seed))
+        };
+        (0..light).map(key).collect()
+    }
+
     pub(crate) fn training_seed(&self, round: u64, party: usize) -> u64 {
         self.seed ^ (round << 20) ^ party as u64
     }
@@ -138,6 +157,8 @@ pub struct Party<'a> {
     pub seed: u64,
     /// The key of the full node whose silo it is.
     pub silo: Option<&'a NodeKey>,
+    /// The key with which a light node is enrolled.
+    pub key: Option<&'a Arc<NodeKey>>,
     /// What it does instead of contributing honestly.
     pub attack: Option<Attack>,
 }
@@ -156,7 +177,10 @@ pub fn contribute(
     clock: Clock<'_>,
 ) -> Result<(SealedReport, Steps), SimError> {
     let mut steps = Steps::default();
-    let training = Training::start(task, round, model)?;
+    let mut training = Training::start(task, round, model)?;
+    if let Some(key) = party.key {
+        training = training.with_key(key.clone());
+    }
     let quantised = timed(clock, &mut steps.train_ms, || {
         let update = training.train(party.rows, party.seed, &mut |_| {})?;
         training.clip_and_quantise(update)
@@ -171,9 +195,12 @@ pub fn contribute(
     let id = match weighty.and_then(|key| round.silo_report(&key.id())) {
         Some(id) => id,
         None => {
-            let mut id = [0; 16];
-            rand::rng().fill_bytes(&mut id);
-            ReportId(id)
+            let draw = || {
+                let mut id = [0; 16];
+                rand::rng().fill_bytes(&mut id);
+                id
+            };
+            training.report_id(|_| true, draw)?
         }
     };
     let split = timed(clock, &mut steps.split_ms, || {
@@ -214,9 +241,15 @@ pub fn run(
         schedule,
         scheme: setup.scheme,
         full: setup.full,
+        shares: setup.shares,
         privacy: setup.privacy,
         max_weight: setup.max_weight,
+        admission: setup.enrolled.then_some(AdmissionRule::Approved),
     })?;
+    let keys = setup.keys();
+    for key in &keys {
+        mesh.enrol(key.id());
+    }
     for (place, rows) in dealt.parties.iter().take(setup.silos).enumerate() {
         mesh.declare_silo(place, rows.len() as u64);
     }
@@ -243,6 +276,9 @@ pub fn run(
                     rows,
                     seed,
                     silo,
+                    key: at
+                        .checked_sub(setup.silos)
+                        .and_then(|light| keys.get(light)),
                     attack: setup.attack.filter(|_| attackers.contains(&at)),
                 };
                 contribute(&task, &open, model, party, now, clock)

@@ -20,7 +20,7 @@ pub struct Steps {
     pub split_ms: f64,
     /// Sealing to the members.
     pub seal_ms: f64,
-    /// Opening shares and checking proofs at both members.
+    /// Opening shares and checking proofs at all members.
     pub verify_ms: f64,
     /// Adding shares at each member, agreeing on batches, checking ciphertexts.
     pub add_ms: f64,

@@ -246,7 +246,7 @@ fn a_report_goes_to_its_own_committee_only() {
     let mut world = World::of(3, Scheme::Pine64, 2);
     let report = world.honest(0);
     let (id, leader) = (report.id, report.committee.leader().node);
-    let elsewhere = report.committee.helper().node;
+    let elsewhere = report.committee.helpers()[0].node;
     assert!(world.mesh.upload_to(&elsewhere, report.bytes).is_err());
     // Sealed for a committee of its sender's choice: the nodes know which one it has to be.
     let task = world.mesh.manifest().clone();
@@ -397,8 +397,9 @@ fn a_total_below_min_batch_is_never_opened() {
         let members = committee.members();
         let key = |node| &world.mesh.secrets(node).unwrap().node;
         members
+            .iter()
             .map(|m| summary.sign(key(&m.node)).unwrap())
-            .to_vec()
+            .collect()
     };
     let aggregation = NodeKey::from_seed([1; 32]);
     let selected = |signatures: &[SignedText]| {
@@ -447,7 +448,7 @@ fn a_helper_that_is_away_is_named_and_reports_wait_for_it() {
     let mut world = World::of(3, Scheme::Pine64, 2);
     world.mesh.set_up(1, false);
     for party in 0..2 {
-        let report = world.honest_where(party, |committee| committee.helper().name == "full-2");
+        let report = world.honest_where(party, |committee| committee.helpers()[0].name == "full-2");
         world.mesh.upload(report.bytes).unwrap();
     }
     for _ in 0..5 {
@@ -514,9 +515,11 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         seed: 1,
         scheme: Scheme::Pine64,
         full: 3,
+        shares: 2,
         vanishing: 0,
         privacy: None,
         max_weight: 1,
+        enrolled: false,
         attack: None,
     }
 }

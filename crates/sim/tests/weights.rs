@@ -8,55 +8,12 @@
 
 mod common;
 
-use common::World;
-use defim_learn::{FixedUpdate, MeanUpdate, OptimiserState, quantise_vector};
-use defim_light::{ReadyRound, SealedReport, Split, Training};
+use common::{
+    World,
+    planted::{expected, open, person, silo, split, update},
+};
 use defim_protocol::{NodeKey, Reason, ReportId, vdaf::Scheme};
 use defim_sim::RoundResult;
-use rand::Rng as _;
-
-/// A planted update, as large as the task allows.
-fn update(world: &World, full: bool) -> FixedUpdate {
-    let spec = world.task.spec();
-    let mut rng = rand::rng();
-    let side = spec.clip_norm.0 / (spec.dimension() as f32).sqrt() * 0.999;
-    let values: Vec<f32> = (0..spec.dimension())
-        .map(|_| match full {
-            true => side,
-            false => rng.random_range(-side..side),
-        })
-        .collect();
-    quantise_vector(&values, spec.clip_norm, spec.frac_bits).unwrap()
-}
-
-fn open(world: &World) -> (ReadyRound, Training) {
-    let signed = world.round.signed().clone();
-    let open = world.task.open_round(signed, world.mesh.now());
-    let open = open.unwrap().without_ledger();
-    let (_, model) = world.mesh.coordinator().model();
-    let training = Training::start(&world.task, &open, model).unwrap();
-    (open, training)
-}
-
-fn split(world: &World, update: &FixedUpdate, id: ReportId) -> Split {
-    let time = world.mesh.now() / 1000;
-    open(world).1.split(update, id, time).unwrap()
-}
-
-fn silo(world: &World, update: &FixedUpdate, place: usize) -> SealedReport {
-    let key = world.mesh.node_key(place).unwrap();
-    let (open, _) = open(world);
-    let id = open
-        .silo_report(&key.id())
-        .expect("the round gives it a weight");
-    let split = split(world, update, id);
-    split.seal_as_silo(&open, key, &mut rand::rng()).unwrap()
-}
-
-fn person(world: &World, update: &FixedUpdate) -> SealedReport {
-    let id = ReportId(rand::rng().random());
-    split(world, update, id).seal(&mut rand::rng()).unwrap()
-}
 
 #[test]
 fn the_model_moves_by_the_weighted_mean_exactly() {
@@ -65,9 +22,8 @@ fn the_model_moves_by_the_weighted_mean_exactly() {
             let mut world = World::weighed(3, scheme, 2, 255, &[1, 50, 100_000]);
             let weights: Vec<u8> = world.round.weights.values().copied().collect();
             assert_eq!(weights.iter().map(|w| u32::from(*w)).sum::<u32>(), 50 + 255);
-            let spec = world.task.spec().clone();
             let (_, model) = world.mesh.coordinator().model();
-            let before = defim_learn::Model::from_safetensors(model, &spec).unwrap();
+            let before = model.to_vec();
             // The first silo has one row: it is a person's report like any other.
             let updates: Vec<_> = (0..5).map(|_| update(&world, full)).collect();
             let reports = [
@@ -84,19 +40,8 @@ fn the_model_moves_by_the_weighted_mean_exactly() {
                 panic!("a round with weights is opened");
             };
             assert_eq!(done.reports, 5, "what counts more is still one report");
-            let one = world.mesh.manifest().vdaf.norm_bound() as f64;
-            let times = [50_i64, 255, 1, 1, 1];
-            let sum: Vec<f64> = (0..spec.dimension())
-                .map(|at| {
-                    let each = updates.iter().zip(times);
-                    let sum: i64 = each.map(|(u, n)| n * i64::from(u.values()[at])).sum();
-                    sum as f64 / one
-                })
-                .collect();
-            let mean = MeanUpdate::from_sum(&sum, spec.clip_norm, 50 + 255 + 3).unwrap();
-            let mut optimiser = OptimiserState::new();
-            let after = spec.server.step(&mut optimiser, &before, &mean).unwrap();
-            assert_eq!(done.model, after.to_safetensors());
+            let each: Vec<_> = updates.iter().zip([50, 255, 1, 1, 1]).collect();
+            assert_eq!(done.model, expected(&world, &before, &each));
         }
     }
 }
@@ -141,7 +86,7 @@ fn only_its_full_node_makes_a_report_that_counts_more_and_only_once() {
     assert_eq!(done.reports, 3);
     // Another id in the next round: nobody knows it before that is open.
     world.round = world.mesh.open_round().unwrap();
-    let next = self::open(&world).0.silo_report(&owner).unwrap();
+    let next = common::planted::open(&world).0.silo_report(&owner).unwrap();
     assert_ne!(next, id);
 }
 

@@ -183,6 +183,28 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
+    /// Take back the model of a finished round: it is void, though its total was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn revoke_round(
+        &self,
+        task: TaskKey,
+        round: u64,
+        reason: &str,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE result SET model = NULL, optimiser = NULL, metrics = NULL, void_reason = ?, finished = ? WHERE task = ? AND round = ?")
+            .bind(reason)
+            .bind(signed(now)?)
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// How many of the task's rounds ended with a model.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub struct StoredBatch {
     pub committee: u32,
     /// The agreed summary's text; empty if there is no batch.
     pub summary: Vec<u8>,
-    /// Both members' signatures.
+    /// The members' signatures; at a helper of three shares, the leader's and its own.
     pub signatures: Vec<u8>,
     /// This node's aggregate share; empty once the round is over.
     pub aggregate_share: Vec<u8>,

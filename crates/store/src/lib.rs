@@ -57,7 +57,8 @@ pub use batch::{ClosedBatch, StoredBatch};
 pub use error::StoreError;
 pub use open::WorkStore;
 pub use report::{
-    ClaimReport, NewReport, Outcome, PendingReport, PutReport, ReportCounts, ReportStatus,
+    BegunReport, ClaimReport, NewReport, Outcome, PendingReport, PutReport, ReportCounts,
+    ReportStatus,
 };
 pub use task::{RoundState, StoredRound};
 

@@ -66,7 +66,7 @@ pub enum Outcome {
     Verified {
         /// This node's share.
         out_share: Vec<u8>,
-        /// What was answered to the leader; empty at the leader.
+        /// What was answered to the leader; empty at the leader. Of three shares, the first answer.
         response: Vec<u8>,
     },
     /// Refused.
@@ -82,6 +82,21 @@ impl std::fmt::Debug for Outcome {
             Self::Verified { .. } => f.write_str("Verified(redacted)"),
             Self::Rejected { reason } => write!(f, "Rejected({reason})"),
         }
+    }
+}
+
+/// A helper's part of a report of three shares whose proof it has begun to check.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BegunReport {
+    /// What it finishes with.
+    pub state: Vec<u8>,
+    /// What was answered to the leader.
+    pub response: Vec<u8>,
+}
+
+impl std::fmt::Debug for BegunReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BegunReport(redacted)")
     }
 }
 
@@ -340,6 +355,61 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
+    /// Store what was begun of reports that are claimed, all or none. What is there already stays, and so does an outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn record_begun(
+        &self,
+        key: BatchKey,
+        begun: &[(ReportKey, BegunReport)],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        for (id, BegunReport { state, response }) in begun {
+            // Both places are free until there is an outcome, and are emptied with the round whatever they hold.
+            sqlx::query(
+                "UPDATE report SET out_share = ?, response = ?
+                 WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 0 AND response IS NULL",
+            )
+            .bind(state.as_slice())
+            .bind(response.as_slice())
+            .bind(key.task.as_slice())
+            .bind(id.as_slice())
+            .bind(signed(key.round)?)
+            .bind(key.committee)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// What was begun of a report, until it has an outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn begun(
+        &self,
+        key: BatchKey,
+        id: ReportKey,
+    ) -> Result<Option<BegunReport>, StoreError> {
+        let row = sqlx::query("SELECT out_share, response FROM report WHERE task = ? AND id = ? AND round = ? AND committee = ? AND state = 0 AND response IS NOT NULL")
+            .bind(key.task.as_slice())
+            .bind(id.as_slice())
+            .bind(signed(key.round)?)
+            .bind(key.committee)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            Ok(BegunReport {
+                state: bytes(&row, "out_share")?,
+                response: bytes(&row, "response")?,
+            })
+        })
+        .transpose()
+    }
+
     /// What came of checking a report, while its round is open.
     ///
     /// # Errors
@@ -422,6 +492,23 @@ impl WorkStore {
     pub async fn verified_ids(&self, key: BatchKey) -> Result<Vec<ReportKey>, StoreError> {
         let rows = sqlx::query(
             "SELECT id FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 1 ORDER BY id",
+        )
+        .bind(key.task.as_slice())
+        .bind(signed(key.round)?)
+        .bind(key.committee)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| array(row, "id")).collect()
+    }
+
+    /// The reports of a closed batch, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn counted_ids(&self, key: BatchKey) -> Result<Vec<ReportKey>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM report WHERE task = ? AND round = ? AND committee = ? AND state = 3 ORDER BY id",
         )
         .bind(key.task.as_slice())
         .bind(signed(key.round)?)

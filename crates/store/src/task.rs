@@ -130,20 +130,26 @@ impl WorkStore {
         .bind(task.as_slice())
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| {
-            let state = match row.try_get::<i64, _>("state")? {
-                0 => RoundState::Open,
-                1 => RoundState::Closed,
-                2 => RoundState::Voided,
-                _ => return Err(StoreError::Damaged("a round's state is unknown")),
-            };
-            Ok(StoredRound {
-                round: number(&row, "round")?,
-                signed: bytes(&row, "signed")?,
-                state,
-            })
-        })
-        .transpose()
+        row.map(|row| stored_round(&row)).transpose()
+    }
+
+    /// One of a task's rounds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn round(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Option<StoredRound>, StoreError> {
+        let row =
+            sqlx::query("SELECT round, signed, state FROM round WHERE task = ? AND round = ?")
+                .bind(task.as_slice())
+                .bind(signed(round)?)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| stored_round(&row)).transpose()
     }
 
     /// One of this node's own settings.
@@ -185,4 +191,18 @@ impl WorkStore {
             .await?;
         Ok(())
     }
+}
+
+fn stored_round(row: &sqlx::sqlite::SqliteRow) -> Result<StoredRound, StoreError> {
+    let state = match row.try_get::<i64, _>("state")? {
+        0 => RoundState::Open,
+        1 => RoundState::Closed,
+        2 => RoundState::Voided,
+        _ => return Err(StoreError::Damaged("a round's state is unknown")),
+    };
+    Ok(StoredRound {
+        round: number(row, "round")?,
+        signed: bytes(row, "signed")?,
+        state,
+    })
 }

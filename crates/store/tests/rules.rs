@@ -7,8 +7,8 @@
 )]
 
 use defim_store::{
-    Artefact, BatchKey, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome, PutReport,
-    ReportStatus, RoundState, StoreError, WorkStore,
+    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome,
+    PutReport, ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
@@ -113,6 +113,69 @@ async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
 }
 
 #[tokio::test]
+async fn what_a_helper_has_begun_stays_until_its_end_and_goes_with_the_round() {
+    let store = store().await;
+    let begun = |n: u8| BegunReport {
+        state: vec![n; 9],
+        response: vec![n; 5],
+    };
+    for id in 1..=3 {
+        let claim = store.claim_helper_report(KEY, [id; 16], [id; 32]);
+        assert_eq!(claim.await.unwrap(), ClaimReport::New);
+    }
+    assert_eq!(store.begun(KEY, [1; 16]).await.unwrap(), None);
+    let all = [
+        ([1; 16], begun(1)),
+        ([2; 16], begun(2)),
+        ([3; 16], begun(3)),
+    ];
+    store.record_begun(KEY, &all).await.unwrap();
+    // Begun anew it is what it was: what the leader was told stays true.
+    store
+        .record_begun(KEY, &[([1; 16], begun(9))])
+        .await
+        .unwrap();
+    assert_eq!(store.begun(KEY, [1; 16]).await.unwrap(), Some(begun(1)));
+    let claim = store.claim_helper_report(KEY, [1; 16], [1; 32]);
+    assert_eq!(claim.await.unwrap(), ClaimReport::Same);
+    // It is neither verified nor an outcome, nor another committee's, nor for this node to lead.
+    assert_eq!(store.outcome(TASK, [1; 16]).await.unwrap(), None);
+    assert_eq!(
+        store.verified_ids(KEY).await.unwrap(),
+        Vec::<[u8; 16]>::new()
+    );
+    let other = BatchKey {
+        committee: 1,
+        ..KEY
+    };
+    assert_eq!(store.begun(other, [1; 16]).await.unwrap(), None);
+    store
+        .record_outcomes(KEY, &[([1; 16], verified(7))])
+        .await
+        .unwrap();
+    let refused = Outcome::Rejected { reason: 10 };
+    store
+        .record_outcomes(KEY, &[([2; 16], refused.clone())])
+        .await
+        .unwrap();
+    for id in [1, 2] {
+        assert_eq!(store.begun(KEY, [id; 16]).await.unwrap(), None);
+        store
+            .record_begun(KEY, &[([id; 16], begun(8))])
+            .await
+            .unwrap();
+        assert_eq!(store.begun(KEY, [id; 16]).await.unwrap(), None);
+    }
+    assert_eq!(
+        store.outcome(TASK, [1; 16]).await.unwrap(),
+        Some(verified(7))
+    );
+    assert_eq!(store.outcome(TASK, [2; 16]).await.unwrap(), Some(refused));
+    store.end_round(TASK, 1).await.unwrap();
+    assert_eq!(store.begun(KEY, [3; 16]).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("work.db");
@@ -162,6 +225,7 @@ async fn closing_keeps_the_sum_and_drops_what_it_was_made_of() {
     );
     let held = store.batch(KEY).await.unwrap().unwrap();
     assert_eq!(held.aggregate_share, b"share");
+    assert_eq!(store.counted_ids(KEY).await.unwrap(), [[1; 16]]);
     // Another committee's reports go on.
     let other = BatchKey {
         committee: 1,

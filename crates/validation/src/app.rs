@@ -7,6 +7,7 @@
 //! the view up instead, and the next leader takes the transaction; a dead leader is noticed within the short
 //! time in which a live one would have proposed at least the empty block.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,8 @@ use commonware_consensus::simplex::types::Context;
 use commonware_consensus::{Application, Heightable as _};
 use commonware_cryptography::{Digested, Digestible as _, ed25519, sha256};
 use commonware_runtime::{Clock, Metrics, Spawner};
-use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
 use tracing::{debug, warn};
 
 use crate::block::Wire;
@@ -27,7 +29,7 @@ use crate::shared::Shared;
 
 /// Times in a row that a validator gives an empty block up for a transaction before it must see a
 /// block become final: should a transaction be one that no leader takes, the chain goes on without it.
-const PATIENCE: u64 = 8;
+const PATIENCE: u64 = 4;
 
 /// Proposes and judges.
 pub(crate) struct App<M: Machine, C> {
@@ -61,8 +63,9 @@ impl<M: Machine, C: Clone> Clone for App<M, C> {
 
 /// Milliseconds since 1970.
 pub(crate) fn millis(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn time(millis: u64) -> SystemTime {
@@ -117,7 +120,10 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
             ) {
                 Ok(next) => Arc::new(next),
                 Err(reason) => {
-                    warn!(height = block.height().get(), reason, "a block below a proposal does not hold");
+                    warn!(
+                        height = block.height().get(),
+                        reason, "a block below a proposal does not hold"
+                    );
                     return None;
                 }
             };
@@ -149,7 +155,9 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
                     .lock()
                     .pick(&self.shared.machine, state, self.block_transactions);
             if !picked.is_empty()
-                && let Some(built) = self.with_transactions(clock, parent, state, picked, at).await
+                && let Some(built) = self
+                    .with_transactions(clock, parent, state, picked, at)
+                    .await
             {
                 return Some(built);
             }
@@ -179,33 +187,48 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
         if block.is_empty() {
             return None;
         }
-        if self.passes(clock, state, &block).await {
+        if self
+            .passes(clock.sleep(self.timing.linger), state, &block)
+            .await
+            == Some(true)
+        {
             return Some((block, after));
         }
-        // One bad transaction must not take the others with it: each is tried by itself.
-        let mut good = Vec::new();
-        for tx in picked {
-            let alone = machine.propose(state, parent, vec![tx.clone()], at);
-            let fine = match &alone {
-                Some((block, _)) if !block.is_empty() => self.passes(clock, state, block).await,
-                // It needs one before it, which stays or goes by itself.
-                _ => continue,
-            };
-            if fine {
-                good.push(tx);
-            } else {
-                self.shared.pool.lock().evict(machine.turn(&tx));
+        // One transaction that is bad, or whose check waits for something, must not take the others with it:
+        // each is tried by itself, all at the same time.
+        let late = clock.sleep(self.timing.linger).shared();
+        let tried = picked.into_iter().map(|tx| {
+            let late = late.clone();
+            async move {
+                let (alone, _) = machine.propose(state, parent, vec![tx.clone()], at)?;
+                if alone.is_empty() {
+                    // It needs one before it, which stays or goes by itself.
+                    return None;
+                }
+                match self.passes(late, state, &alone).await? {
+                    true => Some(tx),
+                    false => {
+                        self.shared.pool.lock().evict(machine.turn(&tx));
+                        None
+                    }
+                }
             }
-        }
+        });
+        let good: Vec<_> = join_all(tried).await.into_iter().flatten().collect();
         let (block, after) = machine.propose(state, parent, good, at)?;
         (!block.is_empty()).then_some((block, after))
     }
 
-    /// The deep check of an own proposal, which may not take longer than the others wait for it.
-    async fn passes<E: Clock>(&self, clock: &E, state: &M::State, block: &M::Block) -> bool {
+    /// The deep check of an own proposal; `None` when it takes longer than the others wait for it.
+    async fn passes(
+        &self,
+        late: impl Future<Output = ()> + Send,
+        state: &M::State,
+        block: &M::Block,
+    ) -> Option<bool> {
         tokio::select! { biased;
-            verdict = self.checker.check(state, block) => verdict,
-            _ = clock.sleep(self.timing.linger) => false,
+            verdict = self.checker.check(state, block) => Some(verdict),
+            () = late => None,
         }
     }
 
@@ -218,11 +241,24 @@ impl<M: Machine, C: Checker<M>> App<M, C> {
         self.given_up.times.load(Ordering::Relaxed) < PATIENCE
     }
 
-    /// Waits until the block's time has come. False when a transaction made an empty block useless.
+    /// Waits until the block's time has come. False when it cannot come within the view, or when a
+    /// transaction made an empty block useless.
     async fn its_time<E: Clock>(&self, clock: &E, block: &M::Block, state: &M::State) -> bool {
+        let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let skew = in_ms(self.timing.skew);
+        let ahead = block.timestamp_ms().saturating_sub(millis(clock.current()));
+        // A leader that lies about its clock would have everybody wait for the end of the view.
+        let most = if block.is_empty() {
+            in_ms(self.timing.idle).saturating_add(skew)
+        } else {
+            skew.saturating_mul(2)
+        };
+        if ahead > most {
+            warn!(ahead, "a proposed block is from too far in the future");
+            return false;
+        }
         if !block.is_empty() {
             // A bounded skew of clocks is nothing to wait for.
-            let skew = u64::try_from(self.timing.skew.as_millis()).unwrap_or(0);
             clock
                 .sleep_until(time(block.timestamp_ms().saturating_sub(skew)))
                 .await;
@@ -275,7 +311,10 @@ where
         let wire = Wire::new(block);
         if wire.bytes().len() > self.block_bytes {
             // Sending it would end the process: the size was promised to the network.
-            warn!(bytes = wire.bytes().len(), "the ledger made a block that is too long to send");
+            warn!(
+                bytes = wire.bytes().len(),
+                "the ledger made a block that is too long to send"
+            );
             return None;
         }
         let digest = wire.digest();
@@ -308,12 +347,18 @@ where
         {
             Ok(after) => Arc::new(after),
             Err(reason) => {
-                warn!(height = block.height(), reason, "a proposed block does not hold");
+                warn!(
+                    height = block.height(),
+                    reason, "a proposed block does not hold"
+                );
                 return false;
             }
         };
         if !self.checker.check(&state, block).await {
-            warn!(height = block.height(), "a proposed block does not pass the deep check");
+            warn!(
+                height = block.height(),
+                "a proposed block does not pass the deep check"
+            );
             return false;
         }
         self.shared.keep(block.height(), wire.digest().0, after);

@@ -59,8 +59,10 @@ impl<B: Chained> Read for Wire<B> {
     fn read_cfg(buf: &mut impl Buf, most: &usize) -> Result<Self, Error> {
         // The length is refused before anything is allocated for it.
         let bytes = Bytes::read_cfg(buf, &RangeCfg::from(0..=*most))?;
-        let block = B::decode(&bytes)
-            .ok_or(Error::Invalid("block", "not the canonical bytes of a block"))?;
+        let block = B::decode(&bytes).ok_or(Error::Invalid(
+            "block",
+            "not the canonical bytes of a block",
+        ))?;
         Ok(Self {
             digest: sha256::Digest(block.digest()),
             block,

@@ -10,8 +10,8 @@ use crate::mempool::PoolLimits;
 pub struct Timing {
     /// How long a leader waits for transactions before it proposes an empty block.
     pub linger: Duration,
-    /// How long the others wait for a leader's proposal. Must be above `linger` with room for a check of
-    /// the leader's own block, which takes as long at most.
+    /// How long the others wait for a leader's proposal. Must be above three times `linger`: the check of
+    /// the leader's own block may take twice as long.
     pub leader: Duration,
     /// How long after a block an empty one may follow.
     pub idle: Duration,
@@ -60,7 +60,7 @@ impl Timing {
             && !self.retry.is_zero()
             && !self.fetch.is_zero()
             && !self.check.is_zero()
-            && self.leader > self.linger.saturating_mul(2)
+            && self.leader > self.linger.saturating_mul(3)
     }
 }
 
@@ -86,12 +86,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            block_bytes: 1 << 20,
+            block_bytes: defim_ledger::limits::BLOCK_BYTES,
             block_transactions: 2_000,
-            validators: 64,
+            validators: defim_ledger::limits::VALIDATORS as u32,
             pool: PoolLimits::default(),
             snapshot_every: 64,
-            snapshot_bytes: 512 << 20,
+            snapshot_bytes: defim_ledger::limits::SNAPSHOT_BYTES,
             cache_pages: NonZeroUsize::MIN.saturating_add(1023),
         }
     }

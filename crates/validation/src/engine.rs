@@ -1,6 +1,6 @@
 //! The parts of one validator, put together over any runtime and any network.
 
-use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use commonware_runtime::buffer::paged::{self, CacheRef};
 use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage};
 use commonware_storage::archive::prunable;
 use commonware_storage::translator::EightCap;
-use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration};
+use commonware_utils::{NZU64, NZUsize, NonZeroDuration};
 use rand_core::CryptoRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -56,36 +56,56 @@ const SENT_AGAIN: usize = 64;
 /// How often.
 const SENDING_AGAIN: Duration = Duration::from_secs(5);
 
-/// Channels of the validators' network. Numbers are part of the protocol.
+/// Channels of the validators' network: votes, certificates, asking for certificates, for blocks, new blocks, and
+/// transactions. Numbers and quotas are part of the protocol. The network takes memory for a whole burst of every
+/// peer at once, so bursts are what a few views need and no more.
 pub(crate) const CHANNELS: [(u64, Quota); 6] = [
-    (0, Quota::per_second(NZU32!(1024))),
-    (1, Quota::per_second(NZU32!(1024))),
-    (2, Quota::per_second(NZU32!(256))),
-    (3, Quota::per_second(NZU32!(256))),
-    (4, Quota::per_second(NZU32!(256))),
-    (5, Quota::per_second(NZU32!(1024))),
+    (0, quota(512, 128)),
+    (1, quota(512, 128)),
+    (2, quota(256, 64)),
+    (3, quota(256, 64)),
+    (4, quota(128, 32)),
+    (5, quota(1024, 256)),
 ];
+
+const fn quota(per_second: u32, burst: u32) -> Quota {
+    const fn at_least_one(number: u32) -> NonZeroU32 {
+        match NonZeroU32::new(number) {
+            Some(number) => number,
+            None => NonZeroU32::MIN,
+        }
+    }
+    Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst))
+}
 
 /// What stops a validator for good: its own files or its own rules, never what others send.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fatal {
     /// The times do not fit together.
-    #[error("the configured times do not fit together: every one must be above 0, and `leader` above twice `linger`")]
+    #[error(
+        "the configured times do not fit together: every one must be above 0, and `leader` above three times `linger`"
+    )]
     Timing,
     /// The key seed is none.
     #[error("the node's key is not a valid ed25519 seed; make a new one")]
     Key,
     /// The validators of an epoch are none, or are no keys.
-    #[error("the validators of epoch {0} are none, or some are not keys; the ledger must refuse such a set")]
+    #[error(
+        "the validators of epoch {0} are none, or some are not keys; the ledger must refuse such a set"
+    )]
     Validators(u64),
     /// An epoch must have at least two blocks.
     #[error("an epoch of {0} blocks is too short; the genesis must say at least 2")]
     EpochLength(u64),
     /// A block that was final is not in the files.
-    #[error("block {0} was final and is not in the node's files: they are damaged; start with an empty folder and a new key")]
+    #[error(
+        "block {0} was final and is not in the node's files: they are damaged; start with an empty folder and a new key"
+    )]
     Missing(u64),
     /// A final block does not hold by this node's rules.
-    #[error("final block {height} does not hold by this node's rules ({reason}): this version and the other validators' differ, or the files are damaged")]
+    #[error(
+        "final block {height} does not hold by this node's rules ({reason}): this version and the other validators' differ, or the files are damaged"
+    )]
     Broken {
         /// Its height.
         height: u64,
@@ -198,7 +218,7 @@ impl<M: Machine> Running<M> {
 
     /// Transactions that wait.
     pub fn waiting(&self) -> usize {
-        self.shared.pool.lock().len()
+        self.shared.pool.lock().waiting()
     }
 
     /// A final block by its height. `None` if it is not final here yet.
@@ -219,7 +239,12 @@ impl<M: Machine> Running<M> {
     }
 }
 
-fn archive<C>(prefix: &str, name: &str, cache: &CacheRef, codec: C) -> prunable::Config<EightCap, C> {
+fn archive<C>(
+    prefix: &str,
+    name: &str,
+    cache: &CacheRef,
+    codec: C,
+) -> prunable::Config<EightCap, C> {
     prunable::Config {
         translator: EightCap,
         metadata_partition: format!("{prefix}-{name}-metadata"),
@@ -436,10 +461,15 @@ async fn transactions<E, M, S, R>(
     R: Receiver<PublicKey = ed25519::PublicKey>,
 {
     let mut again = Box::pin(clock.sleep(SENDING_AGAIN));
+    let mut asked = true;
     loop {
         tokio::select! { biased;
-            ours = outgoing.recv() => {
-                let Some(bytes) = ours else { return };
+            ours = outgoing.recv(), if asked => {
+                let Some(bytes) = ours else {
+                    // Nobody holds a handle any more; the others' transactions still matter.
+                    asked = false;
+                    continue;
+                };
                 // Sending more than the network was promised ends the process.
                 if bytes.len() <= most {
                     sender.send(Recipients::All, bytes, false);

@@ -68,14 +68,14 @@ impl Schemes {
             .filter(|keys| !keys.is_empty())
             .ok_or(Fatal::Validators(epoch.get()))?;
         let set = Set::from_iter_dedup(keys);
-        let (scheme, scoped) =
-            match Scheme::signer(&self.namespace, set.clone(), self.key.clone()) {
-                Some(scheme) => (scheme.clone(), Scoped::scheme(Arc::new(scheme))),
-                None => {
-                    let scheme = Scheme::verifier(&self.namespace, set);
-                    (scheme.clone(), Scoped::verifier(Arc::new(scheme)))
-                }
-            };
+        let (scheme, scoped) = match Scheme::signer(&self.namespace, set.clone(), self.key.clone())
+        {
+            Some(scheme) => (scheme.clone(), Scoped::scheme(Arc::new(scheme))),
+            None => {
+                let scheme = Scheme::verifier(&self.namespace, set);
+                (scheme.clone(), Scoped::verifier(Arc::new(scheme)))
+            }
+        };
         self.epochs.lock().insert(epoch, scoped);
         Ok(scheme)
     }
@@ -140,10 +140,13 @@ where
         S: Sender<PublicKey = ed25519::PublicKey>,
         R: Receiver<PublicKey = ed25519::PublicKey>,
     {
-        let (votes, mut vote_mux, mut early_votes) =
-            Muxer::builder(self.context.child("votes"), channels.votes.0, channels.votes.1)
-                .with_backup()
-                .build();
+        let (votes, mut vote_mux, mut early_votes) = Muxer::builder(
+            self.context.child("votes"),
+            channels.votes.0,
+            channels.votes.1,
+        )
+        .with_backup()
+        .build();
         votes.start();
         let (certificates, mut certificate_mux, mut early_certificates) = Muxer::builder(
             self.context.child("certificates"),
@@ -226,7 +229,9 @@ where
             resolver.register(epoch.get()).await.map_err(closed)?,
         );
         let engine = simplex::Engine::new(
-            self.context.child("consensus").with_attribute("epoch", epoch),
+            self.context
+                .child("consensus")
+                .with_attribute("epoch", epoch),
             simplex::Config {
                 scheme,
                 elector: RoundRobin::<sha256::Sha256>::default(),
@@ -251,8 +256,7 @@ where
                     timeout: self.timing.silence(),
                     budget: SkipBudget::Participants,
                 },
-                fetch_timeout: NonZeroDuration::new(self.timing.fetch)
-                    .ok_or(Fatal::Timing)?,
+                fetch_timeout: NonZeroDuration::new(self.timing.fetch).ok_or(Fatal::Timing)?,
                 fetch_retry_delay: self.timing.fetch / 10,
                 forward: ForwardPolicy::SilentVoters,
             },

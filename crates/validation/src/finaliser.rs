@@ -7,7 +7,7 @@ use commonware_actor::Feedback;
 use commonware_codec::{Encode as _, RangeCfg};
 use commonware_consensus::marshal::Update;
 use commonware_consensus::types::{Epocher as _, FixedEpocher, Height};
-use commonware_consensus::{Epochable as _, Reporter};
+use commonware_consensus::{Epochable as _, Reporter, Viewable as _};
 use commonware_cryptography::{Digested, Digestible as _};
 use commonware_runtime::{Clock, Metrics, Spawner, Storage};
 use commonware_storage::metadata::{self, Metadata};
@@ -66,10 +66,8 @@ pub(crate) struct Finaliser<E: Storage + Clock + Metrics, M: Machine> {
 }
 
 /// A way for final blocks.
-pub(crate) fn delivery<B: crate::machine::Chained>() -> (
-    Delivery<B>,
-    mpsc::UnboundedReceiver<Delivered<B>>,
-) {
+pub(crate) fn delivery<B: crate::machine::Chained>()
+-> (Delivery<B>, mpsc::UnboundedReceiver<Delivered<B>>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Delivery(sender), receiver)
 }
@@ -108,10 +106,7 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
     }
 
     /// Brings the state to where marshal stands, starts the epoch, and applies what becomes final.
-    pub(crate) async fn run(
-        mut self,
-        processed: Option<u64>,
-    ) -> Result<(), Fatal> {
+    pub(crate) async fn run(mut self, processed: Option<u64>) -> Result<(), Fatal> {
         self.recover(processed.unwrap_or(0)).await?;
         self.enter_epoch().await?;
         while let Some((block, done)) = self.deliveries.recv().await {
@@ -143,7 +138,9 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
         {
             match self.read_snapshot(&bytes) {
                 Some(settled) => self.publish(settled, false).await,
-                None => warn!("the snapshot cannot be read; the state is built again from the first block"),
+                None => warn!(
+                    "the snapshot cannot be read; the state is built again from the first block"
+                ),
             }
         }
         let from = self.shared.settled().block.height().saturating_add(1);
@@ -158,7 +155,10 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
         }
         let settled = self.shared.settled();
         if settled.block.height() > 0 {
-            info!(height = settled.block.height(), "the ledger's state is there again");
+            info!(
+                height = settled.block.height(),
+                "the ledger's state is there again"
+            );
             self.tell_head(&settled).await;
         }
         Ok(())
@@ -170,7 +170,7 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
         let block = M::Block::decode(block)?;
         Some(Settled {
             digest: block.digest(),
-            state: Arc::new(self.shared.machine.restore(state)?),
+            state: Arc::new(self.shared.machine.restore(&block, state)?),
             block,
         })
     }
@@ -198,12 +198,7 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
     }
 
     /// Applies one block, by the state that was computed when it was judged if there is one.
-    async fn apply(
-        &mut self,
-        block: M::Block,
-        digest: Digest,
-        tell: bool,
-    ) -> Result<(), Fatal> {
+    async fn apply(&mut self, block: M::Block, digest: Digest, tell: bool) -> Result<(), Fatal> {
         let before = self.shared.settled();
         let height = block.height();
         if height != before.block.height().saturating_add(1) || block.parent() != before.digest {
@@ -257,6 +252,7 @@ impl<E: Storage + Clock + Metrics + Spawner, M: Machine> Finaliser<E, M> {
             height,
             digest: settled.digest,
             epoch: found.epoch().get(),
+            view: found.view().get(),
             certificate: certificate.clone(),
         });
         Some(certificate)

@@ -2,6 +2,8 @@
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 
 /// An ed25519 public key: it names a validator on the ledger and on the wire.
 pub type Key = [u8; 32];
@@ -132,20 +134,59 @@ pub trait Machine: Clone + Send + Sync + 'static {
     /// A state in bytes, and back.
     fn snapshot(&self, state: &Self::State) -> Vec<u8>;
 
-    /// Reads a snapshot; `None` if its bytes do not give the state they claim.
-    fn restore(&self, bytes: &[u8]) -> Option<Self::State>;
+    /// Reads a snapshot of the state after `block`; `None` if it is not that.
+    fn restore(&self, block: &Self::Block, bytes: &[u8]) -> Option<Self::State>;
 }
 
 /// A check of a block that is more than the ledger's rules: of models, of sums, of public bytes that
 /// may still be on their way.
 pub trait Checker<M: Machine>: Clone + Send + Sync + 'static {
     /// Whether a validator votes for `block` on `state`. False is for a block that is wrong whatever
-    /// comes; while something is missing, this waits: the engine gives up when the view ends.
-    fn check(
-        &self,
-        state: &M::State,
-        block: &M::Block,
-    ) -> impl Future<Output = bool> + Send;
+    /// comes; while something is missing, this waits: the engine drops it when the view ends.
+    ///
+    /// The engine asks again, with other blocks of the same transactions: keep what was found out about a
+    /// transaction, and go on finding out when the future is dropped. A leader asks about its own block too, and
+    /// leaves out what is not answered within its short time; what is wrong it forgets.
+    fn check(&self, state: &M::State, block: &M::Block) -> impl Future<Output = bool> + Send;
+}
+
+/// What [`Deep`] calls.
+type Check<M> = dyn for<'a> Fn(
+        &'a <M as Machine>::State,
+        &'a <M as Machine>::Block,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>
+    + Send
+    + Sync;
+
+/// A checker behind one type, so that the engine is compiled once for whatever is checked.
+pub struct Deep<M: Machine>(Arc<Check<M>>);
+
+impl<M: Machine> Deep<M> {
+    /// Wraps a checker.
+    pub fn new<C: Checker<M> + Sync>(checker: C) -> Self {
+        let checker = Arc::new(checker);
+        Self(Arc::new(move |state, block| {
+            let checker = checker.clone();
+            Box::pin(async move { checker.check(state, block).await })
+        }))
+    }
+
+    /// The ledger's rules are enough.
+    pub fn rules_only() -> Self {
+        Self::new(RulesOnly)
+    }
+}
+
+impl<M: Machine> Clone for Deep<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Machine> Checker<M> for Deep<M> {
+    async fn check(&self, state: &M::State, block: &M::Block) -> bool {
+        (self.0)(state, block).await
+    }
 }
 
 /// The checker for which the ledger's rules are enough.

@@ -25,7 +25,7 @@ impl Default for PoolLimits {
             transactions: 10_000,
             per_account: 64,
             bytes: 32 << 20,
-            transaction_bytes: 64 << 10,
+            transaction_bytes: defim_ledger::limits::TX_BYTES,
         }
     }
 }
@@ -43,7 +43,9 @@ pub enum Refused<R: std::fmt::Display> {
     #[error("another transaction of the account has number {0}; use the next number")]
     Taken(u64),
     /// The account's numbers would have a hole.
-    #[error("the account's next transaction is number {expected}, this one is {found}; send those between first")]
+    #[error(
+        "the account's next transaction is number {expected}, this one is {found}; send those between first"
+    )]
     Gap {
         /// The number that would be taken.
         expected: u64,
@@ -76,8 +78,8 @@ struct Waiting<T> {
     bytes: usize,
 }
 
-/// The pool.
-pub(crate) struct Mempool<M: Machine> {
+/// The pool. It holds what fits onto a state, and gives it out account by account.
+pub struct Mempool<M: Machine> {
     limits: PoolLimits,
     accounts: BTreeMap<Key, BTreeMap<u64, Waiting<M::Tx>>>,
     /// Accounts in the order in which they get a turn.
@@ -89,7 +91,7 @@ pub(crate) struct Mempool<M: Machine> {
 
 impl<M: Machine> Mempool<M> {
     /// An empty pool.
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             accounts: BTreeMap::new(),
@@ -100,8 +102,8 @@ impl<M: Machine> Mempool<M> {
         }
     }
 
-    /// Tells whoever waits for transactions that one came.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a transaction comes.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
@@ -110,7 +112,7 @@ impl<M: Machine> Mempool<M> {
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn insert(
+    pub fn insert(
         &mut self,
         machine: &M,
         state: &M::State,
@@ -169,7 +171,7 @@ impl<M: Machine> Mempool<M> {
 
     /// Up to `most` transactions that may follow `state`: account by account in turn, so that none waits
     /// behind another's many.
-    pub(crate) fn pick(&self, machine: &M, state: &M::State, most: usize) -> Vec<M::Tx> {
+    pub fn pick(&self, machine: &M, state: &M::State, most: usize) -> Vec<M::Tx> {
         let mut queues: VecDeque<_> = self
             .turns
             .iter()
@@ -197,7 +199,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Whether at least one transaction could go into a block on `state` now.
-    pub(crate) fn ready(&self, machine: &M, state: &M::State, now_ms: u64) -> bool {
+    pub fn ready(&self, machine: &M, state: &M::State, now_ms: u64) -> bool {
         const LOOKED_AT: usize = 16;
         self.turns.iter().take(LOOKED_AT).any(|account| {
             let next = machine.next_nonce(state, account);
@@ -209,7 +211,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Forgets what a block has, what it overtook, and what the state after it refuses.
-    pub(crate) fn settle(
+    pub fn settle(
         &mut self,
         machine: &M,
         state: &M::State,
@@ -247,7 +249,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Forgets transactions that a deeper check refused, and what follows them in their accounts.
-    pub(crate) fn evict(&mut self, turn: Turn) {
+    pub fn evict(&mut self, turn: Turn) {
         let nonces: Vec<u64> = self
             .accounts
             .get(&turn.account)
@@ -259,7 +261,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Bytes of some of the waiting transactions, to send them again.
-    pub(crate) fn sample(&self, machine: &M, most: usize) -> Vec<Vec<u8>> {
+    pub fn sample(&self, machine: &M, most: usize) -> Vec<Vec<u8>> {
         self.turns
             .iter()
             .filter_map(|account| self.accounts.get(account))
@@ -270,7 +272,7 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// How many wait.
-    pub(crate) const fn len(&self) -> usize {
+    pub const fn waiting(&self) -> usize {
         self.count
     }
 

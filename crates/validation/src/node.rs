@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // The driver: here time comes from.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,22 +25,26 @@ use crate::app::millis;
 use crate::config::{Limits, Timing};
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings, Stored};
 use crate::epochs::public_key;
-use crate::machine::{Chained as _, Checker, Digest, Key, Machine, RulesOnly};
+use crate::ledger::Ledger;
+use crate::machine::{Chained as _, Checker, Deep, Digest, Key, Machine};
 use crate::mempool::Refused;
 use crate::shared::{Final, Head, Settled};
 
 /// Separates these connections from those of other programs with the same keys.
 const NETWORK: &[u8] = b"defim v1 validators";
 
-/// Nodes that one validator keeps connections to, itself among them.
-const MOST_PEERS: usize = 128;
+/// Nodes that may come to those a validator is started with. The network takes memory for every one, there or not.
+const SPARE_PEERS: usize = 16;
+
+/// Sets of peers of which connections are kept: the one before stays while a new one is taken up.
+const PEER_SETS: NonZeroUsize = NZUsize!(2);
 
 /// How long a node may take to end its tasks.
 const STOPPING: Duration = Duration::from_secs(5);
 
 /// What a validator is started with.
-#[derive(Clone, Debug)]
-pub struct Config<M, C = RulesOnly> {
+#[derive(Clone)]
+pub struct Config<M = Ledger, C = Deep<M>> {
     /// The ledger's rules, with the genesis in them.
     pub machine: M,
     /// What is checked beyond the rules.
@@ -93,51 +98,80 @@ impl Node {
     /// # Errors
     ///
     /// If the configuration or the node's files do not allow it.
-    pub async fn start<M: Machine, C: Checker<M>>(
-        config: Config<M, C>,
-    ) -> Result<NodeHandle<M>, Fatal> {
-        let key = engine::private_key(&config.seed)?;
-        let id = bytes_of(&key.public_key());
-        let (peers, peers_watched) = watch::channel(config.peers.clone());
-        let (stop, stopped) = oneshot::channel();
-        let (ready, started) = oneshot::channel();
-        let (ended, end) = watch::channel(None);
-        std::thread::Builder::new()
-            .name("defim-validator".to_owned())
-            .spawn(move || {
-                let runner = commonware_runtime::tokio::Runner::new(
-                    commonware_runtime::tokio::Config::new()
-                        .with_worker_threads(2)
-                        .with_storage_directory(config.data.clone()),
-                );
-                // A panic in a dependency ends this node, not the program it is part of.
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    runner.start(|context| run(context, config, key, peers_watched, ready, stopped))
-                }));
-                let outcome = outcome.unwrap_or_else(|_| {
-                    Err(Fatal::Part("it panicked; its message is above".to_owned()))
-                });
-                if let Err(reason) = &outcome {
-                    error!(%reason, "the validation node ended");
-                }
-                // Nobody asking is fine.
-                let _ = ended.send(Some(outcome));
-            })
-            .map_err(|error| Fatal::Part(error.to_string()))?;
-        match started.await {
+    pub async fn start(config: Config<Ledger, Deep<Ledger>>) -> Result<NodeHandle<Ledger>, Fatal> {
+        launch_ledger(config)?.started().await
+    }
+}
+
+/// The one instance of the engine for real nodes: compiled here, once, and not in every program.
+#[inline(never)]
+fn launch_ledger(config: Config<Ledger, Deep<Ledger>>) -> Result<Launched<Ledger>, Fatal> {
+    launch(config)
+}
+
+/// A node on its way.
+struct Launched<M: Machine> {
+    id: Key,
+    started: oneshot::Receiver<Running<M>>,
+    stop: oneshot::Sender<()>,
+    peers: watch::Sender<Vec<(Key, SocketAddr)>>,
+    end: watch::Receiver<Option<Result<(), Fatal>>>,
+}
+
+fn launch<M: Machine, C: Checker<M>>(config: Config<M, C>) -> Result<Launched<M>, Fatal> {
+    let key = engine::private_key(&config.seed)?;
+    let id = bytes_of(&key.public_key());
+    let (peers, peers_watched) = watch::channel(config.peers.clone());
+    let (stop, stopped) = oneshot::channel();
+    let (ready, started) = oneshot::channel();
+    let (ended, end) = watch::channel(None);
+    std::thread::Builder::new()
+        .name("defim-validator".to_owned())
+        .spawn(move || {
+            let runner = commonware_runtime::tokio::Runner::new(
+                commonware_runtime::tokio::Config::new()
+                    .with_worker_threads(2)
+                    .with_storage_directory(config.data.clone()),
+            );
+            // A panic in a dependency ends this node, not the program it is part of.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                runner.start(|context| run(context, config, key, peers_watched, ready, stopped))
+            }));
+            let outcome = outcome.unwrap_or_else(|_| {
+                Err(Fatal::Part("it panicked; its message is above".to_owned()))
+            });
+            if let Err(reason) = &outcome {
+                error!(%reason, "the validation node ended");
+            }
+            // Nobody asking is fine.
+            let _ = ended.send(Some(outcome));
+        })
+        .map_err(|error| Fatal::Part(error.to_string()))?;
+    Ok(Launched {
+        id,
+        started,
+        stop,
+        peers,
+        end,
+    })
+}
+
+impl<M: Machine> Launched<M> {
+    async fn started(mut self) -> Result<NodeHandle<M>, Fatal> {
+        match self.started.await {
             Ok(running) => Ok(NodeHandle {
-                id,
+                id: self.id,
                 running,
                 inner: Arc::new(Inner {
-                    stop: std::sync::Mutex::new(Some(stop)),
-                    peers,
-                    end,
+                    stop: std::sync::Mutex::new(Some(self.stop)),
+                    peers: self.peers,
+                    end: self.end,
                 }),
             }),
             // It ended before it ran: why is in its last word.
             Err(_) => {
-                let mut end = end;
-                let outcome = end
+                let outcome = self
+                    .end
                     .wait_for(Option::is_some)
                     .await
                     .ok()
@@ -152,7 +186,7 @@ impl Node {
 }
 
 /// A running validator. Clones are handles to the same one.
-pub struct NodeHandle<M: Machine> {
+pub struct NodeHandle<M: Machine = Ledger> {
     id: Key,
     running: Running<M>,
     inner: Arc<Inner>,
@@ -223,7 +257,8 @@ impl<M: Machine> NodeHandle<M> {
         self.running.waiting()
     }
 
-    /// Changes whom the node connects to: validators to come must be known before their first epoch.
+    /// Changes whom the node connects to: validators to come must be known before their first epoch. At most
+    /// sixteen more than it was started with; the rest are left out.
     pub fn set_peers(&self, peers: Vec<(Key, SocketAddr)>) {
         self.inner.peers.send_replace(peers);
     }
@@ -291,6 +326,7 @@ async fn run<M: Machine, C: Checker<M>>(
     stop: oneshot::Receiver<()>,
 ) -> Result<(), Fatal> {
     let me = key.public_key();
+    let most_peers = NonZeroUsize::MIN.saturating_add(config.peers.len() + SPARE_PEERS);
     let mut network = lookup::Config::local(
         Cups::<_, ChaCha20Poly1305>::new(
             Sake {
@@ -303,26 +339,31 @@ async fn run<M: Machine, C: Checker<M>>(
         ),
         &[NETWORK, &config.machine.namespace()].concat(),
         config.listen,
-        NZUsize!(MOST_PEERS),
+        most_peers,
         engine::message_bytes::<M>(&config.limits),
         NZUsize!(1024),
     );
     // Keys say who somebody is; where they call from may change behind a company's router.
     network.bypass_ip_check = true;
+    network.tracked_peer_sets = PEER_SETS;
     // A peer that sent something wrong may have been repaired since.
     network.block_duration = Duration::from_secs(60);
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), network);
-    let mut register = |channel: usize| {
-        let (number, quota) = CHANNELS[channel];
-        network.register(number, quota)
-    };
+    let [
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        transactions,
+    ] = CHANNELS.map(|(number, quota)| network.register(number, quota));
     let net = Net {
-        votes: register(0),
-        certificates: register(1),
-        resolver: register(2),
-        backfill: register(3),
-        blocks: register(4),
-        transactions: register(5),
+        votes,
+        certificates,
+        resolver,
+        backfill,
+        blocks,
+        transactions,
         peers: oracle.clone(),
         blocker: oracle.clone(),
     };
@@ -332,9 +373,12 @@ async fn run<M: Machine, C: Checker<M>>(
             .iter()
             .filter_map(|(key, at)| Some((public_key(key)?, Address::from(*at))))
             .filter(|(key, _)| *key != me)
-            .take(MOST_PEERS - 1);
-        if peers.len() >= MOST_PEERS {
-            warn!(peers = peers.len(), "more peers than a node connects to; the last ones are left out");
+            .take(most_peers.get() - 1);
+        if peers.len() >= most_peers.get() {
+            warn!(
+                peers = peers.len(),
+                "more peers than a node connects to; the last ones are left out"
+            );
         }
         let set = Map::from_iter_dedup(own.into_iter().chain(others));
         oracle.track(index, set);

@@ -26,6 +26,9 @@ pub struct Head {
     pub digest: Digest,
     /// The epoch whose validators signed it.
     pub epoch: u64,
+    /// The view of that epoch in which they did: above the blocks of the epoch, by the views that were
+    /// left without one.
+    pub view: u64,
     /// The certificate's bytes; empty for the first block, which nobody signs.
     pub certificate: Bytes,
 }
@@ -61,11 +64,14 @@ impl<M: Machine> Clone for Settled<M> {
     }
 }
 
+/// States by height and digest of the block before them.
+type States<M> = BTreeMap<(u64, Digest), Arc<<M as Machine>::State>>;
+
 /// The shared part.
 pub(crate) struct Shared<M: Machine> {
     pub(crate) machine: M,
     pub(crate) pool: Mutex<Mempool<M>>,
-    states: Mutex<BTreeMap<(u64, Digest), Arc<M::State>>>,
+    states: Mutex<States<M>>,
     settled: watch::Sender<Settled<M>>,
     pub(crate) head: watch::Sender<Head>,
     pub(crate) events: broadcast::Sender<Arc<Final<M::Block>>>,
@@ -89,6 +95,7 @@ impl<M: Machine> Shared<M> {
                 height: 0,
                 digest,
                 epoch: 0,
+                view: 0,
                 certificate: Bytes::new(),
             }),
             settled: watch::Sender::new(first),

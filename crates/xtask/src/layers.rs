@@ -53,6 +53,7 @@ const PLACES: [Place; 21] = [
         "crates/light",
         3,
         Some(&[
+            "crates/ledger",
             "crates/protocol",
             "crates/learn",
             "crates/ledger",
@@ -64,13 +65,23 @@ const PLACES: [Place; 21] = [
     ),
     place("crates/full", 4, MACHINE),
     place("crates/aggregation", 4, MACHINE),
-    place("crates/validation", 4, MACHINE),
-    place("crates/sim", 5, None),
-    place("server-node", 6, None),
-    place("web", 6, Some(&["crates/protocol", "crates/ledger"])),
+    // Repeats the aggregation node's public steps.
+    place(
+        "crates/validation",
+        5,
+        Some(&[
+            "crates/aggregation",
+            "crates/protocol",
+            "crates/learn",
+            "crates/ledger",
+        ]),
+    ),
+    place("crates/sim", 6, None),
+    place("server-node", 7, None),
+    place("web", 7, Some(&["crates/protocol", "crates/ledger"])),
     place(
         "crates/light/bindings",
-        6,
+        7,
         Some(&[
             "crates/light",
             "crates/protocol",
@@ -84,7 +95,7 @@ const PLACES: [Place; 21] = [
     ),
     place(
         "edge-worker",
-        6,
+        7,
         Some(&[
             "crates/light",
             "crates/protocol",

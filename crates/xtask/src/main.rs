@@ -16,6 +16,7 @@ mod places;
 mod process;
 mod readme;
 mod setup;
+mod sim;
 mod site;
 mod size;
 mod stamp;
@@ -69,6 +70,9 @@ enum Task {
     },
     /// What `.ci/run` calls: format, lints, layers, docs, sizes, then the README's test command.
     Ci,
+    /// Run the validators in virtual time, seed after seed, with faults; a violation prints the command that replays it.
+    #[command(after_help = "Example: cargo xtask sim --seeds 1000")]
+    Sim(sim::Sim),
     /// Fail on a dependency that points up the layers, or a server crate in the browser build.
     Layers,
     /// Fail on a crate whose licence, source or name `deny.toml` does not allow.
@@ -101,6 +105,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test { only } => return suites::run(&places, only),
         Task::Ci => return ci::run(&places),
+        Task::Sim(sim) => return sim::run(&places, &sim),
         Task::Layers => layers::run(&places)?,
         Task::Licences => licences::run(&places)?,
         Task::Size => size::run(&places)?,

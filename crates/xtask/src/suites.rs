@@ -93,11 +93,13 @@ fn native(places: &Places) -> Result<Tally> {
 fn wasm(places: &Places) -> Result<Tally> {
     web::build(places, None)?;
     let mut tally = npm_test(places, "pkg", |_| Ok(()))?;
-    // The same bytes as natively: PINE's test vectors, through the SIMD that browsers have, and ciphertexts.
-    let tests: [&[&str]; 3] = [
+    // The same bytes as natively: PINE's test vectors, through the SIMD that browsers have, ciphertexts, the ledger.
+    let tests: [&[&str]; 5] = [
         &["defim-pine", "--features", "vectors", "--test", "vectors"],
         &["defim-he", "--test", "conformance"],
         &["defim-score", "--test", "conformance"],
+        &["defim-ledger", "--test", "conformance"],
+        &["defim-ledger", "--test", "vectors"],
     ];
     for test in tests {
         let mut cargo = places.cargo();

@@ -1,7 +1,8 @@
 //! `defim contribute`: a native light node, with the browser's code.
 
-use std::{path::Path as FilePath, time::Duration};
+use std::{path::Path as FilePath, sync::Arc, time::Duration};
 
+use defim_ledger::round_randomness;
 use defim_light::{
     JoinedTask, SealedReport, Training,
     delivery::{Delivery, Input, Output, Path},
@@ -11,13 +12,20 @@ use defim_net::{
     native::Endpoint,
     upload::{Report, upload},
 };
-use defim_protocol::{Digest, NodeId, Reason, ReportId, wire::protocol};
+use defim_protocol::{
+    Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol,
+};
 use serde::Serialize;
 
 use super::{mesh::MeshClient, out, simulate::read_rows};
 use crate::{
     cli::{Contribute, Via},
     clock,
+    command::{
+        account,
+        receipt::{self, Receipted},
+    },
+    config::load_or_make_key,
     failure::{Failure, Outcome},
     http::{MeshView, RoundRecordView, TaskView},
     node::light::{self, Prepared, Who, ms},
@@ -32,6 +40,9 @@ struct Contribution {
     round: u64,
     report: ReportId,
     node: String,
+    /// The public key that it is counted under, where light nodes are enrolled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<NodeId>,
     path: &'static str,
     because: Option<String>,
     bytes: usize,
@@ -42,6 +53,9 @@ struct Contribution {
     clipped: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<RoundRecordView>,
+    /// Its receipt, verified here, if the mesh has a ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipted>,
 }
 
 /// A leader and the ways to it.
@@ -161,7 +175,12 @@ impl Sender {
         match self
             .client
             .http()
-            .put_report(&base, &report.task.to_string(), report.bytes.clone())
+            .put_report(
+                &base,
+                &report.task.to_string(),
+                media_type(report.committee.vdaf.shares),
+                report.bytes.clone(),
+            )
             .await
         {
             Ok(answer) => match answer.code {
@@ -194,13 +213,17 @@ fn prepare(
     csv: &[u8],
     file: &FilePath,
     mesh: &MeshView,
+    key: Option<&Arc<NodeKey>>,
 ) -> Outcome<Prepared> {
     let round = view
         .round
         .as_ref()
         .ok_or_else(|| Failure::Input("no round is open".into()))?;
     let open = task.open_round(round.signed.clone(), clock::now())?;
-    let training = Training::start(task, &open.without_ledger(), model)?;
+    let mut training = Training::start(task, &open.without_ledger(), model)?;
+    if let Some(key) = key {
+        training = training.with_key(key.clone());
+    }
     let there = |node: &NodeId| {
         let id = node.to_string();
         mesh.nodes.iter().any(|n| n.id == id && n.reachable)
@@ -233,9 +256,12 @@ async fn next_round(
             return Ok(view);
         }
         if clock::start() >= give_up {
-            let state = view
-                .round
-                .map_or("no round is open".to_owned(), |round| round.text);
+            let state = match (view.round, view.paused, view.ledger_waits) {
+                (Some(round), ..) => round.text,
+                (None, true, _) => defim_protocol::RoundPhase::Paused.text(),
+                (None, false, Some(waits)) => format!("no round is open: {waits}"),
+                (None, false, None) => "no round is open".to_owned(),
+            };
             return Err(Failure::Unreachable(format!(
                 "task {} takes no contribution now: {state}",
                 view.name
@@ -293,6 +319,17 @@ fn print(done: &Contribution) {
     if let Some(because) = &done.because {
         println!("  not peer to peer: {because}");
     }
+    if let Some(receipt) = &done.receipt {
+        println!(
+            "  receipt verified here under block {}, signed by {} validation nodes{}",
+            receipt.height,
+            receipt.signers,
+            match receipt.claimed {
+                true => format!("; {} points claimed", receipt.reward),
+                false => String::new(),
+            }
+        );
+    }
     if let Some(record) = &done.counted {
         println!(
             "  counted with {} others; new model: {}",
@@ -313,6 +350,17 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         return Err(Failure::Usage("--timeout is a number of seconds".into()));
     }
     let client = MeshClient::new(&args.mesh)?;
+    let key = match &args.key {
+        None => None,
+        Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
+    };
+    let ledger = match client.mesh().await?.ledger {
+        None => None,
+        Some(claimed) => {
+            let chain = args.chain.as_deref().unwrap_or(&claimed.chain);
+            Some(account::ledger(&args.mesh, Some(chain)).await?)
+        }
+    };
     let mut endpoint = None;
     let mut last = None;
     for _ in 0..args.rounds {
@@ -324,10 +372,24 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             .round
             .as_ref()
             .map_or(view.current_model, |round| round.base_model);
+        if task.admission().is_some() && key.is_none() {
+            return Err(Failure::Usage(format!(
+                "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing",
+                view.name
+            )));
+        }
+        if let (Some(rule), Some(key), Some(ledger)) = (task.admission(), &key, &ledger) {
+            receipt::enrol(ledger, &task, rule, key, args.invite.as_deref()).await?;
+        }
+        if let (Some(ledger), Some(open)) = (&ledger, &view.round) {
+            let randomness = round_randomness(&open.signed);
+            receipt::is_final(ledger, task.task(), round, randomness).await?;
+        }
         let model = client.model(&base_model).await?;
         let mesh = client.mesh().await?;
-        let prepared =
-            tokio::task::block_in_place(|| prepare(&task, &view, &model, &csv, &args.data, &mesh))?;
+        let prepared = tokio::task::block_in_place(|| {
+            prepare(&task, &view, &model, &csv, &args.data, &mesh, key.as_ref())
+        })?;
         let leader = prepared.report.committee.leader();
         let node = mesh
             .nodes
@@ -359,6 +421,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
+            key: key
+                .as_ref()
+                .filter(|_| task.admission().is_some())
+                .map(|key| key.id()),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
@@ -375,9 +441,16 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             send_ms: ms(started),
             clipped: prepared.clipped,
             counted: None,
+            receipt: None,
         };
         if args.wait {
             done.counted = Some(counted(&client, &args.task, round, give_up).await?);
+            if let Some(ledger) = &ledger {
+                let key = key.as_deref().filter(|_| task.admission().is_some());
+                let (id, report) = (task.task(), prepared.report.id);
+                done.receipt =
+                    Some(receipt::receipt(&client, ledger, id, round, report, key).await?);
+            }
         }
         if json {
             out::json(&done);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use defim_ledger::FirstValidator;
 use defim_net::native::address_of;
 
 use super::{out, tasks::request};
@@ -9,6 +10,7 @@ use crate::{
     cli::{Init, ScheduleArgs},
     config::{NodeConfig, Peer, Role, load_or_make_seed, write_secret},
     failure::{Failure, Outcome},
+    ledger::setup,
     node::{
         start::{make_folder, peer_of},
         task::TaskRequest,
@@ -16,6 +18,9 @@ use crate::{
 };
 
 const STEP: u16 = 10;
+/// Names of files in the folder of a mesh.
+const GENESIS: &str = "genesis.json";
+const ADMIN_KEY: &str = "admin.key";
 
 /// `digits` or `digits:mlp` as a request.
 ///
@@ -37,9 +42,12 @@ fn config(args: &Init, name: &str, role: Role, first: u16) -> NodeConfig {
         role,
         data: name.into(),
         http: at(first),
-        quic: at(first + 1),
-        tcp: at(first + 1),
+        quic: (role != Role::Validation).then(|| at(first + 1)),
+        tcp: (role != Role::Validation).then(|| at(first + 1)),
         webrtc: (role == Role::Full).then(|| at(first + 2)),
+        validators: (role == Role::Validation).then(|| at(first + 1)),
+        genesis: (args.validators > 0).then(|| GENESIS.into()),
+        admin_key: (role == Role::Aggregation && args.validators > 0).then(|| ADMIN_KEY.into()),
         silo: None,
         web: None,
         tasks: Vec::new(),
@@ -51,14 +59,39 @@ fn peer(args: &Init, config: &NodeConfig) -> Outcome<Peer> {
     let folder = args.dir.join(&config.data);
     make_folder(&folder)?;
     let seed = load_or_make_seed(&folder)?;
-    let addresses = address_of(&seed, config.quic, config.tcp)
-        .map_err(|e| Failure::Other(format!("the key of {} cannot be used: {e}", config.name)))?;
+    let addresses = match (config.quic, config.tcp) {
+        (Some(quic), Some(tcp)) => address_of(&seed, quic, tcp).map_err(|e| {
+            Failure::Other(format!("the key of {} cannot be used: {e}", config.name))
+        })?,
+        _ => Vec::new(),
+    };
     Ok(peer_of(
         config,
         &seed,
         format!("http://{}", config.http),
         addresses,
     ))
+}
+
+/// Write the genesis and the first admin's key.
+fn begin_ledger(args: &Init, nodes: &[NodeConfig], peers: &[Peer]) -> Outcome {
+    let path = args.dir.join(GENESIS);
+    if path.exists() {
+        return Err(Failure::Input(format!(
+            "{} is there already and is not overwritten; choose another --dir",
+            path.display()
+        )));
+    }
+    let first = nodes.iter().zip(peers).filter_map(|(node, peer)| {
+        Some(FirstValidator {
+            node: peer.node,
+            name: node.name.clone(),
+            address: node.validators?.to_string(),
+        })
+    });
+    let (admin, _) = setup::load_or_make_admin(&args.dir.join(ADMIN_KEY))?;
+    let genesis = setup::genesis("a mesh of separate processes", first.collect(), admin.id())?;
+    setup::write_genesis(&path, &genesis)
 }
 
 /// Run it.
@@ -72,11 +105,11 @@ pub fn run(args: &Init, json: bool) -> Outcome {
             "--host is the address the nodes are reached at; it cannot be 0.0.0.0 or ::".into(),
         ));
     }
-    let full = u16::from(args.full);
-    if args.base_port.checked_add(STEP * full + 2).is_none() || args.base_port == 0 {
+    let (full, validators) = (u16::from(args.full), u16::from(args.validators));
+    let highest = STEP * (full + validators) + 2;
+    if args.base_port.checked_add(highest).is_none() || args.base_port == 0 {
         return Err(Failure::Usage(format!(
-            "--base-port leaves no room: the nodes take ports up to {} above it",
-            STEP * full + 2
+            "--base-port leaves no room: the nodes take ports up to {highest} above it"
         )));
     }
     let mut aggregation = config(args, "aggregation", Role::Aggregation, args.base_port);
@@ -101,10 +134,21 @@ pub fn run(args: &Init, json: bool) -> Outcome {
             args.base_port + STEP * number,
         ));
     }
+    for number in 1..=validators {
+        nodes.push(config(
+            args,
+            &format!("validator-{number}"),
+            Role::Validation,
+            args.base_port + STEP * (full + number),
+        ));
+    }
     let peers = nodes
         .iter()
         .map(|node| peer(args, node))
         .collect::<Outcome<Vec<_>>>()?;
+    if validators > 0 {
+        begin_ledger(args, &nodes, &peers)?;
+    }
     let mut files = Vec::new();
     for node in &mut nodes {
         node.peers = peers

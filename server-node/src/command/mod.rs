@@ -1,12 +1,15 @@
 //! What each command does.
 
+mod account;
 mod audit;
 mod bench;
 mod contribute;
 mod init;
+mod ledger;
 mod mesh;
 mod model;
 mod out;
+mod receipt;
 mod run;
 mod score;
 mod simulate;
@@ -18,7 +21,7 @@ use defim_net::native::{Endpoint, EndpointConfig};
 use rand::RngCore as _;
 
 use crate::{
-    cli::{Cli, Command, NodeCommand, TaskCommand, VectorsCommand},
+    cli::{AccountCommand, Cli, Command, LedgerCommand, NodeCommand, TaskCommand, VectorsCommand},
     failure::{Failure, Outcome},
 };
 
@@ -57,6 +60,14 @@ pub async fn run(cli: Cli) -> Outcome {
             command: VectorsCommand::Check { path },
         } => vectors::check(&path, json),
         Command::Audit(args) => audit::run(args, json).await,
+        Command::Ledger { command } => match command {
+            LedgerCommand::Show(args) => ledger::show(args, json).await,
+            LedgerCommand::Verify(args) => ledger::verify(args, json).await,
+        },
+        Command::Account { command } => match command {
+            AccountCommand::Show(args) => account::show(args, json).await,
+            AccountCommand::Transfer(args) => account::transfer(args, json).await,
+        },
         Command::Score(args) => score::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,
         Command::Task { command } => match command {

@@ -2,11 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use defim_ledger::Genesis;
+
 use super::out;
 use crate::{
-    config::{NodeConfig, Role, load_or_make_token},
+    config::{Directory, NodeConfig, Role, load_or_make_token},
     failure::{Failure, Outcome},
     http,
+    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
     node::{
         aggregation::{AggregationNode, NewTask},
         start::{Listening, directory, make_folder},
@@ -46,6 +49,16 @@ pub async fn create_tasks(node: &AggregationNode, tasks: Vec<TaskRequest>) -> Ou
     Ok(())
 }
 
+/// A client of the ledger that a configuration names.
+fn client(genesis: Option<Genesis>, peers: &Directory) -> Outcome<Option<LedgerClient>> {
+    let Some(genesis) = genesis else {
+        return Ok(None);
+    };
+    let validators = peers.values().filter(|peer| peer.role == Role::Validation);
+    let bases = validators.map(|peer| peer.http.clone()).collect();
+    LedgerClient::new(genesis, bases).map(Some)
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -72,23 +85,50 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
         config.web.clone(),
         config.tasks.clone(),
     );
+    let (genesis, admin_key, validators) = (
+        config.genesis.clone(),
+        config.admin_key.clone(),
+        config.validators,
+    );
     let (listener, bound) = http::bind(address).await?;
-    let listening = Listening::start(config).await?;
+    let genesis = genesis.as_deref().map(setup::read_genesis).transpose()?;
     let router = match role {
         Role::Full => {
-            let (node, _endpoint) = listening.full(peers).await?;
+            let ledger = client(genesis, &peers)?;
+            let (node, _endpoint) = Listening::start(config).await?.full(peers).await?;
+            if let Some(client) = ledger {
+                tokio::spawn(roll::keep(node.clone(), client));
+            }
             http::full_router(node)
         }
         Role::Aggregation => {
-            let node = listening.aggregation(peers).await?;
+            let ledger = client(genesis, &peers)?;
+            let listening = Listening::start(config).await?;
+            let node = listening.aggregation(peers, ledger.is_some()).await?;
             create_tasks(&node, tasks).await?;
+            if let Some(client) = &ledger {
+                let admin = admin_key.as_deref().map(setup::read_key).transpose()?;
+                let clerk = Clerk::new(node.clone(), client.clone(), node.key(), admin);
+                tokio::spawn(clerk.run());
+            }
             let admin_token = load_or_make_token(&data)?;
             http::mesh_router(http::Mesh {
                 node,
                 embedded: Arc::default(),
                 admin_token: admin_token.into(),
                 web,
-            })
+                ledger,
+                validators: Arc::default(),
+            })?
+        }
+        Role::Validation => {
+            let (Some(genesis), Some(listen)) = (genesis, validators) else {
+                return Err(Failure::Input(
+                    "a validation node needs a genesis and an address".into(),
+                ));
+            };
+            let validator = Validator::start(name.clone(), &data, genesis, listen, &peers).await?;
+            http::validator_router(validator)
         }
     };
     if json {

@@ -236,10 +236,12 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         light: args.light,
         silos: args.silos,
         max_weight: args.max_weight,
+        enrolled: args.enrolled,
         rounds: args.rounds,
         seed: args.seed,
         scheme: args.scheme,
         full: args.full,
+        shares: args.shares,
         vanishing: args.dropouts.into(),
         attack: args.attack.map(|kind| Attack {
             kind,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
 use crate::{
-    cli::{ModelArg, PrivacyArgs, ScheduleArgs},
+    cli::{AdmissionArg, ModelArg, PrivacyArgs, ScheduleArgs},
     failure::{Failure, Outcome},
     http::TaskView,
     node::task::{PrivacyRequest, TaskRequest},
@@ -81,6 +81,8 @@ pub fn request(
         scheme: Scheme::default(),
         privacy: schedule.privacy.privacy(),
         max_weight: schedule.max_weight,
+        admission: schedule.admission.map(AdmissionArg::rule),
+        shares: schedule.shares,
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
@@ -184,6 +186,12 @@ fn print(task: &TaskView) {
         if task.paused { ", paused" } else { "" }
     );
     println!("  first model {}", out::quality(task.initial.as_ref()));
+    if let Ok(joined) = task.join() {
+        let shares = joined.manifest().vdaf.shares;
+        println!(
+            "  shares      {shares}, each for another full node; all but one of them tell nothing"
+        );
+    }
     match &task.privacy {
         None => {
             println!("  privacy     no noise is added: totals and models may tell of single rows")

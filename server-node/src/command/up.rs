@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use defim_ledger::{FirstValidator, Genesis, NodeKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,13 +16,18 @@ use super::{
 };
 use crate::{
     cli::Up,
-    config::{NodeConfig, Role, load_or_make_token, write_secret},
+    config::{
+        Directory, NodeConfig, Peer, Role, load_or_make_seed, load_or_make_token, write_secret,
+    },
     failure::{Failure, Outcome},
     http,
+    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
     node::start::{Listening, directory, make_folder},
 };
 
 const FULL_NODES: [&str; 3] = ["full-1", "full-2", "full-3"];
+const VALIDATORS: [&str; 4] = ["validator-1", "validator-2", "validator-3", "validator-4"];
+const ADMIN_KEY: &str = "admin.key";
 
 /// A node's ports. Kept: addresses are in people's pages and in peers' memories.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -72,9 +78,12 @@ async fn listen(args: &Up, name: &str, role: Role, ip: IpAddr) -> Outcome<Listen
         data,
         // All of them are served by the one listener.
         http: args.listen,
-        quic: at(ports.quic),
-        tcp: at(ports.tcp),
+        quic: Some(at(ports.quic)),
+        tcp: Some(at(ports.tcp)),
         webrtc: (role == Role::Full).then(|| at(ports.webrtc)),
+        validators: None,
+        genesis: None,
+        admin_key: None,
         silo: None,
         web: None,
         tasks: Vec::new(),
@@ -90,6 +99,75 @@ fn reached_at(bound: SocketAddr) -> SocketAddr {
         IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, bound.port()).into(),
         _ => bound,
     }
+}
+
+/// The ledger of this mesh, at work.
+struct Begun {
+    genesis: Genesis,
+    admin: NodeKey,
+    shown_once: Option<String>,
+    validators: Vec<Validator>,
+    peers: Directory,
+}
+
+/// Start the validation nodes. Genesis and admin key are made at the first start, and kept.
+async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
+    let (admin, shown_once) = setup::load_or_make_admin(&args.data.join(ADMIN_KEY))?;
+    let mut first = Vec::new();
+    for name in VALIDATORS {
+        let data = args.data.join(name);
+        make_folder(&data)?;
+        // Validators of one machine talk over its loopback.
+        let ports = ports(&data, IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+        let seed = load_or_make_seed(&data)?;
+        first.push(FirstValidator {
+            node: NodeKey::from_seed(seed).id(),
+            name: name.to_owned(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.tcp)).to_string(),
+        });
+    }
+    let path = args.data.join("genesis.json");
+    let genesis = match path.exists() {
+        true => setup::read_genesis(&path)?,
+        false => {
+            let genesis = setup::genesis("a mesh on one machine", first.clone(), admin.id())?;
+            setup::write_genesis(&path, &genesis)?;
+            genesis
+        }
+    };
+    let (mut validators, mut others) = (Vec::new(), Directory::new());
+    for FirstValidator {
+        node,
+        name,
+        address,
+    } in first
+    {
+        let listen = address
+            .parse()
+            .map_err(|e| Failure::Other(format!("{address} is no address: {e}")))?;
+        let data = args.data.join(&name);
+        let started = Validator::start(name.clone(), &data, genesis.clone(), listen, peers).await?;
+        validators.push(started);
+        let http = format!("/nodes/{name}");
+        others.insert(
+            node,
+            Peer {
+                name,
+                role: Role::Validation,
+                node,
+                hpke: None,
+                http,
+                addresses: Vec::new(),
+            },
+        );
+    }
+    Ok(Begun {
+        genesis,
+        admin,
+        shown_once,
+        validators,
+        peers: others,
+    })
 }
 
 /// Run it.
@@ -123,20 +201,30 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         listening.push((name, listen(&args, name, Role::Full, ip).await?));
     }
     let aggregation = listen(&args, "aggregation", Role::Aggregation, ip).await?;
+    let base = format!("http://{}", reached_at(bound));
     let peers = directory(
         listening
             .iter()
             .map(|(name, node)| node.peer(format!("/nodes/{name}")))
-            .chain([aggregation.peer(format!("http://{}", reached_at(bound)))]),
+            .chain([aggregation.peer(base.clone())]),
     );
     let mut full = Vec::new();
     for (_, node) in listening {
         full.push(node.full(peers.clone()).await?.0);
     }
+    let begun = ledger(&args, &peers).await?;
     let mut others = peers;
     others.retain(|_, peer| peer.role == Role::Full);
-    let node = aggregation.aggregation(others).await?;
+    others.extend(begun.peers);
+    let node = aggregation.aggregation(others, true).await?;
     create_tasks(&node, tasks).await?;
+    let bases = VALIDATORS.map(|name| format!("{base}/nodes/{name}"));
+    let client = LedgerClient::new(begun.genesis, bases.to_vec())?;
+    let clerk = Clerk::new(node.clone(), client.clone(), node.key(), Some(begun.admin));
+    tokio::spawn(clerk.run());
+    for node in &full {
+        tokio::spawn(roll::keep(node.clone(), client.clone()));
+    }
     let admin_token = load_or_make_token(&args.data)?;
     let token_path = args.data.join("admin.token");
     let router = http::mesh_router(http::Mesh {
@@ -144,7 +232,9 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         embedded: Arc::new(full),
         admin_token: admin_token.into(),
         web: args.web.clone(),
-    });
+        ledger: Some(client),
+        validators: Arc::new(begun.validators),
+    })?;
     let pages = args.web.is_some();
     if json {
         out::json(
@@ -152,14 +242,22 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         );
     } else {
         println!(
-            "The mesh is up: {} full nodes and 1 aggregation node.",
-            FULL_NODES.len()
+            "The mesh is up: {} full nodes, 1 aggregation node and {} validation nodes.",
+            FULL_NODES.len(),
+            VALIDATORS.len()
         );
         if pages {
             println!("  page         http://{bound}/");
         }
         println!("  API          http://{bound}/api/v1/openapi.json");
         println!("  admin token  {}", token_path.display());
+        println!("  admin key    {}", args.data.join(ADMIN_KEY).display());
+        if let Some(seed) = begun.shown_once {
+            println!("               {seed}");
+            println!(
+                "               It signs for the ledger's admin. It is shown this once; keep a copy where nobody finds it."
+            );
+        }
         println!(
             "Press Ctrl+C to stop; everything is kept in {}.",
             args.data.display()

@@ -27,7 +27,8 @@ pub async fn record(
     Ok(Json(signed))
 }
 
-/// What a record names by its digest: `key`, `optimiser` (before the round) or `ciphertext.{node}`.
+/// What a record names by its digest: `key`, `optimiser` (before the round) or `ciphertext.{node}`; and the
+/// accepted reports of a committee, `ids.{committee}`: 16 bytes each, ascending, under its batch's root.
 #[utoipa::path(get, path = "/tasks/{task}/rounds/{round}/artefacts/{name}",
     params(("task" = String, Path, description = "name or id"), ("round" = u64, Path), ("name" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = 404, body = ApiError)))]
@@ -36,15 +37,16 @@ pub async fn artefact(
     Path((task, round, name)): Path<(String, RoundNumber, String)>,
 ) -> Result<Response, ApiError> {
     let (id, run) = find(&mesh.node, &task).await?;
-    let name = match name.strip_prefix("ciphertext.") {
-        Some(node) => node
+    let name = match name.split_once('.') {
+        Some(("ciphertext", node)) => node
             .parse::<NodeId>()
             .ok()
             .map(|n| artefact::ciphertext(&n)),
-        None => Some(name).filter(|name| name == KEY || name == OPTIMISER),
+        Some(("ids", committee)) => committee.parse().ok().map(artefact::ids),
+        _ => Some(name).filter(|name| name == KEY || name == OPTIMISER),
     };
     let name = name.ok_or_else(|| {
-        ApiError::not_found("a round has a key, an optimiser and a ciphertext.{node} for each node that its record names")
+        ApiError::not_found("a round has a key, an optimiser, a ciphertext.{node} for each node and an ids.{committee} for each batch that its record names")
     })?;
     let bytes = mesh.node.artefact(id, round, &name).await?;
     let bytes = bytes.ok_or_else(|| gone(&run.manifest().name, round, LARGE_ROUNDS))?;

@@ -1,4 +1,5 @@
-//! Uploads over HTTPS, as DAP-09 has them: `GET hpke_config`, `PUT tasks/{task}/reports`.
+//! Uploads over HTTPS, as DAP-09 has them: `GET hpke_config`, `PUT tasks/{task}/reports`. Reports of three shares, which DAP
+//! does not know, come over the same paths with a media type of their own.
 
 use axum::{
     Json, Router,
@@ -7,11 +8,14 @@ use axum::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
-use defim_protocol::{Reason, ReportId, TaskId, report::encode_hpke_config_list};
+use defim_protocol::{
+    Reason, ReportId, TaskId,
+    report::{REPORT_MEDIA_TYPE, encode_hpke_config_list, media_type},
+};
 use serde::Deserialize;
 
 use super::body::{self, BodyError};
@@ -106,6 +110,7 @@ async fn hpke_config(
 async fn upload(
     State(node): State<FullNode>,
     task: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     let Some(task) = task.ok().and_then(|Path(task)| task.parse::<TaskId>().ok()) else {
@@ -113,7 +118,23 @@ async fn upload(
     };
     // Before a byte of the body is read: the task says how long a report is.
     let most = match node.led(&task) {
-        Ok(served) => served.report_bytes,
+        Ok(served) => {
+            let wanted = media_type(served.manifest.vdaf.shares);
+            let sent = headers.get(header::CONTENT_TYPE);
+            let right = sent.is_some_and(|sent| sent.as_bytes() == wanted.as_bytes());
+            // What DAP's clients say is not looked at: they were taken at any word.
+            if wanted != REPORT_MEDIA_TYPE && !right {
+                return problem(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "invalidMessage",
+                    Reason::Malformed.slug(),
+                    &format!(
+                        "This task takes reports of more than two shares, as {wanted}. Update this client."
+                    ),
+                );
+            }
+            served.report_bytes
+        }
         Err(reason) => return refusal(reason),
     };
     let held = match body::read(body, most).await {

@@ -6,6 +6,7 @@ mod body;
 mod dap;
 mod error;
 mod events;
+mod ledger;
 mod listen;
 mod metrics;
 mod view;
@@ -25,8 +26,13 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use crate::node::{aggregation::AggregationNode, full::FullNode};
+use crate::{
+    failure::Outcome,
+    ledger::{client::LedgerClient, validator::Validator},
+    node::{aggregation::AggregationNode, full::FullNode},
+};
 
+pub use ledger::{GenesisView, ReceiptView, StoredBlocks};
 pub use listen::{bind, serve};
 pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView};
 
@@ -41,12 +47,32 @@ pub struct Mesh {
     pub admin_token: Arc<str>,
     /// The built pages.
     pub web: Option<PathBuf>,
+    /// The ledger, if the mesh has one.
+    pub ledger: Option<LedgerClient>,
+    /// Validation nodes in this very process, by name.
+    pub validators: Arc<Vec<Validator>>,
 }
 
 /// Pages, API, metrics, and the uploads of full nodes in this process under `/nodes/{name}`.
-pub fn mesh_router(mesh: Mesh) -> Router {
+///
+/// # Errors
+///
+/// [`Failure`](crate::failure::Failure) if the system's TLS cannot be set up.
+pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
+    let mut api = api::router(mesh.clone());
+    if let Some(client) = &mesh.ledger {
+        let receipts = ledger::Receipts {
+            node: mesh.node.clone(),
+            client: client.clone(),
+        };
+        // The receipts' address is the more exact one.
+        api = ledger::Proxy::new(client.bases())?
+            .router()
+            .merge(receipts.router())
+            .merge(api);
+    }
     let mut router = Router::new()
-        .nest("/api/v1", api::router(mesh.clone()))
+        .nest("/api/v1", api)
         .merge(api::samples(mesh.clone()))
         .merge(metrics::mesh_router(mesh.clone()));
     for full in mesh.embedded.iter() {
@@ -55,12 +81,25 @@ pub fn mesh_router(mesh: Mesh) -> Router {
             dap::router(full.clone()),
         );
     }
+    for validator in mesh.validators.iter() {
+        let own = validator_routes(validator.clone());
+        router = router.nest(&format!("/nodes/{}", validator.name()), own);
+    }
     if let Some(folder) = &mesh.web {
         // One document for all pages; it looks at the address itself.
         router = router.route_service("/ledger", ServeFile::new(folder.join("index.html")));
         router = router.fallback_service(ServeDir::new(folder));
     }
-    guard(router)
+    Ok(guard(router))
+}
+
+fn validator_routes(validator: Validator) -> Router {
+    ledger::router(validator).merge(api::health_router())
+}
+
+/// A validation node's ledger and health.
+pub fn validator_router(validator: Validator) -> Router {
+    guard(validator_routes(validator))
 }
 
 /// A full node's uploads, health and metrics.

@@ -69,13 +69,16 @@ pub struct RoundView {
     pub accepts_reports: bool,
     /// Stored, not yet checked.
     pub pending: u64,
-    /// Checked by both members.
+    /// Checked by all members of its committee.
     pub verified: u64,
     /// Refused, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// How often the report of a full node's silo counts, by name; all others count once.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u8>,
+    /// Where the round's opening is on the ledger; nothing until it is final, or where there is no ledger.
+    #[serde(default)]
+    pub ledger: Option<FinalView>,
     /// Fewest for a release.
     pub min_batch: u32,
     /// Most of a round.
@@ -197,6 +200,9 @@ pub struct TaskView {
     pub rounds: u64,
     /// Differential privacy; none: no noise is added.
     pub privacy: Option<PrivacyView>,
+    /// What the ledger waits for before the next round opens, in words.
+    #[serde(default)]
+    pub ledger_waits: Option<String>,
 }
 
 impl TaskView {
@@ -255,6 +261,25 @@ pub struct MeshView {
     pub aggregation: AggregationView,
     /// All other nodes.
     pub nodes: Vec<NodeView>,
+    /// The ledger, if the mesh has one.
+    #[serde(default)]
+    pub ledger: Option<LedgerView>,
+}
+
+/// A mesh's ledger.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LedgerView {
+    /// What names it: the digest of its genesis.
+    pub chain: String,
+    /// Height of the newest final block that the aggregation node has seen.
+    pub height: u64,
+}
+
+/// That a round's opening is final.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FinalView {
+    /// The height under which it was seen.
+    pub height: u64,
 }
 
 impl Mesh {
@@ -287,6 +312,10 @@ impl Mesh {
                 name: self.node.name().to_owned(),
             },
             nodes,
+            ledger: self.ledger.as_ref().map(|client| LedgerView {
+                chain: client.genesis().chain().to_string(),
+                height: client.height(),
+            }),
         }
     }
 
@@ -330,6 +359,7 @@ impl Mesh {
             rounds_done: machine.rounds_done(),
             rounds: manifest.schedule.rounds,
             privacy: privacy_view(machine),
+            ledger_waits: run.standing().and_then(|standing| standing.waits),
         })
     }
 
@@ -383,6 +413,12 @@ impl Mesh {
             verified: told.as_ref().map_or(0, |view| view.verified),
             rejected: told.map(|view| view.rejected).unwrap_or_default(),
             weights: weights(manifest, open),
+            ledger: run
+                .standing()
+                .filter(|standing| standing.round == open.round)
+                .map(|standing| FinalView {
+                    height: standing.height,
+                }),
             min_batch: manifest.schedule.min_batch,
             max_batch: manifest.schedule.max_batch,
         })

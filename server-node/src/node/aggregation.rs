@@ -13,8 +13,8 @@ use defim_learn::{
 };
 use defim_light::JoinedTask;
 use defim_protocol::{
-    Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule, SignedText, TaskId,
-    VerifiedManifest, VerifiedRound, limits,
+    AdmissionRule, Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule,
+    SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
     vdaf::{Scheme, VdafSpec},
     wire::{Request, Response},
 };
@@ -54,6 +54,7 @@ struct Inner {
     changes: broadcast::Sender<TaskId>,
     members: Mutex<BTreeMap<NodeId, Health>>,
     published: tokio::sync::Mutex<Published>,
+    on_ledger: bool,
 }
 
 /// What is known of a member.
@@ -83,15 +84,25 @@ pub struct NewTask {
     pub privacy: Option<PrivacyRequest>,
     /// How often the report of a full node's silo may count.
     pub max_weight: u8,
+    /// How light nodes are enrolled; none: anybody contributes.
+    pub admission: Option<AdmissionRule>,
+    /// Shares of a report.
+    pub shares: u8,
 }
 
 impl AggregationNode {
-    /// Start from what the store holds.
+    /// Start from what the store holds. With `on_ledger`, rounds wait for the ledger's word.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the store cannot be opened.
-    pub async fn start(name: String, folder: &Path, key: NodeKey, link: Link) -> Outcome<Self> {
+    pub async fn start(
+        name: String,
+        folder: &Path,
+        key: NodeKey,
+        link: Link,
+        on_ledger: bool,
+    ) -> Outcome<Self> {
         let store = WorkStore::open(folder.join("work.db")).await?;
         let node = Self {
             inner: Arc::new(Inner {
@@ -103,10 +114,14 @@ impl AggregationNode {
                 changes: broadcast::channel(256).0,
                 members: Mutex::default(),
                 published: tokio::sync::Mutex::default(),
+                on_ledger,
             }),
         };
         for peer in node.inner.link.peers().cloned() {
-            tokio::spawn(node.clone().watch(peer));
+            match peer.role {
+                Role::Validation => drop(tokio::spawn(node.clone().watch_http(peer))),
+                _ => drop(tokio::spawn(node.clone().watch(peer))),
+            }
         }
         let store = node.inner.store.clone();
         tokio::spawn(async move {
@@ -142,6 +157,29 @@ impl AggregationNode {
             {
                 tracing::warn!(%task, %failure, "a silo's rows are not taken");
             }
+        }
+    }
+
+    /// Ask a validation node again and again whether it serves. One in this very process does as long as this one.
+    async fn watch_http(self, peer: Peer) {
+        let Ok(http) = defim_net::http::HttpClient::new() else {
+            return;
+        };
+        loop {
+            let health = Health {
+                reachable: peer.http.starts_with('/')
+                    || http
+                        .get_bytes(&format!("{}/api/v1/health", peer.http), 4096)
+                        .await
+                        .is_ok(),
+                addresses: Vec::new(),
+            };
+            self.inner
+                .members
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(peer.node, health);
+            tokio::time::sleep(HELLO).await;
         }
     }
 
@@ -193,6 +231,11 @@ impl AggregationNode {
         members.get(node).cloned().unwrap_or_default()
     }
 
+    /// The node's key.
+    pub fn key(&self) -> Arc<NodeKey> {
+        self.inner.key.clone()
+    }
+
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -215,6 +258,12 @@ impl AggregationNode {
 
     pub(super) fn published(&self) -> &tokio::sync::Mutex<Published> {
         &self.inner.published
+    }
+
+    /// Tell those who watch that a task has changed.
+    pub(super) fn tell_changed(&self, task: TaskId) {
+        // Nobody watching is no error.
+        let _ = self.inner.changes.send(task);
     }
 
     /// Told whenever a task changes.
@@ -280,6 +329,7 @@ impl AggregationNode {
             scheme: new.scheme,
             dimension: new.spec.dimension(),
             frac_bits: new.spec.frac_bits,
+            shares: new.shares,
         };
         let privacy = new
             .privacy
@@ -304,6 +354,7 @@ impl AggregationNode {
             schedule: new.schedule,
             privacy,
             max_weight: new.max_weight,
+            admission: new.admission,
             created_ms: clock::now(),
             learning,
         };
@@ -353,7 +404,7 @@ impl AggregationNode {
     async fn restore(&self, manifest: VerifiedManifest) -> Outcome<Run> {
         let holdout = holdout(&manifest);
         let (key, store) = (self.inner.key.clone(), self.inner.store.clone());
-        Run::restore(manifest, key, holdout, store).await
+        Run::restore(manifest, key, holdout, store, self.inner.on_ledger).await
     }
 
     fn start_run(&self, run: Run) {

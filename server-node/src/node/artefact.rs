@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use defim_aggregation::repeat::Added;
 use defim_he::audit::Evidence;
+use defim_ledger::{merkle, report_path};
 use defim_protocol::{
-    NodeId, RoundNumber, SignedText, TaskId, VerifiedManifest, record::VerifiedRecord,
+    CommitteeIndex, NodeId, ReportId, RoundNumber, SignedText, TaskId, VerifiedManifest,
+    record::VerifiedRecord,
 };
 
 use super::aggregation::AggregationNode;
@@ -27,6 +29,11 @@ pub fn ciphertext(node: &NodeId) -> String {
     format!("ciphertext.{node}")
 }
 
+/// The name of the accepted reports of a committee: their ids, 16 bytes each, ascending.
+pub fn ids(committee: CommitteeIndex) -> String {
+    format!("ids.{committee}")
+}
+
 /// The last round that blocks were asked of: several light nodes ask for one after the other.
 pub type Published = Option<(TaskId, RoundNumber, Arc<Added>)>;
 
@@ -43,6 +50,47 @@ impl AggregationNode {
         name: &str,
     ) -> Outcome<Option<Vec<u8>>> {
         Ok(self.store().artefact(task.0, round, name).await?)
+    }
+
+    /// Where a report stands in the batch of its committee in a finished round, for its receipt. Nothing if it is not counted
+    /// there, or the round's ids are not kept any longer.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the store fails, or holds what is no record.
+    pub async fn report_path(
+        &self,
+        task: &VerifiedManifest,
+        round: RoundNumber,
+        report: &ReportId,
+    ) -> Outcome<Option<(CommitteeIndex, merkle::Path)>> {
+        let Some(record) = self.record(task, round).await? else {
+            return Ok(None);
+        };
+        let committee = task.committee_of(record.opened(), report).index();
+        let Some(bytes) = self.artefact(task.task(), round, &ids(committee)).await? else {
+            return Ok(None);
+        };
+        let (sorted, _) = bytes.as_chunks();
+        let sorted: Vec<_> = sorted.iter().map(|id| ReportId(*id)).collect();
+        Ok(report_path(&sorted, report).map(|path| (committee, path)))
+    }
+
+    /// The record of a finished round, if it is still kept.
+    async fn record(
+        &self,
+        task: &VerifiedManifest,
+        round: RoundNumber,
+    ) -> Outcome<Option<VerifiedRecord>> {
+        let damaged =
+            |why: String| Failure::Integrity(format!("the store's record of round {round}: {why}"));
+        let Some(record) = self.artefact(task.task(), round, RECORD).await? else {
+            return Ok(None);
+        };
+        let signed: SignedText =
+            serde_json::from_slice(&record).map_err(|e| damaged(e.to_string()))?;
+        let record = VerifiedRecord::verify(signed, task, round);
+        record.map(Some).map_err(|e| damaged(e.to_string()))
     }
 
     /// One block of each ciphertext of a finished round and of their sum, proven.
@@ -82,13 +130,9 @@ impl AggregationNode {
         let id = task.task();
         let damaged =
             |why: String| Failure::Integrity(format!("the store's record of round {round}: {why}"));
-        let Some(record) = self.artefact(id, round, RECORD).await? else {
+        let Some(record) = self.record(task, round).await? else {
             return Ok(None);
         };
-        let signed: SignedText =
-            serde_json::from_slice(&record).map_err(|e| damaged(e.to_string()))?;
-        let record =
-            VerifiedRecord::verify(signed, task, round).map_err(|e| damaged(e.to_string()))?;
         let mut ciphertexts = Vec::new();
         for (node, _) in record.ciphertexts() {
             match self.artefact(id, round, &ciphertext(node)).await? {

@@ -1,7 +1,7 @@
 //! The full node's driver: tasks it serves, uploads it takes, sums it encrypts and opens with others.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -13,7 +13,7 @@ use std::{
 use defim_full::Secrets;
 use defim_net::{http::HttpClient, native::WebRtcCounts};
 use defim_protocol::{
-    Committee, CommitteeIndex, Digest, NodeId, Reason, RoundNumber, SignedText, TaskId,
+    Committee, CommitteeIndex, Digest, NodeId, Reason, ReportId, RoundNumber, SignedText, TaskId,
     VerifiedManifest, VerifiedRound, limits,
     wire::{self, ClosedBatch, Here, Progress, Request, Response},
 };
@@ -163,6 +163,8 @@ pub(super) struct Inner {
     pub desk: Desk,
     http: HttpClient,
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
+    /// Light nodes that are enrolled, as far as this node has heard.
+    enrolled: Mutex<BTreeMap<TaskId, Arc<BTreeSet<NodeId>>>>,
 }
 
 impl FullNode {
@@ -189,6 +191,7 @@ impl FullNode {
                 desk: Desk::default(),
                 http: HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?,
                 tasks: Mutex::default(),
+                enrolled: Mutex::default(),
             }),
         };
         for (task, text) in node.inner.store.tasks().await? {
@@ -247,6 +250,28 @@ impl FullNode {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// These light nodes are enrolled for a task, by the newest block that this node knows; all that were before, and are
+    /// not among them, are no longer. The task need not be served yet.
+    pub fn set_enrolled(&self, task: &TaskId, keys: BTreeSet<NodeId>) {
+        let keys = Arc::new(keys);
+        let mut all = self
+            .inner
+            .enrolled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.insert(*task, keys);
+    }
+
+    /// The light nodes that are enrolled for a task, as far as this node has heard: after a start, nobody.
+    pub fn enrolled(&self, task: &TaskId) -> Arc<BTreeSet<NodeId>> {
+        let all = self
+            .inner
+            .enrolled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.get(task).cloned().unwrap_or_default()
     }
 
     /// The aggregation node's pages.
@@ -372,7 +397,14 @@ impl FullNode {
                 summary,
                 ids,
                 refused,
-            } => self.close(from, summary, ids, refused).await,
+            } => self.close(from, summary, ids, refused, true).await,
+            Request::Collect(collect) => self.collect(from, collect).await,
+            Request::Finish(finish) => self.finish(from, finish).await,
+            Request::Check {
+                summary,
+                ids,
+                refused,
+            } => self.close(from, summary, ids, refused, false).await,
             Request::CloseRound { task, round } if from_aggregation => {
                 self.close_round(task, round).await
             }
@@ -483,16 +515,18 @@ impl FullNode {
                 continue;
             }
             let key = key(task, round, batch.committee);
-            let (signatures, rejected) = match batch.signatures.is_empty() {
+            let (signatures, rejected, ids) = match batch.signatures.is_empty() {
                 true => {
                     let counts = store.report_counts(key).await?;
-                    (Vec::new(), counts.rejected_by_reason)
+                    (Vec::new(), counts.rejected_by_reason, Vec::new())
                 }
                 false => {
                     let read = wire::decode(&batch.signatures);
+                    let ids = store.counted_ids(key).await?;
                     (
                         read.map_err(|e| Failure::Integrity(e.to_string()))?,
                         Vec::new(),
+                        ids.into_iter().map(ReportId).collect(),
                     )
                 }
             };
@@ -500,6 +534,7 @@ impl FullNode {
                 committee: batch.committee,
                 signatures,
                 rejected,
+                ids,
             });
         }
         Ok(Response::Closed(closed))

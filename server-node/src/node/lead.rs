@@ -1,13 +1,14 @@
 //! Driving the leader's machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use defim_full::{
     AggregateBuilder,
     leader::{Counts, Input, Leader, Outcome as ReportOutcome, Output, Proposal},
 };
 use defim_protocol::{
-    CommitteeIndex, Reason, ReportId, RoundNumber, TaskId,
+    CommitteeIndex, NodeId, Reason, ReportId, RoundNumber, TaskId,
+    batch::SignedBatch,
     wire::{self, Progress, Request, Response},
 };
 use defim_store::{BatchKey, ClosedBatch, Outcome as Stored, RoundState};
@@ -69,7 +70,7 @@ impl FullNode {
         }
         let mut machine = Leader::new(led.committee.clone(), round, self.inner.secrets.clone())
             .map_err(|reason| Failure::Other(reason.to_string()))?;
-        let mut trouble = None;
+        let mut trouble = BTreeMap::new();
         let mut input = Input::Tick;
         loop {
             tokio::task::block_in_place(|| machine.handle(clock::now(), input));
@@ -112,13 +113,7 @@ impl FullNode {
             .await?;
         let proposal = match self.inner.store.setting(&proposal_key(led, round)).await? {
             None => None,
-            Some(bytes) => wire::decode(&bytes)
-                .map(|(summary, ids, refused)| Proposal {
-                    summary,
-                    ids,
-                    refused,
-                })
-                .ok(),
+            Some(bytes) => Proposal::from_bytes(&bytes, led.committee.helpers().len()).ok(),
         };
         let counts = Counts {
             pending: stored.pending,
@@ -134,7 +129,7 @@ impl FullNode {
         led: &Led,
         round: RoundNumber,
         output: Output,
-        trouble: &mut Option<String>,
+        trouble: &mut BTreeMap<NodeId, String>,
     ) -> Outcome<Option<Input>> {
         let task = served.manifest.task();
         let key = key(task, round, led.committee.index());
@@ -150,25 +145,32 @@ impl FullNode {
                     .collect();
                 Some(Input::Pending(pending))
             }
-            Output::Ask(request) => {
-                let answer = self
-                    .inner
-                    .link
-                    .ask(&led.committee.helper().node, &request)
-                    .await;
-                let now = trouble_of(&answer);
-                if let Some(why) = now.as_ref().filter(|_| now != *trouble) {
-                    tracing::warn!(
-                        node = self.name(),
-                        task = served.manifest.name,
-                        round,
-                        helper = led.committee.helper().name,
-                        why,
-                        "the helper does not do its part"
-                    );
+            Output::Ask(questions) => {
+                let helpers = led.committee.helpers();
+                let asked = helpers.iter().zip(&questions);
+                let asked =
+                    asked.map(|(helper, question)| self.inner.link.ask(&helper.node, question));
+                let answers = futures::future::join_all(asked).await;
+                for (helper, answer) in helpers.iter().zip(&answers) {
+                    let Some(why) = trouble_of(answer) else {
+                        trouble.remove(&helper.node);
+                        continue;
+                    };
+                    if trouble.get(&helper.node) != Some(&why) {
+                        tracing::warn!(
+                            node = self.name(),
+                            task = served.manifest.name,
+                            round,
+                            helper = helper.name,
+                            why,
+                            "the helper does not do its part"
+                        );
+                        trouble.insert(helper.node, why);
+                    }
                 }
-                *trouble = now;
-                Some(Input::Answer(answer.ok()))
+                Some(Input::Answers(
+                    answers.into_iter().map(Result::ok).collect(),
+                ))
             }
             Output::Record(outcomes) => {
                 let outcomes: Vec<_> = outcomes
@@ -190,7 +192,8 @@ impl FullNode {
                 Some(Input::Verified(ids.into_iter().map(ReportId).collect()))
             }
             Output::Propose(proposal) => {
-                let bytes = wire::encode(&(proposal.summary, proposal.ids, proposal.refused))
+                let bytes = proposal
+                    .to_bytes()
                     .map_err(|e| Failure::Other(e.to_string()))?;
                 store.put_setting(&proposal_key(led, round), &bytes).await?;
                 None
@@ -260,7 +263,7 @@ impl FullNode {
         &self,
         served: &Served,
         key: BatchKey,
-        batch: defim_protocol::batch::AgreedBatch,
+        batch: impl Into<SignedBatch>,
         ids: Vec<ReportId>,
     ) -> Outcome {
         let failed = |e: &dyn std::fmt::Display| Failure::Integrity(e.to_string());

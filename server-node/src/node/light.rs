@@ -55,7 +55,7 @@ pub fn prepare(training: &Training, csv: &[u8], who: Who<'_>) -> Outcome<Prepare
     let (update, now) = (&quantised.fixed, clock::now_s());
     let report = match who {
         Who::Person(reachable) => {
-            let id = training.draw_report_id(reachable, draw);
+            let id = training.report_id(reachable, draw)?;
             training.split(update, id, now)?.seal(&mut random)?
         }
         Who::Silo(key) => training.seal_silo(update, key, now, draw, &mut random)?,

@@ -13,6 +13,7 @@ pub mod run;
 mod score;
 pub mod serve;
 mod silo;
+mod standing;
 pub mod start;
 mod sum;
 pub mod task;

@@ -82,8 +82,10 @@ impl FullNode {
         // The first round is about to be told here too.
         let round = served.round().ok_or(Reason::Unavailable)?;
         let now = clock::now();
+        let known = self.enrolled(&task);
         let report = tokio::task::block_in_place(|| {
-            accept_upload(&served.manifest, &round, &self.inner.secrets, now, bytes)
+            let secrets = &self.inner.secrets;
+            accept_upload(&served.manifest, &round, secrets, &known, now, bytes)
         })?;
         let led = served
             .led
@@ -158,15 +160,20 @@ impl FullNode {
             .store
             .partial_finish(begin.task, begin.report_id)
             .await?
-            .ok_or(Reason::Malformed)?;
+            // Dropped on its way, when this node was told of the round that the report is for.
+            .ok_or_else(|| ReceiveError::Broken("the upload is gone; it comes again".into()))?;
         let dropped = self.inner.store.partial_drop(begin.task, begin.report_id);
         if Digest::of(&bytes).0 != begin.digest {
             dropped.await?;
             return Err(Reason::Malformed.into());
         }
         let received = self.receive(TaskId(begin.task), bytes).await;
-        // A failure of this node keeps the bytes; the sender only asks again.
-        if !matches!(received, Err(ReceiveError::Broken(_))) {
+        // A failure of this node keeps the bytes, and so does a key that it has not heard of yet; the sender only asks again.
+        let again = matches!(
+            received,
+            Err(ReceiveError::Broken(_) | ReceiveError::Refused(Reason::NotEnrolled))
+        );
+        if !again {
             dropped.await?;
         }
         received
@@ -196,9 +203,9 @@ impl FullNode {
 pub enum ReportState {
     /// Never seen.
     Unknown,
-    /// Stored, not yet checked by both members.
+    /// Stored, not yet checked by all members.
     Pending,
-    /// Its proof held at both members.
+    /// Its proof held at all members.
     Verified,
     /// Refused.
     Rejected(Reason),

@@ -20,6 +20,7 @@ use super::artefact;
 use crate::{
     clock,
     failure::{Failure, Outcome},
+    ledger::clerk::Standing,
 };
 
 /// Names of an open round's statements in the store; a committee's has its number behind.
@@ -33,11 +34,15 @@ pub struct Run {
     key: Arc<NodeKey>,
     holdout: Option<Features>,
     store: WorkStore,
+    /// Whether rounds wait for a ledger.
+    on_ledger: bool,
     held: tokio::sync::Mutex<Held>,
     /// Something may have to be told to members.
     pub(super) news: Notify,
     /// What members have acknowledged: the round, and whether the task is paused.
     told: Mutex<BTreeMap<NodeId, (RoundNumber, bool)>>,
+    /// What the ledger says, if there is one.
+    standing: Mutex<Option<Standing>>,
 }
 
 struct Held {
@@ -71,8 +76,9 @@ impl Run {
         key: Arc<NodeKey>,
         holdout: Option<Features>,
         store: WorkStore,
+        on_ledger: bool,
     ) -> Outcome<Self> {
-        let machine = restored(&store, &manifest, &key, &holdout).await?;
+        let machine = restored(&store, &manifest, &key, &holdout, on_ledger).await?;
         let (digest, model) = machine.model();
         store.put_model(digest.0, model).await?;
         Ok(Self {
@@ -80,12 +86,14 @@ impl Run {
             key,
             holdout,
             store,
+            on_ledger,
             held: tokio::sync::Mutex::new(Held {
                 machine,
                 stale: false,
             }),
             news: Notify::new(),
             told: Mutex::default(),
+            standing: Mutex::default(),
         })
     }
 
@@ -108,7 +116,14 @@ impl Run {
     async fn held(&self) -> Outcome<MutexGuard<'_, Held>> {
         let mut held = self.held.lock().await;
         if held.stale {
-            held.machine = restored(&self.store, &self.manifest, &self.key, &self.holdout).await?;
+            held.machine = restored(
+                &self.store,
+                &self.manifest,
+                &self.key,
+                &self.holdout,
+                self.on_ledger,
+            )
+            .await?;
             held.stale = false;
         }
         Ok(held)
@@ -211,6 +226,23 @@ impl Run {
         Ok(())
     }
 
+    /// What the ledger says of the task, if there is one.
+    pub fn standing(&self) -> Option<Standing> {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.clone()
+    }
+
+    /// The ledger was asked.
+    pub fn set_standing(&self, now: Standing) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        *standing = Some(now);
+    }
+
+    /// Make the machine anew from the store, which has changed under it.
+    pub async fn restart(&self) {
+        self.held.lock().await.stale = true;
+    }
+
     /// Whether a member has acknowledged this round.
     pub fn has_taken_up(&self, member: &NodeId, round: RoundNumber) -> bool {
         self.told(member).is_some_and(|(known, _)| known == round)
@@ -248,6 +280,15 @@ fn artefacts(done: &Completed) -> Outcome<Vec<Artefact>> {
     for (node, ciphertext) in &done.ciphertexts {
         artefacts.push(large(artefact::ciphertext(node), ciphertext));
     }
+    for (committee, ids) in &done.ids {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+        // As long as rewards can be claimed, and small.
+        artefacts.push(Artefact {
+            name: artefact::ids(*committee),
+            rounds: artefact::RECORD_ROUNDS,
+            bytes,
+        });
+    }
     Ok(artefacts)
 }
 
@@ -256,6 +297,7 @@ async fn restored(
     manifest: &VerifiedManifest,
     key: &Arc<NodeKey>,
     holdout: &Option<Features>,
+    on_ledger: bool,
 ) -> Outcome<Coordinator> {
     let task = manifest.task();
     let mut restored = Restored {
@@ -263,6 +305,8 @@ async fn restored(
         rounds_opened: store.rounds_opened(task.0).await?,
         model: store.latest_model(task.0).await?,
         paused: store.is_task_paused(task.0).await?,
+        // Until the ledger's clerk says otherwise.
+        held: on_ledger,
         ..Restored::default()
     };
     if let Some(round) = store.current_round(task.0).await? {

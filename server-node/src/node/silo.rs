@@ -165,7 +165,7 @@ fn said(code: u16) -> Said {
     match Reason::from_code(code) {
         None if code == 0 => Said::Stored,
         None => Said::Refused(Reason::Malformed),
-        Some(Reason::Unavailable | Reason::Paused) => Said::Later("not now".into()),
+        Some(reason) if reason.may_pass() => Said::Later("not now".into()),
         Some(reason) => Said::Refused(reason),
     }
 }

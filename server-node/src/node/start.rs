@@ -30,8 +30,8 @@ impl Listening {
         let pem_path = config.data.join("webrtc.pem");
         let endpoint = Endpoint::start(EndpointConfig {
             identity_seed: seed,
-            quic: Some(config.quic),
-            tcp: Some(config.tcp),
+            quic: config.quic,
+            tcp: config.tcp,
             webrtc: config.webrtc,
             webrtc_certificate_pem: std::fs::read_to_string(&pem_path).ok(),
             ..EndpointConfig::default()
@@ -98,13 +98,14 @@ impl Listening {
     /// # Errors
     ///
     /// [`Failure`] if its store cannot be opened.
-    pub async fn aggregation(self, peers: Directory) -> Outcome<AggregationNode> {
+    pub async fn aggregation(self, peers: Directory, on_ledger: bool) -> Outcome<AggregationNode> {
         let link = Link::new(self.endpoint.clone(), peers.clone());
         let node = AggregationNode::start(
             self.config.name,
             &self.config.data,
             NodeKey::from_seed(self.seed),
             link,
+            on_ledger,
         )
         .await?;
         let answering = node.clone();

@@ -1,7 +1,7 @@
 //! What a task is made from.
 
 use defim_learn::LearningSpec;
-use defim_protocol::{Schedule, vdaf::Scheme};
+use defim_protocol::{AdmissionRule, Schedule, vdaf::Scheme};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -54,10 +54,22 @@ pub struct TaskRequest {
     /// How often the report of a full node's silo may count, from 1 to 255: as often as it has rows, up to this.
     #[serde(default = "once")]
     pub max_weight: u8,
+    /// How a light node comes to be enrolled, without which it cannot contribute: `open`, `invite` or `approved`; none: anybody
+    /// contributes, any number of times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub admission: Option<AdmissionRule>,
+    /// Shares of a report: 2, or 3. One full node checks each; all but one of them together learn nothing.
+    #[serde(default = "two")]
+    pub shares: u8,
 }
 
 const fn once() -> u8 {
     1
+}
+
+const fn two() -> u8 {
+    2
 }
 
 impl TryFrom<TaskRequest> for NewTask {
@@ -75,6 +87,8 @@ impl TryFrom<TaskRequest> for NewTask {
             scheme,
             privacy,
             max_weight,
+            admission,
+            shares,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -89,6 +103,8 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    admission,
+                    shares,
                 })
             }
             (None, Some(spec)) => {
@@ -103,6 +119,8 @@ impl TryFrom<TaskRequest> for NewTask {
                     scheme,
                     privacy,
                     max_weight,
+                    admission,
+                    shares,
                 })
             }
             _ => Err(Failure::Input(

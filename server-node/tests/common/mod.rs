@@ -13,7 +13,16 @@ use std::{
 
 use serde_json::Value;
 
-pub const NODES: [&str; 4] = ["aggregation", "full-1", "full-2", "full-3"];
+pub const NODES: [&str; 8] = [
+    "aggregation",
+    "full-1",
+    "full-2",
+    "full-3",
+    "validator-1",
+    "validator-2",
+    "validator-3",
+    "validator-4",
+];
 
 pub struct Mesh {
     pub dir: tempfile::TempDir,
@@ -25,9 +34,9 @@ pub struct Mesh {
 fn free_base() -> u16 {
     let start = (std::process::id() % 300) as u16;
     (0..300)
-        .map(|step| 21_000 + ((start + step) % 300) * 40)
+        .map(|step| 12_000 + ((start + step) % 300) * 80)
         .find(|base| {
-            (0..4).all(|node| {
+            (0..NODES.len() as u16).all(|node| {
                 (0..3).all(|port| {
                     let port = base + node * 10 + port;
                     TcpListener::bind(("127.0.0.1", port)).is_ok()
@@ -94,6 +103,10 @@ impl Mesh {
                     .iter()
                     .all(|n| n["reachable"] == true)
             })
+        });
+        mesh.wait("the first round is open", |mesh| {
+            mesh.json(&["task", "show", "digits"])
+                .is_some_and(|task| !task["round"].is_null())
         });
         mesh
     }

@@ -154,11 +154,12 @@ fn meaning(step: Step, parties: Option<u32>) -> String {
     match step {
         Step::Read => "Your rows are read and checked in this browser. They stay here.".into(),
         Step::Trained => "The model learns from your rows here. Only the change it made, cut to a fixed length, goes on.".into(),
-        Step::Split => "The change is split into two shares; each alone is random noise. A proof shows that it is no longer \
+        Step::Split => "The change is split into shares, one for each full node that checks it; all but one of them \
+                        are random noise together. A proof shows that it is no longer \
                         than the task allows, and nothing else about it."
             .into(),
         Step::Sealed => "Each share is encrypted for one full node, so that nobody in between can open it.".into(),
-        Step::Sent => "Each full node opens its own share only, which is random noise. To read your change from the shares, both would have to work together.".into(),
+        Step::Sent => "Each full node opens its own share only, which is random noise. To read your change, all that have a share of it would have to work together.".into(),
         Step::Counted => match parties {
             Some(parties) => format!("Only the sum of at least {parties} contributions, whoever makes them, is ever opened, and the model moves by it."),
             None => "Only the sum of all contributions is ever opened, and the model moves by it.".into(),

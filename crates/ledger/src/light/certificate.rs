@@ -86,6 +86,21 @@ pub enum CertificateError {
     BrokenSignature(NodeId),
 }
 
+impl CertificateError {
+    /// The stable word, as in JSON and on the page.
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::MissingSigner { .. } => "missing-signer",
+            Self::WrongSet { .. } => "wrong-set",
+            Self::Count { .. } => "signature-count",
+            Self::DuplicateSignature => "duplicate-signature",
+            Self::WrongRound { .. } => "wrong-round",
+            Self::BrokenSignature(_) => "broken-signature",
+        }
+    }
+}
+
 impl Certificate {
     /// Read an encoding.
     ///

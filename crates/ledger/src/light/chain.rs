@@ -115,6 +115,26 @@ pub enum LightError {
     NotParent,
 }
 
+impl LightError {
+    /// The stable word, as in JSON and on the page.
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::WrongGenesis { .. } => "wrong-genesis",
+            Self::Genesis(_) => "genesis",
+            Self::Certificate(error) => error.slug(),
+            Self::WrongPayload { .. } => "wrong-payload",
+            Self::OldSet { .. } => "old-set",
+            Self::OtherEpoch { .. } => "other-epoch",
+            Self::BadHeader { .. } => "bad-header",
+            Self::NextSet(_) => "next-set",
+            Self::Stale { .. } => "stale",
+            Self::WrongRound { .. } => "round-out-of-order",
+            Self::Fork { .. } => "fork",
+            Self::NotParent => "not-parent",
+        }
+    }
+}
+
 impl LightChain {
     /// Begin with a genesis, whose digest is pinned: built in, or read by a person.
     ///

@@ -149,6 +149,22 @@ impl State {
     }
 
     /// All entries whose slot is of the kind of `like`, named by the 32 bytes after the kind.
+    /// All light nodes that are or were enrolled for a task, by key. Reads the whole state.
+    pub fn lights(&self, task: &TaskId) -> BTreeMap<NodeId, Light> {
+        let prefix = LightSlot(*task, NodeId([0; 32])).key();
+        let prefix = prefix.get(..33).unwrap_or_default();
+        let mut found = BTreeMap::new();
+        self.trie.for_each(&mut |key, value| {
+            if let Some(rest) = key.strip_prefix(prefix)
+                && let Some(node) = rest.first_chunk::<32>()
+                && let Some(light) = decode_trusted(value)
+            {
+                found.insert(NodeId(*node), light);
+            }
+        });
+        found
+    }
+
     fn collect<S: Slot, K: Ord>(
         &self,
         like: &S,

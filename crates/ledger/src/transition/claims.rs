@@ -37,7 +37,7 @@ impl Change {
         }
         // The one id that this key's report can have, in the one committee that checks it: members who accept more
         // than one report of somebody do not have them paid.
-        let count = committee_count(task.terms.members.len());
+        let count = committee_count(task.terms.members.len(), task.terms.shares);
         if *report != light_report_id(id, &round.randomness, &self.from)
             || *committee != committee_of_report(id, &round.randomness, report, count)
         {

@@ -110,10 +110,8 @@ impl Change {
     }
 
     pub(super) fn batch_closed(&mut self, statements: &[SignedText]) -> Result<(), Reject> {
-        let [leader, helper] = statements else {
-            return Err(Reject::BadStatement);
-        };
-        if leader.payload != helper.payload {
+        let leader = statements.first().ok_or(Reject::BadStatement)?;
+        if statements.iter().any(|s| s.payload != leader.payload) {
             return Err(Reject::BadStatement);
         }
         let summary = read(leader, BatchSummary::read)?;
@@ -132,7 +130,11 @@ impl Change {
             return Err(Reject::BatchExists);
         }
         let seats = seats(&task, summary.committee).ok_or(Reject::UnknownCommittee)?;
-        for (member, statement) in seats.iter().zip([leader, helper]) {
+        // Every member's: one that has not signed may have verified other reports.
+        if statements.len() != seats.len() {
+            return Err(Reject::BadStatement);
+        }
+        for (member, statement) in seats.iter().zip(statements) {
             self.active(member, Role::Full)?;
             statement
                 .verify(Context::Batch, member)
@@ -235,11 +237,13 @@ impl Change {
     }
 }
 
-/// Leader and helper of a task's committee.
-pub(super) fn seats(task: &Task, committee: u32) -> Option<[NodeId; 2]> {
+/// The members of a task's committee, leader first; as many as a report has shares.
+pub(super) fn seats(task: &Task, committee: u32) -> Option<Vec<NodeId>> {
     let members = &task.terms.members;
-    let (leader, helper) = committee_seats(members.len(), committee)?;
-    Some([*members.get(leader)?, *members.get(helper)?])
+    committee_seats(members.len(), task.terms.shares, committee)?
+        .into_iter()
+        .map(|seat| members.get(seat).copied())
+        .collect()
 }
 
 /// Read a statement's text, which is not too long.

@@ -31,9 +31,10 @@ impl Change {
         // A statement of somebody without the seat to make it harms nobody.
         let seated = match shown.committee {
             None => task.terms.aggregation == *node,
-            Some(committee) => {
-                seats(&task, committee).is_some_and(|members| members.contains(node))
-            }
+            // A helper's: an honest leader may propose twice.
+            Some(committee) => seats(&task, committee)
+                .and_then(|seats| seats.iter().position(|member| member == node))
+                .is_some_and(|seat| seat > 0),
         };
         if !seated {
             return Err(Reject::NoFault);

@@ -69,6 +69,7 @@ pub fn terms(members: usize) -> TaskTerms {
     TaskTerms {
         aggregation: aggregation().id(),
         members: (0..members).map(|number| member(number).id()).collect(),
+        shares: 2,
         min_batch: 3,
         rounds: 1_000_000,
         max_weight: 20,
@@ -242,7 +243,8 @@ impl World {
         let mut batches: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for number in lights {
             let report = light_report_id(&task, &randomness, &light(number).id());
-            let count = committee_count(self.members);
+            let terms = &self.state.task(&task).unwrap().terms;
+            let count = committee_count(terms.members.len(), terms.shares);
             let committee = committee_of_report(&task, &randomness, &report, count);
             batches.entry(committee).or_default().push(report);
         }
@@ -260,22 +262,25 @@ impl World {
         ids: &[ReportId],
     ) -> Body {
         let summary = BatchSummary::new(task, round, committee, ids, BTreeMap::new()).unwrap();
-        let (leader, helper) = committee_seats(self.members, committee).unwrap();
+        let seats = self.seats(task, committee).into_iter();
         Body::BatchClosed {
-            statements: vec![
-                summary.sign(&member(leader)).unwrap(),
-                summary.sign(&member(helper)).unwrap(),
-            ],
+            statements: seats
+                .map(|seat| summary.sign(&member(seat)).unwrap())
+                .collect(),
         }
+    }
+
+    /// The places of a committee's members, leader first.
+    pub fn seats(&self, task: TaskId, committee: CommitteeIndex) -> Vec<usize> {
+        let terms = self.state.task(&task).unwrap().terms;
+        committee_seats(terms.members.len(), terms.shares, committee).unwrap()
     }
 
     pub fn total(&self, task: TaskId, round: RoundNumber, batches: &[CommitteeIndex]) -> Opened {
         let nodes: BTreeSet<_> = batches
             .iter()
-            .flat_map(|committee| {
-                let (leader, helper) = committee_seats(self.members, *committee).unwrap();
-                [member(leader).id(), member(helper).id()]
-            })
+            .flat_map(|committee| self.seats(task, *committee))
+            .map(|seat| member(seat).id())
             .collect();
         Opened {
             task,

@@ -9,7 +9,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use defim_learn::{Model, builtin};
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest,
+    AdmissionRule, Digest, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest,
     seal::SealingKey,
     vdaf::{Scheme, VdafSpec},
 };
@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             scheme: Scheme::Pine64,
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
+            shares: 2,
         },
         schedule: Schedule {
             min_batch: 3,
@@ -52,10 +53,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         privacy: None,
         max_weight: 1,
+        admission: None,
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
     let signed = manifest.sign(&key)?;
+    let mut three = manifest.clone();
+    three.name = "digits-three".to_owned();
+    three.vdaf.shares = 3;
+    let three = three.sign(&key)?;
+    let three_task = VerifiedManifest::verify(three.clone(), None)?.task();
     let task = VerifiedManifest::verify(signed.clone(), None)?.task();
     let model = Model::init(
         &spec.model,
@@ -73,6 +80,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         deadline_ms: DEADLINE_MS,
         weights: std::collections::BTreeMap::new(),
     };
+    // The same task for enrolled light nodes.
+    let admitting = Manifest {
+        name: "digits-enrolled".to_owned(),
+        admission: Some(AdmissionRule::Invite),
+        ..manifest.clone()
+    }
+    .sign(&key)?;
+    let admitting_round = RoundOpened {
+        task: VerifiedManifest::verify(admitting.clone(), None)?.task(),
+        ..round.clone()
+    };
+    let three_round = RoundOpened {
+        task: three_task,
+        ..round.clone()
+    };
     let fixture = json!({
         "about": "made by: cargo run --release -p defim-light-bindings --example fixture > pkg/test/fixture.json",
         "task": task,
@@ -84,6 +106,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "dimension": spec.dimension(),
         "manifest": signed,
         "round": round.sign(&key)?,
+        "enrolled": {
+            "task": admitting_round.task,
+            "manifest": admitting,
+            "round": admitting_round.sign(&key)?,
+        },
+        "three": {
+            "task": three_task,
+            "manifest": three,
+            "round": three_round.sign(&key)?,
+        },
         "model": STANDARD.encode(&model),
     });
     println!("{}", serde_json::to_string_pretty(&fixture)?);

@@ -4,6 +4,7 @@ use defim_learn::{
     ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate,
 };
 use defim_light::{LightError, Split, Training};
+use defim_protocol::report::media_type;
 use js_sys::{Function, Uint8Array};
 use rand::RngCore as _;
 use serde::Serialize;
@@ -51,12 +52,13 @@ struct Trained {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SplitInTwo {
+struct SplitUp {
     bytes: usize,
     report: String,
     leader: String,
     leader_name: String,
-    helper_name: String,
+    helper_names: Vec<String>,
+    media_type: &'static str,
 }
 
 impl Contribution {
@@ -161,18 +163,19 @@ impl Contribution {
         to_js(&result)
     }
 
-    /// Split into shares with a proof, under a fresh random id: `{ bytes, report, leader, leaderName,
-    /// helperName }`. The id decides which committee checks the report; one whose members are all among the
-    /// `reachable` node ids is looked for.
+    /// Split into shares with a proof, under a fresh random id or, where the task requires enrolment, the one that follows from the
+    /// light node's key: `{ bytes, report, leader, leaderName, helperNames, mediaType }`; the last is that of the sealed
+    /// report. The id decides which committee checks the report; one whose members are all among the `reachable` node ids
+    /// is looked for, if the id is drawn.
     ///
     /// # Errors
     ///
-    /// `split-failed`.
+    /// `split-failed`, `no-key`.
     pub fn split(&mut self, now_ms: f64, reachable: Vec<String>) -> Result<JsValue, JsValue> {
         let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("split").into());
         };
-        let id = self.training.draw_report_id(
+        let id = self.training.report_id(
             |node| reachable.contains(&node.to_string()),
             || {
                 let mut id = [0; 16];
@@ -180,16 +183,23 @@ impl Contribution {
                 id
             },
         );
+        let id = id.map_err(Thrown::from)?;
         let split = self
             .training
             .split(&update, id, millis(now_ms) / 1000)
             .map_err(Thrown::from)?;
-        let result = SplitInTwo {
+        let result = SplitUp {
             bytes: split.bytes(),
             report: id.to_string(),
             leader: split.committee().leader().node.to_string(),
             leader_name: split.committee().leader().name.clone(),
-            helper_name: split.committee().helper().name.clone(),
+            helper_names: split
+                .committee()
+                .helpers()
+                .iter()
+                .map(|helper| helper.name.clone())
+                .collect(),
+            media_type: media_type(split.committee().vdaf.shares),
         };
         self.step = Step::Split(Box::new(split));
         to_js(&result)

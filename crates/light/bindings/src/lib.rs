@@ -28,6 +28,7 @@ mod contribution;
 mod delivery;
 #[cfg(target_arch = "wasm32")]
 mod endpoint;
+mod enrolment;
 mod error;
 mod task;
 
@@ -37,4 +38,5 @@ pub use contribution::Contribution;
 pub use delivery::{Delivery, reason_code};
 #[cfg(target_arch = "wasm32")]
 pub use endpoint::Endpoint;
+pub use enrolment::{claim_reward, new_seed, public_key};
 pub use task::{Task, max_data_bytes};

@@ -1,14 +1,18 @@
 //! A task that was joined, in the worker.
 
+use std::sync::Arc;
+
 use defim_learn::DataLimits;
 use defim_light::{Audit as LightAudit, JoinedTask, LightError, ReadyRound, Training};
-use defim_protocol::{SignedText, TaskId};
+use defim_protocol::{AdmissionRule, NodeKey, SignedText, TaskId};
+use js_sys::Uint8Array;
 use rand::RngCore as _;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::{
     Audit, Chain, Contribution,
+    enrolment::{key, sender},
     error::{Thrown, to_js},
 };
 
@@ -115,21 +119,58 @@ impl Task {
         Ok(audit.map_err(Thrown::from)?.into())
     }
 
-    /// Begin a contribution to the open round of a mesh that keeps no ledger, with the very model that was signed for it.
+    /// How a light node comes to be enrolled, without which it cannot contribute: `open`, `invite` or `approved`; nothing if
+    /// anybody contributes.
+    #[wasm_bindgen(getter)]
+    pub fn admission(&self) -> Option<String> {
+        let rule = self.0.admission()?;
+        let rule = match rule {
+            AdmissionRule::Open => "open",
+            AdmissionRule::Invite => "invite",
+            AdmissionRule::Approved => "approved",
+        };
+        Some(rule.to_owned())
+    }
+
+    /// The signed transaction that asks the ledger to enrol the key of this seed for the task; `chain` is the mesh's, `nonce` how
+    /// many transactions of the key were carried out before.
     ///
     /// # Errors
     ///
-    /// `malformed`, `bad-round`, `too-late`, `wrong-model`, `bad-model`.
+    /// `bad-enrolment`: without the right code, or where only an admin enrols keys.
+    pub fn enrol(
+        &self,
+        seed: &[u8],
+        chain: &str,
+        nonce: f64,
+        code: Option<String>,
+    ) -> Result<Uint8Array, JsValue> {
+        let rule = self.0.admission().unwrap_or(AdmissionRule::Open);
+        let key = key(seed)?;
+        let sender = sender(&key, chain, nonce)?;
+        let signed = sender.enrol(&self.0.task(), rule, code.as_deref());
+        let signed = signed.map_err(Thrown::from)?;
+        Ok(Uint8Array::from(signed.as_slice()))
+    }
+
+    /// Begin a contribution to the open round of a mesh that keeps no ledger, with the very model that was signed for it, and with the seed of this light node's
+    /// key where the task requires enrolment.
+    ///
+    /// # Errors
+    ///
+    /// `malformed`, `bad-round`, `too-late`, `wrong-model`, `bad-model`, `bad-key`.
     pub fn contribute(
         &self,
         round: &str,
         model: &[u8],
         now_ms: f64,
+        seed: Option<Vec<u8>>,
     ) -> Result<Contribution, JsValue> {
         let opened = signed(round, "round's opening")?;
+        let key = seed.as_deref().map(key).transpose()?;
         let start = || -> Result<Contribution, LightError> {
             let round = self.0.open_round(opened, millis(now_ms))?;
-            self.begin(&round.without_ledger(), model)
+            self.begin(&round.without_ledger(), model, key)
         };
         Ok(start().map_err(Thrown::from)?)
     }
@@ -148,22 +189,32 @@ impl Task {
         round: &str,
         model: &[u8],
         now_ms: f64,
+        seed: Option<Vec<u8>>,
     ) -> Result<Contribution, JsValue> {
         let statement = signed(round, "round's opening")?;
-        let mut start = || -> Result<Contribution, Thrown> {
+        let key = seed.as_deref().map(key).transpose()?;
+        let start = || -> Result<Contribution, Thrown> {
             let round = self.0.open_round(statement.clone(), millis(now_ms))?;
             let task = self.0.task();
             let opening =
                 crate::chain::opening(chain.follower(), &task, round.round, &statement, opening)?;
-            Ok(self.begin(&round.finalised(opening)?, model)?)
+            Ok(self.begin(&round.finalised(opening)?, model, key)?)
         };
         Ok(start()?)
     }
 }
 
 impl Task {
-    fn begin(&self, round: &ReadyRound, model: &[u8]) -> Result<Contribution, LightError> {
-        let training = Training::start(&self.0, round, model)?;
+    fn begin(
+        &self,
+        round: &ReadyRound,
+        model: &[u8],
+        key: Option<NodeKey>,
+    ) -> Result<Contribution, LightError> {
+        let mut training = Training::start(&self.0, round, model)?;
+        if let Some(key) = key {
+            training = training.with_key(Arc::new(key));
+        }
         let model = defim_learn::Model::from_safetensors(model, self.0.spec())?;
         Ok(Contribution::new(training, model, round.deadline_ms))
     }

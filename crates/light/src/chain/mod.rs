@@ -213,6 +213,24 @@ impl Follower {
         self.take(header, &certificate).map(|last| last.1)
     }
 
+    /// The final block that is meant: the certified one, or one below it.
+    fn meant(&mut self, served: &ServedHeader) -> Result<(FinalHeader, FinalBlock), ChainError> {
+        let (header, certificate) = served.read()?;
+        let (mut last, mut block) = self.take(header, &certificate)?;
+        for below in &served.below {
+            last = last.parent(below.read("header")?)?;
+            let header = last.header();
+            block = FinalBlock {
+                height: header.height,
+                digest: header.digest(),
+                epoch: header.epoch,
+                timestamp_ms: header.timestamp_ms,
+                ..block
+            };
+        }
+        Ok((last, block))
+    }
+
     fn take(
         &mut self,
         header: Header,
@@ -266,8 +284,7 @@ impl Follower {
         served: &ServedOpening,
     ) -> Result<VerifiedOpening, ChainError> {
         let (tx, proof) = served.read()?;
-        let (header, certificate) = served.block.read()?;
-        let (last, block) = self.take(header, &certificate)?;
+        let (last, block) = self.meant(&served.block)?;
         last.has_tx(&tx, &proof)?;
         let Body::RoundOpened { statement: opened } = &tx.tx.body else {
             return Err(ChainError::NotAnOpening);
@@ -333,8 +350,7 @@ impl Follower {
         served: &ServedState,
     ) -> Result<Proven<Option<S::Entry>>, ChainError> {
         let proof = served.read()?;
-        let (header, certificate) = served.block.read()?;
-        let (last, block) = self.take(header, &certificate)?;
+        let (last, block) = self.meant(&served.block)?;
         let value = last.state(slot, &proof)?;
         Ok(Proven { value, block })
     }
@@ -382,8 +398,7 @@ impl Follower {
                 round: receipt.round,
             });
         }
-        let (header, certificate) = served.block.read()?;
-        let (last, block) = self.take(header, &certificate)?;
+        let (last, block) = self.meant(&served.block)?;
         let value = receipt.verify(&last, report)?;
         Ok(Proven { value, block })
     }

@@ -48,6 +48,10 @@ pub struct ServedHeader {
     pub header: Served,
     /// [`Certificate`].
     pub certificate: Served,
+    /// Headers below it, each the parent of the one before, down to the one that is meant; none if that is the certified
+    /// one itself.
+    #[serde(default)]
+    pub below: Vec<Served>,
 }
 
 impl ServedHeader {

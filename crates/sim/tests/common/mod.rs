@@ -1,12 +1,14 @@
 //! A simulated mesh with a task and an open round.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::time::Duration;
+pub mod planted;
+
+use std::{sync::Arc, time::Duration};
 
 use defim_learn::{Features, builtin, builtin_csv};
 use defim_light::{JoinedTask, SealedReport};
-use defim_protocol::{Committee, Schedule, VerifiedRound, vdaf::Scheme};
-use defim_sim::{Mesh, MeshSetup, Party, RoundResult, Steps, contribute};
+use defim_protocol::{AdmissionRule, Committee, NodeKey, Schedule, VerifiedRound, vdaf::Scheme};
+use defim_sim::{Mesh, MeshSetup, Party, RoundResult, SimError, Steps, contribute};
 
 pub const fn still() -> Duration {
     Duration::ZERO
@@ -32,6 +34,49 @@ impl World {
         max_weight: u8,
         silos: &[u64],
     ) -> Self {
+        Self::shared(full, 2, scheme, min_batch, max_weight, silos)
+    }
+
+    /// The same with so many shares.
+    pub fn shared(
+        full: u8,
+        shares: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+    ) -> Self {
+        Self::admitting(full, shares, scheme, min_batch, max_weight, silos, None)
+    }
+
+    /// A task that only enrolled light nodes contribute to, with this many of them.
+    pub fn enrolled(full: u8, min_batch: u32, lights: u8) -> Self {
+        Self::enrolled_shared(full, 2, min_batch, lights)
+    }
+
+    /// The same with so many shares.
+    pub fn enrolled_shared(full: u8, shares: u8, min_batch: u32, lights: u8) -> Self {
+        let admission = Some(AdmissionRule::Invite);
+        let mut world = Self::admitting(full, shares, Scheme::Pine64, min_batch, 1, &[], admission);
+        for n in 0..lights {
+            world.mesh.enrol(Self::light_key(n).id());
+        }
+        world
+    }
+
+    pub fn light_key(n: u8) -> Arc<NodeKey> {
+        Arc::new(NodeKey::from_seed([0x80 | n; 32]))
+    }
+
+    fn admitting(
+        full: u8,
+        shares: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+        admission: Option<AdmissionRule>,
+    ) -> Self {
         let mut spec = builtin("diabetes", None).unwrap().spec;
         spec.frac_bits = spec.frac_bits.min(scheme.most_frac_bits());
         let samples = spec
@@ -56,8 +101,10 @@ impl World {
             schedule,
             scheme,
             full,
+            shares,
             privacy: None,
             max_weight,
+            admission,
         })
         .unwrap();
         for (place, rows) in silos.iter().enumerate() {
@@ -74,6 +121,20 @@ impl World {
     }
 
     pub fn honest(&self, party: usize) -> SealedReport {
+        self.report(party, None, None).unwrap()
+    }
+
+    /// The report of an enrolled light node, with its key.
+    pub fn signed_by(&self, party: usize, key: &Arc<NodeKey>) -> SealedReport {
+        self.report(party, None, Some(key)).unwrap()
+    }
+
+    pub fn report(
+        &self,
+        party: usize,
+        silo: Option<&NodeKey>,
+        key: Option<&Arc<NodeKey>>,
+    ) -> Result<SealedReport, SimError> {
         let now = self.mesh.now();
         let open = self.task.open_round(self.round.signed().clone(), now);
         let open = open.unwrap().without_ledger();
@@ -81,12 +142,11 @@ impl World {
         let party = Party {
             rows: &self.rows[party],
             seed: 7,
-            silo: None,
+            silo,
+            key,
             attack: None,
         };
-        contribute(&self.task, &open, model, party, now, &still)
-            .unwrap()
-            .0
+        Ok(contribute(&self.task, &open, model, party, now, &still)?.0)
     }
 
     /// An honest report that goes to a committee of one's choice.

@@ -73,7 +73,10 @@ impl Bytes<'_> {
                 if count > self.0.len() as u64 / 32 {
                     return None;
                 }
-                (0..count).map(|_| self.take()).collect::<Option<_>>().map(Some)
+                (0..count)
+                    .map(|_| self.take())
+                    .collect::<Option<_>>()
+                    .map(Some)
             }
             _ => None,
         }
@@ -112,12 +115,14 @@ fn encode_tx(tx: &CounterTx) -> Vec<u8> {
 }
 
 impl CounterBlock {
-    /// A block with another time and so another digest: what a lying proposer shows to some.
-    pub(crate) fn later(&self) -> Self {
-        Self {
-            timestamp_ms: self.timestamp_ms.saturating_add(1),
-            ..self.clone()
-        }
+    /// Its transactions.
+    pub fn txs(&self) -> &[CounterTx] {
+        &self.txs
+    }
+
+    /// The state's root after it.
+    pub const fn root(&self) -> Digest {
+        self.root
     }
 }
 
@@ -265,7 +270,13 @@ impl Machine for Counter {
         state.accounts.get(account).copied().unwrap_or(0)
     }
 
-    fn check(&self, state: &CounterState, tx: &CounterTx, ahead: u64, _: u64) -> Result<(), String> {
+    fn check(
+        &self,
+        state: &CounterState,
+        tx: &CounterTx,
+        ahead: u64,
+        _: u64,
+    ) -> Result<(), String> {
         let due = self.next_nonce(state, &tx.account).saturating_add(ahead);
         if tx.nonce == due {
             Ok(())
@@ -342,7 +353,7 @@ impl Machine for Counter {
         bytes
     }
 
-    fn restore(&self, bytes: &[u8]) -> Option<CounterState> {
+    fn restore(&self, block: &CounterBlock, bytes: &[u8]) -> Option<CounterState> {
         let mut bytes = Bytes(bytes);
         let mut state = CounterState {
             root: bytes.take()?,
@@ -353,6 +364,6 @@ impl Machine for Counter {
             let account = bytes.take()?;
             state.accounts.insert(account, bytes.number()?);
         }
-        Some(state)
+        (state.root == block.root).then_some(state)
     }
 }

@@ -1,0 +1,73 @@
+//! A validator that signs two things wherever it may sign one.
+
+use std::sync::Arc;
+
+use commonware_codec::{DecodeExt as _, Encode as _};
+use commonware_consensus::simplex::scheme::ed25519::Scheme;
+use commonware_consensus::simplex::types::{Finalize, Notarize, Nullify, Proposal, Vote};
+use commonware_cryptography::{ed25519, sha256};
+use commonware_p2p::utils::mux::{self, GlobalSender};
+use commonware_p2p::{Receiver, Recipients, Sender};
+use commonware_utils::ordered::Set;
+use rand_core::Rng;
+
+use crate::machine::Machine as _;
+use crate::sim::counter::Counter;
+
+type Signed = Vote<Scheme, sha256::Digest>;
+
+/// For every vote that it hears it votes for the same and for another proposal, and to leave the view; each
+/// validator gets one of these, or all.
+pub(super) async fn run<R: Rng>(
+    mut random: R,
+    machine: Counter,
+    key: ed25519::PrivateKey,
+    keys: Arc<Vec<ed25519::PublicKey>>,
+    (sender, mut receiver): (
+        impl Sender<PublicKey = ed25519::PublicKey>,
+        impl Receiver<PublicKey = ed25519::PublicKey>,
+    ),
+) {
+    let validators = keys.iter().take(machine.validators.len()).cloned();
+    let set = Set::from_iter_dedup(validators);
+    let Some(scheme) = Scheme::signer(&machine.namespace(), set, key) else {
+        return;
+    };
+    let mut sender = GlobalSender::new(sender);
+    while let Ok((_, bytes)) = receiver.recv().await {
+        let Ok((epoch, payload)) = mux::parse(bytes) else {
+            continue;
+        };
+        let Ok(vote) = Signed::decode(payload) else {
+            continue;
+        };
+        let (proposal, finalize) = match vote {
+            Vote::Notarize(notarize) => (notarize.proposal, false),
+            Vote::Finalize(finalize) => (finalize.proposal, true),
+            Vote::Nullify(_) => continue,
+        };
+        let mut forged = [0; 32];
+        random.fill_bytes(&mut forged);
+        let other = Proposal::new(proposal.round, proposal.parent, sha256::Digest(forged));
+        let vote = |proposal: Proposal<sha256::Digest>| -> Option<Signed> {
+            if finalize {
+                Finalize::sign(&scheme, proposal).map(Vote::Finalize)
+            } else {
+                Notarize::sign(&scheme, proposal).map(Vote::Notarize)
+            }
+        };
+        let leave = Nullify::sign::<sha256::Digest>(&scheme, proposal.round).map(Vote::Nullify);
+        let votes: Vec<Signed> = [vote(proposal), vote(other), leave]
+            .into_iter()
+            .flatten()
+            .collect();
+        for to in keys.iter() {
+            let choice = (random.next_u64() % 4) as usize;
+            for (index, vote) in votes.iter().enumerate() {
+                if choice == index || choice == 3 {
+                    sender.send(epoch, Recipients::One(to.clone()), vote.encode(), true);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `sim`: the validators in virtual time, seed after seed, with faults; on as many processes as there are cores.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::places::Places;
+use crate::process;
+
+/// `cargo xtask sim`.
+#[derive(Args)]
+pub struct Sim {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// One scenario only; by default the seeds go through all of them in turn.
+    #[arg(long, default_value = "all")]
+    scenario: String,
+}
+
+/// Runs the seeds. The last line is `seeds N violations V`.
+pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
+    let mut build = places.cargo();
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "defim-validation",
+        "--example",
+        "seeds",
+    ]);
+    process::run(&mut build)?;
+    let program = places.target.join("release/examples/seeds");
+    let began = Instant::now();
+    let workers = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let share = sim.seeds.div_ceil(workers.max(1));
+    let parts: Vec<_> = (0..workers)
+        .map(|at| {
+            (
+                sim.first + at * share,
+                share.min(sim.seeds.saturating_sub(at * share)),
+            )
+        })
+        .filter(|(_, seeds)| *seeds > 0)
+        .collect();
+    let running: Vec<_> = parts
+        .into_iter()
+        .map(|(first, seeds)| {
+            let (program, scenario) = (program.clone(), sim.scenario.clone());
+            thread::spawn(move || part(program, first, seeds, &scenario))
+        })
+        .collect();
+    let mut violations = 0;
+    for worker in running {
+        match worker.join() {
+            Ok(found) => violations += found?,
+            Err(_) => bail!("a worker of the simulation panicked; its message is above"),
+        }
+    }
+    println!("sim: {:.0} s", began.elapsed().as_secs_f64());
+    println!("seeds {} violations {violations}", sim.seeds);
+    Ok(if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Some of the seeds, in a process of their own; how many violations there were.
+fn part(program: PathBuf, first: u64, seeds: u64, scenario: &str) -> Result<u64> {
+    let mut child = std::process::Command::new(&program)
+        .args([
+            "--seeds",
+            &seeds.to_string(),
+            "--first",
+            &first.to_string(),
+            "--scenario",
+            scenario,
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} cannot be started", program.display()))?;
+    let out = child.stdout.take().context("no output")?;
+    let mut last = None;
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        match line.strip_prefix("seeds ") {
+            Some(rest) => last = rest.rsplit(' ').next().and_then(|n| n.parse().ok()),
+            None => println!("{line}"),
+        }
+    }
+    child.wait()?;
+    last.with_context(|| format!("seeds from {first} on did not come to their end"))
+}

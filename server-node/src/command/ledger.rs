@@ -1,0 +1,193 @@
+//! `defim ledger`: shows blocks, and verifies the whole chain by itself.
+
+use std::path::Path;
+
+use defim_ledger::{
+    Block, Canonical as _, Digest, Genesis, State, apply,
+    light::{Certificate, LightChain},
+};
+use defim_validation::evidence::Evidence;
+use serde::Serialize;
+
+use super::{mesh::MeshClient, out};
+use crate::{
+    cli::{LedgerShow, LedgerVerify},
+    clock,
+    failure::{Failure, Outcome},
+    http::{GenesisView, StoredBlocks},
+    ledger::{codec::unb64, view::BlockView},
+};
+
+/// `defim ledger show`.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn show(args: LedgerShow, json: bool) -> Outcome {
+    let client = MeshClient::new(&args.mesh)?;
+    let before = args
+        .before
+        .map_or_else(String::new, |height| format!("&before={height}"));
+    let path = format!("/ledger/blocks?limit={}{before}", args.limit);
+    let blocks: Vec<BlockView> = client.get(&path).await?;
+    for block in blocks.iter().rev() {
+        if json {
+            out::json(block);
+            continue;
+        }
+        let signers = match block.signers.is_empty() {
+            true => "final by a block above".to_owned(),
+            false => format!("signed by {}", block.signers.join(", ")),
+        };
+        println!("block {}  {}  {signers}", block.height, block.digest);
+        for tx in &block.txs {
+            println!("  {:<14} {}", tx.from, tx.text);
+        }
+    }
+    Ok(())
+}
+
+/// What was verified, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Verified {
+    chain: Digest,
+    height: u64,
+    digest: Digest,
+    state: Digest,
+    transactions: u64,
+    certificates: u64,
+    rounds: u64,
+    /// Everything that was issued, wherever it is now.
+    supply: u128,
+    wall_s: f64,
+}
+
+/// `defim ledger verify`.
+///
+/// # Errors
+///
+/// [`Failure::Integrity`] with the first thing that is wrong.
+pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
+    if let Some(path) = &args.evidence {
+        return evidence(path, json);
+    }
+    let started = clock::start();
+    let client = MeshClient::new(&args.mesh)?;
+    let view: GenesisView = client.get("/ledger/genesis").await?;
+    let wrong =
+        |e: &dyn std::fmt::Display| Failure::Integrity(format!("the ledger is refused: {e}"));
+    let genesis = Genesis::from_bytes(&unb64(&view.genesis)?).map_err(|e| wrong(&e))?;
+    let pinned = match &args.chain {
+        Some(text) => text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "\"{text}\" is no chain id: it is a digest in base64url"
+            ))
+        })?,
+        None => genesis.chain(),
+    };
+    let mut light = LightChain::begin(&genesis, &pinned).map_err(|e| wrong(&e))?;
+    let mut state = State::genesis(&genesis).map_err(|e| wrong(&e))?;
+    let mut last = Block::genesis(&genesis).map_err(|e| wrong(&e))?;
+    let (mut transactions, mut certificates) = (0, 0);
+    // Blocks that wait for the certificate of one above.
+    let mut open = 0_u64;
+    loop {
+        let next = last.header().height + 1;
+        let bytes = client.bytes(&format!("/ledger/chain?from={next}")).await?;
+        let stored: StoredBlocks = postcard::from_bytes(&bytes)
+            .map_err(|e| Failure::Integrity(format!("the blocks cannot be read: {e}")))?;
+        if stored.0.is_empty() {
+            break;
+        }
+        for (block, certificate) in stored.0 {
+            let block = Block::from_bytes(&block).map_err(|e| wrong(&e))?;
+            let height = block.header().height;
+            if block.header().parent != last.digest() {
+                return Err(wrong(&format!(
+                    "block {height} does not follow the one below it"
+                )));
+            }
+            apply(&mut state, &block).map_err(|e| wrong(&format!("block {height}: {e}")))?;
+            transactions += block.txs().len() as u64;
+            match certificate {
+                None => open += 1,
+                Some(bytes) => {
+                    let certificate = Certificate::from_bytes(&bytes).map_err(|e| wrong(&e))?;
+                    light
+                        .advance(block.header().clone(), &certificate)
+                        .map_err(|e| wrong(&format!("block {height}: {e}")))?;
+                    certificates += 1;
+                    open = 0;
+                }
+            }
+            last = block;
+        }
+    }
+    let supply = state.supply().total();
+    if supply != u128::from(genesis.supply) {
+        return Err(wrong(&format!(
+            "{supply} points are there, but {} were issued",
+            genesis.supply
+        )));
+    }
+    let verified = Verified {
+        chain: genesis.chain(),
+        height: last.header().height - open,
+        digest: last.digest(),
+        state: state.root(),
+        transactions,
+        certificates,
+        rounds: state.tasks().values().map(|task| task.finished).sum(),
+        supply,
+        wall_s: started.elapsed().as_secs_f64(),
+    };
+    if json {
+        out::json(&verified);
+        return Ok(());
+    }
+    println!(
+        "chain {}: {} blocks verified from the genesis on, with {} transactions, {} certificates and {} finished rounds, in {:.1} s",
+        verified.chain,
+        verified.height,
+        transactions,
+        certificates,
+        verified.rounds,
+        verified.wall_s
+    );
+    println!(
+        "  state {}, all {supply} points accounted for",
+        verified.state
+    );
+    if args.chain.is_none() {
+        println!(
+            "  the genesis is this mesh's own word; compare the chain's id with one you were given, or pin it with --chain"
+        );
+    }
+    Ok(())
+}
+
+/// Check evidence against an aggregation node.
+fn evidence(path: &Path, json: bool) -> Outcome {
+    let place = path.display();
+    let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("{place}: {e}")))?;
+    let nothing = |e: defim_validation::evidence::NoEvidence| Failure::Input(e.to_string());
+    let evidence = Evidence::from_bytes(&bytes).map_err(nothing)?;
+    let digest = Digest::of(&bytes);
+    match evidence.check().map_err(nothing)? {
+        None => Err(Failure::Input(format!(
+            "{place} shows no fault: the round comes out as its record says"
+        ))),
+        Some(fault) => {
+            let accused = evidence.record.signer;
+            if json {
+                out::json(&serde_json::json!({
+                    "evidence": digest, "accused": accused, "fault": fault.to_string(),
+                }));
+            } else {
+                println!("the evidence holds ({digest})");
+                println!("  node {accused} signed a record that is not so: {fault}");
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! The ledger over HTTP: what a validation node serves, and how other nodes pass it on.
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use defim_ledger::{
+    Canonical as _, Digest, ReportId, RoundNumber, SignedTx, TaskId, light::Receipt, limits,
+};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use crate::{
+    failure::{Failure, Outcome},
+    ledger::{
+        client::LedgerClient,
+        codec::{Place, Sealed, b64},
+        validator::Validator,
+        view::BlockView,
+    },
+    node::aggregation::AggregationNode,
+};
+
+/// Most blocks of a page.
+const PAGE: u64 = 100;
+/// Most hand-overs of an answer.
+const HANDOVERS: u64 = 512;
+/// How far above a block a certificate is looked for.
+const ABOVE: u64 = 64;
+
+/// A validator's routes, to be nested under its base address.
+pub fn router(validator: Validator) -> Router {
+    Router::new()
+        .route("/ledger/genesis", get(genesis))
+        .route("/ledger/head", get(head))
+        .route("/ledger/handovers", get(handovers))
+        .route("/ledger/blocks", get(blocks))
+        .route("/ledger/blocks/{height}", get(block))
+        .route("/ledger/chain", get(chain))
+        .route("/ledger/opening/{task}/{round}", get(opening))
+        .route("/ledger/state/{place}", get(state))
+        .route("/ledger/lights/{task}", get(lights))
+        .route("/ledger/evidence/{digest}", get(evidence))
+        .route("/ledger/txs", post(submit))
+        .with_state(validator)
+}
+
+/// A ledger's beginning.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GenesisView {
+    /// What names the chain.
+    pub chain: String,
+    /// The genesis itself, base64url.
+    pub genesis: String,
+    /// Its name.
+    pub name: String,
+    /// The validators it begins with.
+    pub validators: Vec<ValidatorView>,
+    /// Blocks of an epoch.
+    pub epoch_blocks: u64,
+}
+
+/// A validator of the first epoch.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ValidatorView {
+    /// Its key.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+}
+
+async fn genesis(State(validator): State<Validator>) -> Json<GenesisView> {
+    let genesis = validator.genesis();
+    Json(GenesisView {
+        chain: genesis.chain().to_string(),
+        genesis: b64(&genesis.to_bytes()),
+        name: genesis.name.clone(),
+        validators: genesis
+            .validators
+            .iter()
+            .map(|first| ValidatorView {
+                node: first.node.to_string(),
+                name: first.name.clone(),
+                address: first.address.clone(),
+            })
+            .collect(),
+        epoch_blocks: genesis.params.epoch_blocks,
+    })
+}
+
+/// The newest final block.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeadView {
+    /// What names it.
+    pub digest: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When it was proposed.
+    pub timestamp_ms: u64,
+    /// Header and certificate.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+fn nothing_yet() -> ApiError {
+    ApiError::not_found("the ledger has no block but the first yet; try again in a moment")
+}
+
+/// The header at a height, with the certificate of it or of the next one above that has one.
+async fn sealed(validator: &Validator, height: u64) -> Outcome<Option<Sealed>> {
+    let mut below = Vec::new();
+    for above in height..height.saturating_add(ABOVE) {
+        let Some((block, certificate)) = validator.block(above).await? else {
+            return Ok(None);
+        };
+        let header = block.header().to_bytes();
+        if let Some(certificate) = certificate {
+            below.reverse();
+            return Ok(Some(Sealed {
+                height,
+                header: b64(&header),
+                certificate: b64(&certificate),
+                below,
+            }));
+        }
+        below.push(b64(&header));
+    }
+    Ok(None)
+}
+
+async fn head(State(validator): State<Validator>) -> Result<Json<HeadView>, ApiError> {
+    let head = validator.handle().head().borrow().clone();
+    if head.height == 0 {
+        return Err(nothing_yet());
+    }
+    let (block, _) = validator
+        .block(head.height)
+        .await?
+        .ok_or_else(nothing_yet)?;
+    Ok(Json(HeadView {
+        digest: block.digest().to_string(),
+        epoch: block.header().epoch,
+        timestamp_ms: block.header().timestamp_ms,
+        sealed: Sealed {
+            height: head.height,
+            header: b64(&block.header().to_bytes()),
+            certificate: b64(&head.certificate),
+            below: Vec::new(),
+        },
+    }))
+}
+
+#[derive(Deserialize)]
+struct From {
+    #[serde(default)]
+    from: u64,
+}
+
+async fn handovers(
+    State(validator): State<Validator>,
+    Query(From { from }): Query<From>,
+) -> Result<Json<Vec<Sealed>>, ApiError> {
+    let length = validator.genesis().params.epoch_blocks;
+    let mut all = Vec::new();
+    for epoch in from..from.saturating_add(HANDOVERS) {
+        let height = epoch
+            .saturating_add(1)
+            .saturating_mul(length)
+            .saturating_sub(1);
+        let Some((block, certificate)) = validator.block(height).await? else {
+            break;
+        };
+        // The engine ends an epoch only with a certificate for its last block.
+        let Some(certificate) = certificate else {
+            break;
+        };
+        all.push(Sealed {
+            height,
+            header: b64(&block.header().to_bytes()),
+            certificate: b64(&certificate),
+            below: Vec::new(),
+        });
+    }
+    Ok(Json(all))
+}
+
+#[derive(Deserialize)]
+struct PageQuery {
+    before: Option<u64>,
+    limit: Option<u64>,
+}
+
+async fn blocks(
+    State(validator): State<Validator>,
+    Query(PageQuery { before, limit }): Query<PageQuery>,
+) -> Result<Json<Vec<BlockView>>, ApiError> {
+    let settled = validator.handle().settled();
+    let newest = settled.block.header().height.saturating_add(1);
+    let before = before.unwrap_or(newest).min(newest);
+    let limit = limit.unwrap_or(20).min(PAGE);
+    let mut views = Vec::new();
+    for height in (before.saturating_sub(limit)..before).rev() {
+        if let Some((block, certificate)) = validator.block(height).await? {
+            views.push(BlockView::new(
+                &block,
+                certificate.as_deref(),
+                validator.genesis(),
+                &settled.state,
+            ));
+        }
+    }
+    Ok(Json(views))
+}
+
+/// Blocks with their certificates, ascending, as they are stored; `postcard`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct StoredBlocks(pub Vec<(ByteBuf, Option<ByteBuf>)>);
+
+/// Bytes of an answer with blocks, at which it ends.
+const CHAIN_BYTES: usize = 4 * 1024 * 1024;
+/// Most blocks of it.
+const CHAIN_BLOCKS: u64 = 1_000;
+
+async fn chain(
+    State(validator): State<Validator>,
+    Query(From { from }): Query<From>,
+) -> Result<Response, ApiError> {
+    let from = from.max(1);
+    let head = validator.handle().settled().block.header().height;
+    let (mut all, mut bytes) = (StoredBlocks::default(), 0);
+    for height in from..from
+        .saturating_add(CHAIN_BLOCKS)
+        .min(head.saturating_add(1))
+    {
+        let Some(stored) = validator.handle().block(height).await else {
+            break;
+        };
+        bytes += stored.block.len();
+        let certificate = stored.certificate.map(|c| ByteBuf::from(c.to_vec()));
+        all.0
+            .push((ByteBuf::from(stored.block.to_vec()), certificate));
+        if bytes > CHAIN_BYTES {
+            break;
+        }
+    }
+    let bytes = postcard::to_allocvec(&all).map_err(|e| Failure::Other(e.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// A whole block.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WholeBlock {
+    /// The block, base64url.
+    pub block: String,
+    /// Its certificate, if it has one of its own.
+    pub certificate: Option<String>,
+    /// The same for people.
+    #[serde(flatten)]
+    pub view: BlockView,
+}
+
+async fn block(
+    State(validator): State<Validator>,
+    Path(height): Path<u64>,
+) -> Result<Json<WholeBlock>, ApiError> {
+    let found = validator.block(height).await?;
+    let (block, certificate) = found.ok_or_else(|| {
+        ApiError::not_found(format!("there is no final block at height {height} yet"))
+    })?;
+    let state = validator.handle().state();
+    Ok(Json(WholeBlock {
+        block: b64(&block.to_bytes()),
+        view: BlockView::new(&block, certificate.as_deref(), validator.genesis(), &state),
+        certificate: certificate.map(|c| b64(&c)),
+    }))
+}
+
+/// A round's opening in a final block.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct OpeningView {
+    /// The transaction.
+    pub tx: String,
+    /// That it stands in the block.
+    pub proof: String,
+    /// The block's header.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+async fn opening(
+    State(validator): State<Validator>,
+    Path((task, round)): Path<(TaskIdPath, RoundNumber)>,
+) -> Result<Json<OpeningView>, ApiError> {
+    let missing = || {
+        ApiError::not_found(format!(
+            "the opening of round {round} is in no final block that this node looks through; try again in a moment"
+        ))
+    };
+    let height = validator.opening(task.0, round).ok_or_else(missing)?;
+    let (block, _) = validator.block(height).await?.ok_or_else(missing)?;
+    let at = block
+        .txs()
+        .iter()
+        .position(|tx| opens(tx, task.0, round))
+        .ok_or_else(missing)?;
+    let (Some(tx), Some(proof)) = (block.txs().get(at), block.prove(at)) else {
+        return Err(missing());
+    };
+    let sealed = sealed(&validator, height).await?.ok_or_else(missing)?;
+    Ok(Json(OpeningView {
+        tx: b64(&tx.to_bytes()),
+        proof: b64(&proof.to_bytes()),
+        sealed,
+    }))
+}
+
+fn opens(tx: &SignedTx, task: TaskId, round: RoundNumber) -> bool {
+    let defim_ledger::Body::RoundOpened { statement } = &tx.tx.body else {
+        return false;
+    };
+    serde_json::from_str::<defim_ledger::RoundOpened>(&statement.payload)
+        .is_ok_and(|opened| opened.task == task && opened.round == round)
+}
+
+/// A task id in an address.
+struct TaskIdPath(TaskId);
+
+impl<'de> Deserialize<'de> for TaskIdPath {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What stands at a place in the newest final state.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StateView {
+    /// The state's header.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+    /// What stands there, or that nothing does.
+    pub proof: String,
+    /// The same for people.
+    #[schema(value_type = Object)]
+    pub value: serde_json::Value,
+}
+
+async fn state(
+    State(validator): State<Validator>,
+    Path(place): Path<String>,
+) -> Result<Json<StateView>, ApiError> {
+    let place: Place = place.parse().map_err(ApiError::not_found)?;
+    // The newest block may be final by a certificate of one above it that is on its way.
+    for _ in 0..50 {
+        let settled = validator.handle().settled();
+        let height = settled.block.header().height;
+        if height == 0 {
+            return Err(nothing_yet());
+        }
+        if let Some(sealed) = sealed(&validator, height).await? {
+            let (value, proof) = place.look(&settled.state);
+            return Ok(Json(StateView {
+                sealed,
+                proof: b64(&proof.to_bytes()),
+                value,
+            }));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+    }
+    Err(
+        Failure::Unreachable("the newest block's certificate is on its way; try again".into())
+            .into(),
+    )
+}
+
+async fn lights(
+    State(validator): State<Validator>,
+    Path(task): Path<TaskIdPath>,
+) -> Json<Vec<defim_ledger::NodeId>> {
+    let lights = validator.handle().state().lights(&task.0);
+    let active = lights.into_iter().filter(|(_, light)| light.active);
+    Json(active.map(|(key, _)| key).collect())
+}
+
+async fn evidence(
+    State(validator): State<Validator>,
+    Path(digest): Path<String>,
+) -> Result<Response, ApiError> {
+    let digest: Digest = digest
+        .parse()
+        .map_err(|_| ApiError::not_found("evidence is named by its SHA-256 in base64url"))?;
+    let bytes = validator.evidence(&digest).await?;
+    let bytes = bytes.ok_or_else(|| {
+        ApiError::not_found("this validator has no such evidence; ask the one that complained")
+    })?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn submit(State(validator): State<Validator>, body: Bytes) -> Response {
+    if body.len() > limits::TX_BYTES {
+        return ApiError::too_large(limits::TX_BYTES).into_response();
+    }
+    let refused = |code: &str, message: &str| {
+        let answer = Json(serde_json::json!({ "code": code, "message": message }));
+        (StatusCode::BAD_REQUEST, answer).into_response()
+    };
+    let tx = match SignedTx::from_bytes(&body) {
+        Ok(tx) => tx,
+        Err(why) => return refused("malformed", &format!("this is no transaction: {why}")),
+    };
+    match validator.submit(tx).await {
+        Ok(id) => {
+            let answer = Json(serde_json::json!({ "id": id.to_string() }));
+            (StatusCode::ACCEPTED, answer).into_response()
+        }
+        Err((code, why)) => refused(code, &why),
+    }
+}
+
+/// A receipt with the final header under which it is checked.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReceiptView {
+    /// The receipt.
+    pub receipt: String,
+    /// The header.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+}
+
+/// What receipts are made from: the aggregation node's lists of report ids, and the validators' word on the round.
+#[derive(Clone)]
+pub struct Receipts {
+    /// The node.
+    pub node: AggregationNode,
+    /// The validators.
+    pub client: LedgerClient,
+}
+
+impl Receipts {
+    /// Its route, under `/ledger`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/ledger/receipt/{task}/{round}/{report}", get(receipt))
+            .with_state(self)
+    }
+}
+
+async fn receipt(
+    State(Receipts { node, client }): State<Receipts>,
+    Path((task, round, report)): Path<(String, RoundNumber, String)>,
+) -> Result<Json<ReceiptView>, ApiError> {
+    let (id, run) = super::api::find(&node, &task).await?;
+    let report: ReportId = report
+        .parse()
+        .map_err(|_| ApiError::not_found("a report's id is 22 characters of base64url"))?;
+    let found = node.report_path(run.manifest(), round, &report).await?;
+    let (committee, path) = found.ok_or_else(|| {
+        ApiError::not_found(format!(
+            "report {report} is not counted in round {round}, or not yet"
+        ))
+    })?;
+    let (sealed, record) = client.stated(Place::Round(id, round)).await?;
+    let receipt = Receipt {
+        task: id,
+        round,
+        committee,
+        path,
+        record,
+    };
+    Ok(Json(ReceiptView {
+        receipt: b64(&receipt.to_bytes()),
+        sealed,
+    }))
+}
+
+/// Passes requests about the ledger on to the validators, in turn until one answers.
+#[derive(Clone)]
+pub struct Proxy {
+    http: reqwest::Client,
+    bases: std::sync::Arc<[String]>,
+}
+
+impl Proxy {
+    /// To the validators with these base addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Other`] if the system's TLS cannot be set up.
+    pub fn new(bases: &[String]) -> Outcome<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(std::time::Duration::from_secs(20))
+            .connect_timeout(std::time::Duration::from_secs(3))
+            .build()
+            .map_err(|e| Failure::Other(e.to_string()))?;
+        Ok(Self {
+            http,
+            bases: bases.into(),
+        })
+    }
+
+    /// Its routes, under `/ledger`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/ledger/{*rest}", get(pass).post(pass))
+            .with_state(self)
+    }
+}
+
+async fn pass(State(proxy): State<Proxy>, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, limits::TX_BYTES + 1)
+        .await
+        .map_err(|_| ApiError::too_large(limits::TX_BYTES))?;
+    let path = parts.uri.path_and_query().map_or("", |p| p.as_str());
+    let mut last = None;
+    for base in proxy.bases.iter() {
+        let sent = proxy
+            .http
+            .request(parts.method.clone(), format!("{base}{path}"))
+            .body(body.clone())
+            .send()
+            .await;
+        match sent {
+            Ok(answer) if !answer.status().is_server_error() => return passed_on(answer).await,
+            Ok(answer) => last = Some(answer.status().to_string()),
+            Err(error) => last = Some(error.to_string()),
+        }
+    }
+    Err(Failure::Unreachable(format!(
+        "no validation node answers ({}); the ledger goes on when three of four are back",
+        last.unwrap_or_default()
+    ))
+    .into())
+}
+
+async fn passed_on(answer: reqwest::Response) -> Result<Response, ApiError> {
+    let status = answer.status();
+    let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
+    let bytes = answer
+        .bytes()
+        .await
+        .map_err(|e| Failure::Unreachable(e.to_string()))?;
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    Ok(response)
+}

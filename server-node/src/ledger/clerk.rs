@@ -1,0 +1,390 @@
+//! The aggregation node's clerk: what its rounds have come to is put on the ledger, and what the ledger decides is followed.
+//!
+//! It compares where a round stands here and there, and sends what is missing. So it can stop at any moment: what it
+//! has sent is seen on the ledger, and what it has not is sent later.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use defim_ledger::{
+    AccountSlot, AdmissionRule, Body, CreateTask, Digest, NodeKey, NodeSlot, NodeStatus, Opened,
+    Role as LedgerRole, Round, Stage, Task, TaskId, TaskTerms, Void, signed_digest,
+};
+use defim_protocol::{RoundNumber, SignedText, VerifiedManifest, record::VerifiedRecord};
+
+use super::{
+    client::{LedgerClient, Submitted},
+    codec::Place,
+    setup,
+};
+use crate::{
+    config::{Peer, Role},
+    failure::{Failure, Outcome},
+    node::{aggregation::AggregationNode, run::Run},
+};
+
+/// How often rounds are compared.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long what was sent may take to be in a block before it is sent again.
+const AGAIN: Duration = Duration::from_secs(4);
+
+/// What the ledger says of a task's newest round, for pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The newest round on the ledger; 0 before the first.
+    pub round: RoundNumber,
+    /// The height under which that was read.
+    pub height: u64,
+    /// What the ledger waits for, in words.
+    pub waits: Option<String>,
+}
+
+/// The clerk of one aggregation node.
+pub struct Clerk {
+    node: AggregationNode,
+    client: LedgerClient,
+    key: Arc<NodeKey>,
+    /// With it the clerk enrols nodes and creates tasks by itself: for meshes that one operator runs.
+    admin: Option<NodeKey>,
+    sent: BTreeMap<Digest, tokio::time::Instant>,
+}
+
+impl Clerk {
+    /// For this node.
+    pub fn new(
+        node: AggregationNode,
+        client: LedgerClient,
+        key: Arc<NodeKey>,
+        admin: Option<NodeKey>,
+    ) -> Self {
+        Self {
+            node,
+            client,
+            key,
+            admin,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    /// Go on for ever.
+    pub async fn run(mut self) {
+        let mut enrolled = false;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.sent.retain(|_, at| at.elapsed() < AGAIN);
+            if !enrolled && self.admin.is_some() {
+                match self.enrol().await {
+                    Ok(done) => enrolled = done,
+                    Err(failure) => {
+                        tracing::debug!(%failure, "the mesh's nodes are enrolled later")
+                    }
+                }
+            }
+            for (task, run) in self.node.tasks() {
+                if let Err(failure) = self.follow(task, &run).await {
+                    tracing::debug!(%task, %failure, "the ledger is asked again");
+                }
+            }
+        }
+    }
+
+    /// Send transactions of one sender, if the same ones are not under way.
+    async fn send(&mut self, admin: bool, bodies: Vec<Body>) -> Outcome {
+        let text = bodies
+            .iter()
+            .map(|body| format!("{body:?}"))
+            .collect::<String>();
+        let digest = Digest::of(text.as_bytes());
+        if bodies.is_empty() || self.sent.contains_key(&digest) {
+            return Ok(());
+        }
+        let key = match (admin, &self.admin) {
+            (true, Some(key)) => key,
+            (true, None) => return Err(Failure::Input("an admin has to sign this".into())),
+            (false, _) => &self.key,
+        };
+        let answers = self.client.submit(key, bodies).await?;
+        self.sent.insert(digest, tokio::time::Instant::now());
+        for answer in answers {
+            if let Submitted::Refused(why) = answer {
+                return Err(Failure::Other(format!("the ledger refuses it: {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Enrol the nodes of the mesh; true once all are.
+    async fn enrol(&mut self) -> Outcome<bool> {
+        let mut missing = Vec::new();
+        let mut nodes: Vec<(defim_ledger::NodeId, LedgerRole, String, String)> = self
+            .node
+            .link()
+            .peers()
+            .filter(|peer: &&Peer| peer.role == Role::Full)
+            .map(|peer| {
+                (
+                    peer.node,
+                    LedgerRole::Full,
+                    peer.name.clone(),
+                    peer.http.clone(),
+                )
+            })
+            .collect();
+        nodes.push((
+            self.node.id(),
+            LedgerRole::Aggregation,
+            self.node.name().to_owned(),
+            String::new(),
+        ));
+        for (node, role, name, address) in nodes {
+            let entry = self.client.at(Place::Node(node), &NodeSlot(node)).await?.1;
+            if entry.is_none() {
+                missing.push(Body::EnrolNode {
+                    node,
+                    role,
+                    name,
+                    address,
+                });
+            }
+        }
+        let done = missing.is_empty();
+        self.send(true, missing).await?;
+        Ok(done)
+    }
+
+    /// Compare one task here and on the ledger.
+    async fn follow(&mut self, id: TaskId, run: &Arc<Run>) -> Outcome {
+        let place = Place::Task(id);
+        let (header, task) = self.client.at(place, &defim_ledger::TaskSlot(id)).await?;
+        let height = header.header().height;
+        let Some(task) = task else {
+            run.set_standing(Standing {
+                round: 0,
+                height,
+                waits: Some("the task is put on the ledger".into()),
+            });
+            return self.create(id, run).await;
+        };
+        let here = self.node.rounds_here(id).await?;
+        let round = match task.round {
+            0 => None,
+            newest => self.client.round(id, newest).await?,
+        };
+        // The next round opens when the validators have settled this one.
+        let settled = !task.unsettled && here.newest <= task.round;
+        let waits = match (&round, task.unsettled) {
+            (Some(round), true) => Some(waiting(round, self.client.genesis().validators.len())),
+            _ if here.newest > task.round => {
+                Some("the round's opening is put on the ledger".into())
+            }
+            _ => None,
+        };
+        run.set_standing(Standing {
+            round: task.round,
+            height,
+            waits,
+        });
+        if here.newest > task.round && !task.unsettled {
+            let next = task.round + 1;
+            let signed = self.node.opening_of(id, next).await?;
+            let signed = signed.ok_or_else(|| {
+                Failure::Integrity(format!("the store has no opening of round {next}"))
+            })?;
+            self.send(false, vec![Body::RoundOpened { statement: signed }])
+                .await?;
+        }
+        if let Some(round) = &round {
+            self.settle(id, &task, round, run).await?;
+        }
+        self.node.hold(run, !settled).await
+    }
+
+    /// Carry the newest round on the ledger on.
+    async fn settle(&mut self, id: TaskId, task: &Task, round: &Round, run: &Arc<Run>) -> Outcome {
+        let number = task.round;
+        let here = self.node.ended_here(id, number).await?;
+        match (&round.stage, here) {
+            // Here it goes on.
+            (_, None) => Ok(()),
+            (Stage::Open, Some(Ended::Finished(record))) => {
+                let record = verified(record, run.manifest(), number)?;
+                let bodies = batches(&record, round);
+                let bodies = match bodies.is_empty() {
+                    true => vec![
+                        Body::Opened(self.opened(&record, run).await?),
+                        model_updated(&record),
+                    ],
+                    false => bodies,
+                };
+                self.send(false, bodies).await
+            }
+            (Stage::Opened(_), Some(Ended::Finished(record))) => {
+                let record = verified(record, run.manifest(), number)?;
+                self.send(false, vec![model_updated(&record)]).await
+            }
+            (Stage::Open | Stage::Opened(_), Some(Ended::Voided(reason))) => {
+                let reason = reason.chars().take(300).collect();
+                let body = Body::RoundVoided {
+                    task: id,
+                    round: number,
+                    reason,
+                    evidence: None,
+                };
+                self.send(false, vec![body]).await
+            }
+            // The validators have refused its model: it is none here either.
+            (Stage::Voided { why, .. }, Some(Ended::Finished(_))) => {
+                let why = voided(why);
+                tracing::error!(task = %id, round = number, why, "the ledger has voided a round that was finished here");
+                self.node.revoke(id, run, number, &why).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was opened, with the digest of the total, which is opened again for it.
+    async fn opened(&self, record: &VerifiedRecord, run: &Run) -> Outcome<Opened> {
+        let total = self.node.total_again(run.manifest(), record).await?;
+        Ok(Opened {
+            task: record.task,
+            round: record.round,
+            selection: record.selection().digest(),
+            batches: record.selection().batches().keys().copied().collect(),
+            ciphertexts: record.ciphertexts().to_vec(),
+            sum: record.sum,
+            key: record.key,
+            total,
+        })
+    }
+
+    /// Put a task on the ledger, and fund all its rounds.
+    async fn create(&mut self, id: TaskId, run: &Arc<Run>) -> Outcome {
+        let Some(admin) = &self.admin else {
+            return Err(Failure::Input(format!(
+                "task {} is not on the ledger; an admin creates it with `defim task create --admin-key FILE`",
+                run.manifest().name
+            )));
+        };
+        let first = run.machine().await?.model().0;
+        let bodies = creation(run.manifest(), first);
+        let account = self
+            .client
+            .at(Place::Account(admin.id()), &AccountSlot(admin.id()))
+            .await?;
+        if account.1.is_none() {
+            return Err(Failure::Input("the admin has no account".into()));
+        }
+        // Nodes first: a task's nodes must be enrolled.
+        let member = run.manifest().members.first().map(|member| member.node);
+        if let Some(member) = member {
+            let entry = self
+                .client
+                .at(Place::Node(member), &NodeSlot(member))
+                .await?
+                .1;
+            if entry.is_none_or(|entry| entry.status != NodeStatus::Active) {
+                return Ok(());
+            }
+        }
+        let _ = id;
+        self.send(true, bodies).await
+    }
+}
+
+/// The transactions with which an admin creates a task and funds its rounds. `model` is the one that round 1 starts from.
+pub fn creation(manifest: &VerifiedManifest, model: Digest) -> Vec<Body> {
+    let noisy = manifest.privacy.is_some();
+    let terms = TaskTerms {
+        aggregation: manifest.aggregation,
+        members: manifest.members.iter().map(|member| member.node).collect(),
+        shares: manifest.vdaf.shares,
+        min_batch: manifest.schedule.min_batch,
+        rounds: manifest.schedule.rounds,
+        max_weight: manifest.max_weight,
+        // Where nobody has to enrol to contribute, anybody may, to be paid.
+        admission: manifest.admission.unwrap_or(AdmissionRule::Open),
+        budget_per_round: setup::BUDGET_PER_ROUND,
+        split: setup::SPLIT,
+        tolerance_ppm: match noisy {
+            true => setup::NOISY_TOLERANCE_PPM,
+            false => setup::TOLERANCE_PPM,
+        },
+        fairness_gap_ppm: setup::FAIRNESS_GAP_PPM,
+    };
+    let task = manifest.task();
+    let amount = terms.budget_per_round.saturating_mul(terms.rounds);
+    vec![
+        Body::CreateTask(CreateTask {
+            task,
+            manifest: signed_digest(manifest.signed()),
+            model,
+            terms,
+        }),
+        Body::FundTask { task, amount },
+    ]
+}
+
+/// How a round has ended here.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// With a model; the signed record.
+    Finished(SignedText),
+    /// Without one; why.
+    Voided(String),
+}
+
+/// The rounds of a task, as this node has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Here {
+    /// The round that was opened last; 0 before the first.
+    pub newest: RoundNumber,
+}
+
+fn verified(
+    signed: SignedText,
+    task: &VerifiedManifest,
+    round: RoundNumber,
+) -> Outcome<VerifiedRecord> {
+    VerifiedRecord::verify(signed, task, round).map_err(|e| Failure::Integrity(e.to_string()))
+}
+
+/// The batches of a record that are not on the ledger yet.
+fn batches(record: &VerifiedRecord, round: &Round) -> Vec<Body> {
+    let selected = record.selection().batches();
+    let missing = selected
+        .iter()
+        .filter(|(index, _)| !round.batches.contains_key(index));
+    missing
+        .map(|(_, batch)| Body::BatchClosed {
+            statements: batch.signatures().to_vec(),
+        })
+        .collect()
+}
+
+fn model_updated(record: &VerifiedRecord) -> Body {
+    Body::ModelUpdated(defim_ledger::ModelUpdated {
+        task: record.task,
+        round: record.round,
+        model: record.after.model,
+        optimiser: record.after.optimiser,
+        record: record.digest(),
+    })
+}
+
+fn waiting(round: &Round, validators: usize) -> String {
+    match &round.stage {
+        Stage::Proposed(..) => format!(
+            "{} of {validators} validation nodes have voted on the new model",
+            round.votes.len()
+        ),
+        _ => "the round goes on".into(),
+    }
+}
+
+fn voided(why: &Void) -> String {
+    match why {
+        Void::Aggregation { reason, .. } => reason.clone(),
+        Void::Complaints => "the validation nodes refuse its model".into(),
+        Void::Slashed => "the aggregation node was slashed".into(),
+        Void::Closed => "an administrator closed the task".into(),
+    }
+}
