@@ -33,6 +33,10 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   mesh.ledger.height = 9;
   await page.page.locator('[data-testid="block"][data-height="9"]').waitFor();
   await page.page.getByText("block 9, signed by").first().waitFor();
+  // Back and forth without loading anything anew.
+  await page.page.goBack();
+  await page.page.getByRole("heading", { name: "What would you like to help with?" }).waitFor();
+  await page.page.goForward();
   // And the page is there when it is loaded at its own address.
   await page.page.reload();
   await page.has("verified", "data-state", "right");

@@ -79,7 +79,6 @@ impl Blocks {
 
 /// The Ledger page.
 pub fn page(session: Session) -> impl IntoView {
-    document().set_title("Ledger · DeFim");
     let keeps = Memo::new(move |_| match session.mesh.get() {
         Loaded::Here(mesh) => Some(mesh.ledger.is_some()),
         Loaded::Loading | Loaded::Failed(_) => None,
@@ -99,7 +98,7 @@ pub fn page(session: Session) -> impl IntoView {
         }
     });
     view! {
-        <a class="skip" href="#blocks" rel="external">"Skip to the blocks"</a>
+        <a class="skip" href="#blocks">"Skip to the blocks"</a>
         <main class="ledger">
             {move || match keeps.get() {
                 Some(false) => none().into_any(),
