@@ -33,6 +33,10 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   mesh.ledger.height = 9;
   await page.page.locator('[data-testid="block"][data-height="9"]').waitFor();
   await page.page.getByText("block 9, signed by").first().waitFor();
+  // Back and forth without loading anything anew.
+  await page.page.goBack();
+  await page.page.getByRole("heading", { name: "What would you like to help with?" }).waitFor();
+  await page.page.goForward();
   // And the page is there when it is loaded at its own address.
   await page.page.reload();
   await page.has("verified", "data-state", "right");
@@ -64,9 +68,18 @@ test("a mesh without a ledger, an empty one and one that cannot be reached say s
   const { mesh, page } = await open(t, 6, "/ledger", { claimed: null });
   await page.at("no-ledger").waitFor();
   await page.shoot("ledger-none");
+  assert.equal(await page.at("ledger-gone").count(), 0);
   mesh.ledger.claimed = canned.chain;
   mesh.ledger.blocks = () => [];
   await page.at("blocks-empty").waitFor();
+  await page.has("verified", "data-state", "right");
+  // One that had a ledger cannot say that it has none.
+  mesh.ledger.claimed = null;
+  await page.at("ledger-gone").waitFor();
+  await page.at("forget").click();
+  await page.at("ledger-gone").waitFor({ state: "detached" });
+  mesh.ledger.claimed = canned.chain;
+  await page.has("verified", "data-state", "right");
   mesh.down = true;
   await page.at("check-again").click();
   await page.has("verified", "data-state", "unknown");

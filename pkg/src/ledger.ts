@@ -63,7 +63,7 @@ export class Ledger {
     if (pinned === undefined) return claimed !== undefined;
     if (claimed === undefined) {
       throw new LightError(
-        "no-ledger",
+        "ledger-gone",
         `This mesh says that it keeps no ledger, but it is known by ledger ${pinned}. Nothing was sent. Try again later; if its operators confirm that they gave the ledger up, forget it here.`,
       );
     }

@@ -63,7 +63,7 @@ test("a mesh with another ledger than the one it is known by is refused, until i
   }
   // Nor may it say that it keeps none.
   ledger.claimed = null;
-  await assert.rejects((await joinMesh(base)).contribute(contribution), { code: "no-ledger" });
+  await assert.rejects((await joinMesh(base)).contribute(contribution), { code: "ledger-gone" });
   assert.equal(uploads.length, 0);
   Object.assign(ledger, { claimed: canned.other.chain });
   await changed.forgetLedger();

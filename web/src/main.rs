@@ -10,6 +10,7 @@ mod ledger;
 mod light;
 mod live;
 mod memory;
+mod route;
 mod rows;
 mod runs;
 mod schema;

@@ -1,11 +1,11 @@
 //! The head of every page: the name, the other pages, and whether the mesh is there.
 
 use leptos::prelude::*;
-use leptos_router::components::A;
 
+use crate::route::{Page, Route, link};
 use crate::session::{Loaded, Session};
 
-pub fn header(session: Session) -> impl IntoView {
+pub fn header(session: Session, route: Route) -> impl IntoView {
     let status = move || match session.mesh.get() {
         Loaded::Loading => ("wait", "Looking for the mesh".to_owned(), String::new()),
         Loaded::Failed(_) => (
@@ -47,8 +47,7 @@ pub fn header(session: Session) -> impl IntoView {
                 </div>
             </div>
             <nav class="pages" aria-label="Pages">
-                <A href="/" exact=true>"Contribute"</A>
-                <A href="/ledger">"Ledger"</A>
+                {Page::ALL.map(|page| link(route, page))}
             </nav>
             <p class="mesh" role="status" data-testid="mesh" data-state=move || status().0>
                 <span class="lamp" aria-hidden="true"></span>

@@ -10,6 +10,7 @@ use leptos::task::spawn_local;
 
 use crate::api;
 use crate::ledger::{Block, merge};
+use crate::light::{self, Failure};
 use crate::session::{Loaded, Session};
 
 /// How many blocks are asked for at once.
@@ -78,7 +79,6 @@ impl Blocks {
 
 /// The Ledger page.
 pub fn page(session: Session) -> impl IntoView {
-    document().set_title("Ledger · DeFim");
     let keeps = Memo::new(move |_| match session.mesh.get() {
         Loaded::Here(mesh) => Some(mesh.ledger.is_some()),
         Loaded::Loading | Loaded::Failed(_) => None,
@@ -98,7 +98,7 @@ pub fn page(session: Session) -> impl IntoView {
         }
     });
     view! {
-        <a class="skip" href="#blocks" rel="external">"Skip to the blocks"</a>
+        <a class="skip" href="#blocks">"Skip to the blocks"</a>
         <main class="ledger">
             {move || match keeps.get() {
                 Some(false) => none().into_any(),
@@ -120,11 +120,33 @@ pub fn page(session: Session) -> impl IntoView {
 }
 
 fn none() -> impl IntoView {
+    // A mesh that had one must not be able to talk its light nodes out of checking.
+    let gone = RwSignal::new(None);
+    spawn_local(async move {
+        let status = async { light::ledger(&light::mesh().await?).await };
+        let failure = status.await.err();
+        gone.try_set(failure.filter(|failure| failure.code == "ledger-gone"));
+    });
+    let forget = move |_| {
+        spawn_local(async move {
+            let forgotten = async { light::forget_ledger(&light::mesh().await?).await };
+            gone.try_set(forgotten.await.err());
+        });
+    };
+    let refusal = move |failure: Failure| {
+        view! {
+            <div class="notice bad" role="alert" data-testid="ledger-gone">
+                <p><strong>"Refused by this browser: "</strong>{failure.told()}</p>
+                <button data-testid="forget" on:click=forget>"The operators confirm it: forget the ledger"</button>
+            </div>
+        }
+    };
     view! {
         <section class="card" data-testid="no-ledger">
             <h1>"Ledger"</h1>
             <p>"This mesh keeps no ledger: its aggregation node alone says which rounds open and what is counted."</p>
             <p class="muted">"Its operators can add validation nodes; then every step of a round is agreed on by them, and checked here."</p>
+            {move || gone.get().map(refusal)}
         </section>
     }
 }

@@ -12,15 +12,14 @@ mod strip;
 mod tasks;
 
 use leptos::prelude::*;
-use leptos_router::components::{A, Route, Router, Routes};
-use leptos_router::path;
 
 use crate::live;
+use crate::route::{Page, Route, link};
 use crate::session::Session;
 
 /// All pages under one header. What they know outlives the turn from one to another.
 pub fn app() -> impl IntoView {
-    let session = Session::new();
+    let (session, route) = (Session::new(), Route::follow());
     live::start(session);
     // A round that ends makes the selected task's history grow.
     let stage = Memo::new(move |_| session.task().map(|task| (task.id.clone(), task.stage())));
@@ -32,23 +31,20 @@ pub fn app() -> impl IntoView {
         }
     });
     view! {
-        <Router>
-            {header::header(session)}
-            <Routes fallback=lost>
-                <Route path=path!("/") view=move || contribute(session) />
-                <Route path=path!("/ledger") view=move || ledger::page(session) />
-            </Routes>
-        </Router>
+        {header::header(session, route)}
+        {move || match route.page() {
+            Page::Contribute => contribute(session).into_any(),
+            Page::Ledger => ledger::page(session).into_any(),
+            Page::Lost => lost(route).into_any(),
+        }}
         <p class="unseen" role="status" aria-live="polite">{move || session.run().told()}</p>
     }
 }
 
 /// The Contribute page.
 fn contribute(session: Session) -> impl IntoView {
-    document().set_title("Contribute · DeFim");
     view! {
-        // The router would turn to it without moving the keyboard's place.
-        <a class="skip" href="#contribute" rel="external">"Skip to contribute"</a>
+        <a class="skip" href="#contribute">"Skip to contribute"</a>
         <main>
             <div class="column">
                 {tasks::tasks(session)}
@@ -61,13 +57,12 @@ fn contribute(session: Session) -> impl IntoView {
     }
 }
 
-fn lost() -> impl IntoView {
-    document().set_title("Not found · DeFim");
+fn lost(route: Route) -> impl IntoView {
     view! {
         <main>
             <section class="card">
                 <h1>"There is no such page"</h1>
-                <p>"Check the address, or go to " <A href="/">"Contribute"</A> "."</p>
+                <p>"Check the address, or go to " {link(route, Page::Contribute)} "."</p>
             </section>
         </main>
     }
