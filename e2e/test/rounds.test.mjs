@@ -55,7 +55,7 @@ test("three browsers and five native light nodes finish two rounds over WebRTC",
     assert.match(await page.text("effect"), /went from .* to /);
     // The page has added the round's encrypted sum up again by itself.
     await page.has("audit", "data-verdict", "right");
-    assert.match(await page.text("audit"), /1 of 1 block of the encrypted sums of 3 full nodes up again/);
+    assert.match(await page.text("audit"), /2 of 2 blocks of the encrypted sums of 3 full nodes up again/);
     assert.match(await page.text("spent"), /contributed to 2 rounds from this browser, without noise/);
     assert.match(await page.text("history"), /Round 2\s+8 contributions/);
     assert.match(await page.at("chart").locator("desc").textContent(), /round 0: .*, round 1: .*, round 2: /);

@@ -192,8 +192,8 @@ impl fmt::Debug for Ciphertext {
 }
 
 impl SecretKey {
-    /// Encrypt field elements, `values: [d]`, for a round: `a_b * s + e + DELTA * m` for each block `b`. The
-    /// key is used up. `rng` as for [`SecretKey::random`]; it gives the errors.
+    /// Encrypt field elements, `values: [d]`, for a round: `a_b * s + e + DELTA * m` for each block `b`, also for
+    /// those that hold zeros only. The key is used up. `rng` as for [`SecretKey::random`]; it gives the errors.
     ///
     /// # Errors
     ///
@@ -211,7 +211,8 @@ impl SecretKey {
         let mut key: Zeroizing<Vec<u64>> = self.coefficients;
         ring::forward(&mut key);
         let mut residues = Vec::with_capacity(dimension.blocks() as usize * RESIDUES);
-        for (block, values) in (0..).zip(values.chunks(N)) {
+        let rows = values.chunks(N).chain(std::iter::repeat(&[][..]));
+        for (block, values) in (0..dimension.blocks()).zip(rows) {
             let mut element = round.mask(block);
             ring::forward(&mut element);
             ring::multiply(&mut element, &key);

@@ -1,4 +1,22 @@
 //! Opening a sum with the sum of its keys. Deterministic, so that anybody can repeat it.
+//!
+//! # Why only one key opens a sum
+//!
+//! Whoever opens a sum names the key, and keys are uniform: any ring element could be one. If two keys opened one sum, their
+//! difference `d` would be such that for every block `b` all coefficients of `a_b d` are of the form
+//! `DELTA * v + r`, where `|r| <= 2 *` [`residual_bound`] and `v` is the difference of two totals; in a block of zeros, `v = 0`.
+//! The masks `a_b` are uniform and not chosen by anybody, so this is counting. With 32 parties and totals below 2^36, which the
+//! bound on a total's norm sees to (its caller's: `defim_aggregation::OpenedTotal`), a coefficient has 2^54.4
+//! of 2^80 values, and 2^10.4 in a block of zeros.
+//!
+//! - A vector of one block without zeros has 2^(4096 * 54.4) such `d`: one for every total that somebody would like to see, and
+//!   `a_0^-1 * DELTA * v` is the way to it.
+//! - With a block of zeros, `d = a_z^-1 r` for one of 2^(4096 * 10.4) small `r`, each of which fits another block with
+//!   probability 2^(-4096 * 25.6). (A `d` with fewer than 1.76 * 4096 residues other than zero in the transform has no such `r`: every
+//!   element of that ideal but zero is longer, by the inequality of the arithmetic and geometric means.)
+//! - With ten blocks or more, `d` is one of 2^(4096 * 80), each of which fits with probability 2^(-10 * 4096 * 25.6).
+//!
+//! So short vectors end in a block of zeros ([`crate::params::Dimension::blocks`]).
 
 use crate::key::SumKey;
 use crate::mask::Round;
@@ -41,8 +59,8 @@ pub enum OpenError {
 
 /// Open a sum: the field elements `[d]` that its nodes' vectors add up to, in least form.
 ///
-/// Every coefficient must be close to a multiple of [`DELTA`], also those that only fill the last block. A wrong key
-/// is found by that, however short the vector: it fills blocks with noise. One changed coefficient passes with
+/// Every coefficient must be close to a multiple of [`DELTA`], also those that only fill blocks, and these must be zero. A wrong
+/// key is found by that, also one that was made to fit one block: it fills the others with noise. One changed coefficient passes with
 /// a probability of 6 % (2 nodes) to 33 % (32 nodes), and one that is changed by a multiple of [`DELTA`]
 /// passes always: it is the roots in the [`crate::Opening`] that show changed bytes.
 ///
@@ -115,8 +133,16 @@ fn reduce(value: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::{
+        key::SecretKey,
+        params::{Dimension, N, PRIMES},
+        ring::RESIDUES,
+        sum::Adding,
+    };
 
     proptest! {
         #[test]
@@ -128,6 +154,68 @@ mod tests {
             let integer = (value * u128::from(DELTA) + q).wrapping_add_signed(noise.into()) % q;
             prop_assert_eq!(nearest(integer), (value, noise.unsigned_abs()));
             prop_assert_eq!(u128::from(reduce(value)), value % u128::from(FIELD));
+        }
+    }
+
+    /// `x^(q - 2)` for each residue: the inverse, of values.
+    fn invert(element: &mut [u64]) {
+        for (row, q) in element.chunks_exact_mut(N).zip(PRIMES) {
+            for x in row {
+                let times = |a: u64, b: u64| (u128::from(a) * u128::from(b) % u128::from(q)) as u64;
+                let (mut power, mut square, mut left) = (1, *x, q - 2);
+                while left > 0 {
+                    if left & 1 == 1 {
+                        power = times(power, square);
+                    }
+                    square = times(square, square);
+                    left >>= 1;
+                }
+                *x = power;
+            }
+        }
+    }
+
+    /// Whoever knows the key makes another, with which the first block opens to another total with the very same noise.
+    #[test]
+    fn a_key_that_was_made_to_open_another_total_does_not() {
+        let round = Round {
+            task: [3; 32],
+            number: 4,
+        };
+        let mut rng = StdRng::seed_from_u64(5);
+        for d in [1, 650, 4096, 5000, 40_959, 40_960] {
+            let vector: Vec<u64> = (0..d as u64).collect();
+            let dimension = Dimension::new(d).unwrap();
+            let mut adding = Adding::new(dimension);
+            let mut key = vec![0; RESIDUES];
+            for _ in 0..2 {
+                let secret = SecretKey::random(&mut rng);
+                ring::add(&mut key, &secret.coefficients);
+                let one = secret.encrypt(round, &vector, &mut rng).unwrap();
+                adding.add(&one).unwrap();
+            }
+            let sum = adding.finish();
+            let honest = SumKey {
+                coefficients: key.clone(),
+            };
+            let doubled: Vec<u64> = vector.iter().map(|x| 2 * x).collect();
+            assert_eq!(open(round, &sum, &honest).unwrap(), doubled);
+
+            let mut wanted = vec![0; RESIDUES];
+            ring::add_message(&mut wanted, &[7], &[0; N]);
+            ring::forward(&mut wanted);
+            let mut way = round.mask(0);
+            ring::forward(&mut way);
+            invert(&mut way);
+            ring::multiply(&mut wanted, &way);
+            ring::backward(&mut wanted);
+            ring::subtract(&mut key, &wanted);
+            let forged = SumKey { coefficients: key };
+            // The first block is as it should be: the fault is found behind it.
+            match open(round, &sum, &forged) {
+                Err(OpenError::Residual { block: 1, .. } | OpenError::Range { block: 1, .. }) => {}
+                other => panic!("{d}: {other:?}"),
+            }
         }
     }
 

@@ -50,6 +50,10 @@ pub fn residual_bound(parties: usize) -> u64 {
         .min(parties.saturating_mul(3600).isqrt())
 }
 
+/// Full blocks from which on a vector is long enough to leave only one key that opens it. Shorter ones end in a block of
+/// zeros; see [`crate::open`].
+pub const LONG_BLOCKS: usize = 10;
+
 /// A vector's length, in coordinates: 1 to [`MAX_DIMENSION`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dimension(usize);
@@ -77,15 +81,20 @@ impl Dimension {
         self.0
     }
 
-    /// In blocks of [`N`], the last of which is filled up with zeros.
+    /// In blocks of [`N`], filled up with zeros. A vector of fewer than [`LONG_BLOCKS`] full blocks has one more, of zeros only.
     pub fn blocks(self) -> u32 {
         // At most 2^15.
-        self.0.div_ceil(N) as u32
+        self.count() as u32
     }
 
     /// Bytes of a ciphertext of this many coordinates.
     pub fn ciphertext_bytes(self) -> usize {
-        self.0.div_ceil(N) * BLOCK_BYTES
+        self.count() * BLOCK_BYTES
+    }
+
+    fn count(self) -> usize {
+        let zeros = usize::from(self.0 / N < LONG_BLOCKS);
+        self.0.div_ceil(N) + zeros
     }
 }
 
@@ -139,10 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_has_at_least_one_coordinate_and_whole_blocks() {
+    fn a_vector_has_at_least_one_coordinate_and_whole_blocks_and_a_short_one_ends_in_zeros() {
         assert!(Dimension::new(0).is_err());
         assert!(Dimension::new(MAX_DIMENSION + 1).is_err());
-        for (d, blocks) in [(1, 1), (4095, 1), (4096, 1), (4097, 2), (100_000, 25)] {
+        for (d, blocks) in [
+            (1, 2),
+            (4095, 2),
+            (4096, 2),
+            (4097, 3),
+            (40_959, 11),
+            (40_960, 10),
+            (100_000, 25),
+        ] {
             assert_eq!(Dimension::new(d).unwrap().blocks(), blocks);
         }
         let bytes = Dimension::new(100_000).unwrap().ciphertext_bytes();

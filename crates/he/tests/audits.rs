@@ -14,7 +14,7 @@ use defim_he::params::{Dimension, PRIMES};
 use defim_he::{Ciphertext, Opening, Sum};
 use mesh::{Mesh, ROUND};
 
-const BLOCKS: u32 = 7;
+const BLOCKS: u32 = 8;
 
 struct Published {
     mesh: Mesh,

@@ -86,14 +86,12 @@ impl Finished {
         )
     }
 
-    fn evidence(&self) -> Evidence {
+    /// Of each block: that of a model of diabetes, and the one of zeros.
+    fn evidence(&self) -> [Evidence; 2] {
         let record = self.verified(self.done.record.clone()).unwrap();
         let added = Added::new(self.world.mesh.manifest(), &record, &self.ciphertexts()).unwrap();
-        assert!(
-            added.prove(1).is_none(),
-            "a model of diabetes has one block"
-        );
-        added.prove(0).unwrap()
+        assert!(added.prove(2).is_none(), "there are two blocks");
+        [0, 1].map(|block| added.prove(block).unwrap())
     }
 
     fn audit(&self, signed: SignedText) -> Result<Audit, LightError> {
@@ -217,19 +215,22 @@ fn bytes_that_the_record_does_not_name_accuse_nobody() {
 #[test]
 fn a_light_node_finds_a_wrong_sum_by_one_block_and_proves_it_to_others() {
     let finished = finished();
-    let evidence = finished.evidence();
+    let [evidence, zeros] = finished.evidence();
     let honest = finished.audit(finished.done.record.clone()).unwrap();
-    assert_eq!((honest.blocks(), honest.of_blocks()), ([0].as_slice(), 1));
-    assert_eq!(honest.parties(), 3);
     assert_eq!(
-        honest.judge(0, &evidence.to_bytes()).unwrap(),
-        Verdict::Right
+        (honest.blocks(), honest.of_blocks()),
+        ([0, 1].as_slice(), 2)
     );
+    assert_eq!(honest.parties(), 3);
+    for (block, evidence) in [(0, &evidence), (1, &zeros)] {
+        let judged = honest.judge(block, &evidence.to_bytes());
+        assert_eq!(judged.unwrap(), Verdict::Right);
+    }
 
     // The aggregation node publishes another sum, with a root of its own and a block that fits it.
     let dimension = Dimension::new(finished.world.mesh.manifest().vdaf.dimension).unwrap();
-    let mut bytes = evidence.sum.bytes.clone();
-    assert_eq!(bytes.len(), BLOCK_BYTES);
+    let mut bytes = [evidence.sum.bytes.clone(), zeros.sum.bytes].concat();
+    assert_eq!(bytes.len(), 2 * BLOCK_BYTES);
     bytes[9] ^= 1;
     let forged = Sum::from_bytes(dimension, 3, &bytes).unwrap();
     let lie = finished.signed(|record| record.sum = Digest(forged.root().0));
