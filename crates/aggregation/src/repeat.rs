@@ -336,7 +336,9 @@ impl SignedBatch {
         ids: &[ReportId],
     ) -> Result<Self, Unusable> {
         let batch = Unusable::Other("batch's list of reports");
-        let ours = summary.task == task.task() && summary.round == round.round;
+        let ours = summary.task == task.task()
+            && summary.round == round.round
+            && summary.opening == round.randomness();
         let committee = task.committee(summary.committee).filter(|_| ours);
         match merkle_root(ids) == summary.root {
             true => Ok(Self {

@@ -80,7 +80,15 @@ impl World {
         let all = (1_u8..).map(|n| ReportId([n; 16]));
         let ours = all.filter(|id| self.task.committee_of(&round, id).index() == 0);
         let ids: Vec<_> = ours.take(2).collect();
-        let summary = BatchSummary::new(self.task.task(), 1, 0, &ids, BTreeMap::new()).unwrap();
+        let summary = BatchSummary::new(
+            self.task.task(),
+            1,
+            round.randomness(),
+            0,
+            &ids,
+            BTreeMap::new(),
+        )
+        .unwrap();
         ClosedBatch {
             ids,
             committee: 0,

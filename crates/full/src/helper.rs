@@ -225,7 +225,13 @@ pub fn compare(
     } = proposed;
     leader.verify(Context::Batch, &task.leader().node)?;
     let claimed = BatchSummary::read(&leader.payload)?;
-    if (claimed.task, claimed.round, claimed.committee) != (task.task(), round.round, task.index())
+    let ours = (task.task(), round.round, round.randomness(), task.index());
+    if (
+        claimed.task,
+        claimed.round,
+        claimed.opening,
+        claimed.committee,
+    ) != ours
     {
         return Err(BatchError::Elsewhere {
             task: claimed.task,
@@ -239,6 +245,7 @@ pub fn compare(
     let own = BatchSummary::new(
         claimed.task,
         claimed.round,
+        claimed.opening,
         claimed.committee,
         ids,
         claimed.rejected.clone(),

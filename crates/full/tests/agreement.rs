@@ -91,10 +91,17 @@ fn asked(
     verified: &[ReportId],
 ) -> Result<Agreement, BatchError> {
     let rejected = BTreeMap::from([("invalid-proof".to_owned(), rejected)]);
-    let summary = BatchSummary::new(world.task.task(), 1, 0, listed, rejected)
-        .unwrap()
-        .sign(&world.leader.node)
-        .unwrap();
+    let summary = BatchSummary::new(
+        world.task.task(),
+        1,
+        world.round.randomness(),
+        0,
+        listed,
+        rejected,
+    )
+    .unwrap()
+    .sign(&world.leader.node)
+    .unwrap();
     let proposed = Proposed {
         summary,
         ids: listed,
@@ -107,7 +114,15 @@ fn asked(
 fn the_helper_signs_no_weight_that_the_round_does_not_give() {
     let world = world();
     let ids = ids(0..5);
-    let mut summary = BatchSummary::new(world.task.task(), 1, 0, &ids, BTreeMap::new()).unwrap();
+    let mut summary = BatchSummary::new(
+        world.task.task(),
+        1,
+        world.round.randomness(),
+        0,
+        &ids,
+        BTreeMap::new(),
+    )
+    .unwrap();
     summary.extra_weight = 1;
     let proposed = Proposed {
         summary: summary.sign(&world.leader.node).unwrap(),

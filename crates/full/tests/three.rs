@@ -138,10 +138,17 @@ impl World {
 
     fn signed(&self, ids: &[ReportId], rejected: u64) -> SignedText {
         let rejected = BTreeMap::from([("invalid-proof".to_owned(), rejected)]);
-        BatchSummary::new(self.task.task(), 1, 0, ids, rejected)
-            .unwrap()
-            .sign(&self.members[0].node)
-            .unwrap()
+        BatchSummary::new(
+            self.task.task(),
+            1,
+            self.round.randomness(),
+            0,
+            ids,
+            rejected,
+        )
+        .unwrap()
+        .sign(&self.members[0].node)
+        .unwrap()
     }
 }
 
@@ -505,10 +512,12 @@ fn each_helper_signs_all_that_it_has_verified_or_nothing() {
         ));
     }
     // Another round's, another committee's and an empty batch are not even compared.
-    for (round, committee) in [(2, 0), (1, 1)] {
+    let opened = world.round.randomness();
+    for (round, opening, committee) in [(2, opened, 0), (1, opened, 1), (1, Digest([9; 32]), 0)] {
         let summary = BatchSummary::new(
             world.task.task(),
             round,
+            opening,
             committee,
             &verified,
             BTreeMap::new(),

@@ -302,7 +302,15 @@ fn main() {
         ),
     ]);
     // 6: the round's batch, total and model.
-    let summary = BatchSummary::new(task, 1, 0, &REPORTS, BTreeMap::new()).unwrap();
+    let summary = BatchSummary::new(
+        task,
+        1,
+        round_randomness(&statement),
+        0,
+        &REPORTS,
+        BTreeMap::new(),
+    )
+    .unwrap();
     let seats = committee_seats(members.len(), 2, 0).unwrap();
     let statements = seats
         .iter()

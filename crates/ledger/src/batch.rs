@@ -17,6 +17,9 @@ pub struct BatchSummary {
     pub task: TaskId,
     /// The round.
     pub round: RoundNumber,
+    /// The round's opening, by what it decides ([`crate::round_randomness`]): a batch of one opening is none of another under
+    /// the same number.
+    pub opening: Digest,
     /// The committee.
     pub committee: CommitteeIndex,
     /// Merkle root over the accepted report ids in ascending order.
@@ -87,6 +90,7 @@ impl BatchSummary {
     pub fn new(
         task: TaskId,
         round: RoundNumber,
+        opening: Digest,
         committee: CommitteeIndex,
         ids: &[ReportId],
         rejected: BTreeMap<String, u64>,
@@ -100,6 +104,7 @@ impl BatchSummary {
         Ok(Self {
             task,
             round,
+            opening,
             committee,
             root: merkle_root(&sorted),
             accepted: ids.len() as u64,
@@ -147,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_report_cannot_be_listed_twice_and_the_root_names_each() {
-        let task = TaskId([0; 32]);
+        let (task, opening) = (TaskId([0; 32]), Digest([1; 32]));
         let twice = [ReportId([1; 16]), ReportId([1; 16])];
         assert_eq!(
-            BatchSummary::new(task, 1, 0, &twice, BTreeMap::new()),
+            BatchSummary::new(task, 1, opening, 0, &twice, BTreeMap::new()),
             Err(BatchError::WrongIds)
         );
         let mut roots: Vec<_> = (0..20).map(|n| merkle_root(&ids(n))).collect();
@@ -160,7 +165,7 @@ mod tests {
         let mut reversed = ids(7);
         reversed.reverse();
         assert_eq!(
-            BatchSummary::new(task, 1, 0, &reversed, BTreeMap::new())
+            BatchSummary::new(task, 1, opening, 0, &reversed, BTreeMap::new())
                 .unwrap()
                 .root,
             merkle_root(&ids(7))

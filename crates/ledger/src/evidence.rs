@@ -79,10 +79,12 @@ impl Evidence {
             Self::TwoBatches { .. } => {
                 let read = |text| {
                     let summary = BatchSummary::read(text).ok()?;
-                    Some((summary.task, summary.round, Some(summary.committee)))
+                    let shown = (summary.task, summary.round, Some(summary.committee));
+                    Some((shown, summary.opening))
                 };
+                // An aggregation node that opens a round twice gets two honest batches.
                 (first.payload != second.payload && read(&first.payload) == read(&second.payload))
-                    .then(|| read(&first.payload))
+                    .then(|| read(&first.payload).map(|(shown, _)| shown))
                     .flatten()
             }
         };

@@ -87,7 +87,8 @@ rejects! {
     AlreadyClaimed = 50, "already-claimed", "The reward was claimed before.";
     Overflow = 51, "overflow", "A balance would be more than was ever issued. Report this: it cannot happen.";
     BadAccused = 52, "bad-accused", "The accused node cannot have committed this fault.";
-    NothingMoved = 53, "nothing-moved", "The amount is zero. Move something, or nothing.";
+    NothingMoved = 53, "nothing-moved", "The amount is zero, or its sender would get it. Move something, or nothing.";
+    WrongOpening = 54, "wrong-opening", "The batch is of another opening than the one that the ledger has for this round. Void the round.";
 }
 
 impl Reject {

@@ -24,10 +24,11 @@ fn bodies(world: &World) -> Vec<(&'static str, Body)> {
     let mut second = opening.clone();
     second.deadline_ms += 1;
     let statement = opening.sign(&aggregation()).unwrap();
-    let report = light_report_id(&TASK, &round_randomness(&statement), &light(0).id());
+    let randomness = round_randomness(&statement);
+    let report = light_report_id(&TASK, &randomness, &light(0).id());
     let batch = |n| {
         let ids = [report, defim_ledger::ReportId([0xFF; 16])];
-        let summary = BatchSummary::new(TASK, 1, 0, &ids[..n], BTreeMap::new());
+        let summary = BatchSummary::new(TASK, 1, randomness, 0, &ids[..n], BTreeMap::new());
         summary.unwrap().sign(&member(0)).unwrap()
     };
     let text = |text: &str| text.to_owned();

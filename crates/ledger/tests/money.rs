@@ -248,7 +248,7 @@ fn body(world: &World, memory: &mut Memory, tried: &Try) -> Option<(NodeKey, Bod
             let ids = [defim_ledger::ReportId([*n; 16])];
             let sign = |ids: &[_]| {
                 let committee = u32::from(n % 3);
-                BatchSummary::new(TASK, 1, committee, ids, BTreeMap::new())
+                BatchSummary::new(TASK, 1, Digest([5; 32]), committee, ids, BTreeMap::new())
                     .unwrap()
                     .sign(&key)
                     .unwrap()

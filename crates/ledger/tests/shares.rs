@@ -134,13 +134,14 @@ fn the_second_helper_is_in_the_total_and_all_three_are_paid() {
 #[test]
 fn either_helper_that_signs_two_batches_is_slashed_and_the_leader_is_not() {
     let world = three(4);
-    let ids = [ReportId([1; 16]), ReportId([2; 16])];
+    let (ids, opening) = ([ReportId([1; 16]), ReportId([2; 16])], Digest([5; 32]));
     for committee in 0..committee_count(4, 3) {
         let seats = world.seats(TASK, committee);
         for place in 0..4 {
             let sign = |n: usize| {
                 let summary =
-                    BatchSummary::new(TASK, 1, committee, &ids[..n], Default::default()).unwrap();
+                    BatchSummary::new(TASK, 1, opening, committee, &ids[..n], Default::default())
+                        .unwrap();
                 summary.sign(&member(place)).unwrap()
             };
             let slash = Body::Slash {

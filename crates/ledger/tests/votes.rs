@@ -212,7 +212,15 @@ fn two_statements_that_exclude_each_other_slash_who_signed_both() {
         defim_ledger::ReportId([2; 16]),
     ];
     let summary = |n: usize, committee| {
-        defim_ledger::BatchSummary::new(TASK, 1, committee, &ids[..n], Default::default()).unwrap()
+        defim_ledger::BatchSummary::new(
+            TASK,
+            1,
+            Digest([5; 32]),
+            committee,
+            &ids[..n],
+            Default::default(),
+        )
+        .unwrap()
     };
     let batches = |committee, key: &defim_ledger::NodeKey| Evidence::TwoBatches {
         first: summary(1, committee).sign(key).unwrap(),

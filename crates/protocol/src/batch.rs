@@ -158,8 +158,15 @@ mod tests {
         let committee = task.committee(0).unwrap();
         let keys = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
         let of = |index: u32, n: u8| {
-            let summary =
-                BatchSummary::new(task.task(), 1, index, &ids(n), BTreeMap::new()).unwrap();
+            let summary = BatchSummary::new(
+                task.task(),
+                1,
+                Digest([5; 32]),
+                index,
+                &ids(n),
+                BTreeMap::new(),
+            )
+            .unwrap();
             keys.iter()
                 .map(|k| summary.sign(k).unwrap())
                 .collect::<Vec<_>>()
@@ -203,7 +210,9 @@ mod tests {
         let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
         let committee = task.committee(0).unwrap();
         let keys = [1, 2, 3].map(|n| NodeKey::from_seed([n; 32]));
-        let summary = BatchSummary::new(task.task(), 1, 0, &ids(2), BTreeMap::new()).unwrap();
+        let summary =
+            BatchSummary::new(task.task(), 1, Digest([5; 32]), 0, &ids(2), BTreeMap::new())
+                .unwrap();
         let [leader, first, second] = [0, 1, 2].map(|at: usize| summary.sign(&keys[at]).unwrap());
         let verify = |signed: &[&SignedText]| {
             let signed = signed.iter().map(|s| (*s).clone()).collect();

@@ -339,8 +339,15 @@ mod tests {
             let ids: Vec<_> = (0..reports)
                 .map(|n| ReportId([n + 16 * committee as u8; 16]))
                 .collect();
-            let summary =
-                BatchSummary::new(self.task.task(), 1, committee, &ids, BTreeMap::new()).unwrap();
+            let summary = BatchSummary::new(
+                self.task.task(),
+                1,
+                Digest([5; 32]),
+                committee,
+                &ids,
+                BTreeMap::new(),
+            )
+            .unwrap();
             let committee = self.task.committee(committee).unwrap();
             committee
                 .members()

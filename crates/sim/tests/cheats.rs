@@ -392,8 +392,10 @@ fn a_total_below_min_batch_is_never_opened() {
     let task = world.mesh.manifest().clone();
     let committee = task.committee(0).unwrap();
     let ids: Vec<_> = (0..3).map(|n| ReportId([n; 16])).collect();
+    let opening = world.round.randomness();
     let signed = |ids: &[ReportId]| -> Vec<_> {
-        let summary = BatchSummary::new(task.task(), 1, 0, ids, Default::default()).unwrap();
+        let summary =
+            BatchSummary::new(task.task(), 1, opening, 0, ids, Default::default()).unwrap();
         let members = committee.members();
         let key = |node| &world.mesh.secrets(node).unwrap().node;
         members
@@ -429,7 +431,7 @@ fn a_total_below_min_batch_is_never_opened() {
     // A report twice does not fill a batch.
     let twice = [ids[0], ids[1], ids[1]];
     assert_eq!(
-        BatchSummary::new(task.task(), 1, 0, &twice, Default::default()).unwrap_err(),
+        BatchSummary::new(task.task(), 1, opening, 0, &twice, Default::default()).unwrap_err(),
         BatchError::WrongIds
     );
     // And a summary that lies about its size does not let fewer shares go.

@@ -391,6 +391,7 @@ fn members_that_sign_another_list_than_there_can_be_are_named() {
     let signed = |ids: &[ReportId], count: u64, extra_weight: u64| BatchSummary {
         task: task.task(),
         round: 1,
+        opening: round.randomness(),
         committee: committee.index(),
         root: merkle_root(ids),
         accepted: count,

@@ -9,7 +9,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{World, still};
 use defim_aggregation::{
@@ -20,8 +20,8 @@ use defim_learn::Features;
 use defim_ledger::{
     AdmissionRule, BatchSummary, Block, Body, CommitteeIndex, CreateTask, Digest, Fault,
     FirstValidator, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Params, ReportId, Role,
-    RoundSlot, SignedTx, Split, Stage, State, Task, TaskId, TaskTerms, Tx, Verdict, Void, Vote,
-    propose, signed_digest, verify,
+    Round, RoundOpened, RoundSlot, SignedTx, Split, Stage, State, Task, TaskId, TaskTerms, Tx,
+    Verdict, Void, Vote, propose, signed_digest, verify,
 };
 use defim_protocol::{
     SignedText,
@@ -32,7 +32,7 @@ use defim_protocol::{
 use defim_sim::{Attack, AttackKind, Party, RoundResult, contribute};
 use defim_validation::{
     evidence::Evidence,
-    judge::{Judged, judge},
+    judge::{Judged, Known, Unusable, judge},
 };
 
 const BUDGET: u64 = 10_000;
@@ -141,7 +141,10 @@ fn terms(world: &World) -> TaskTerms {
 
 /// Up to the end of round 1, of which the ledger knows nothing but its opening.
 fn played(attack: Option<Attack>) -> Played {
-    let mut world = World::of(3, Scheme::Pine64, 2);
+    played_in(World::of(3, Scheme::Pine64, 2), attack)
+}
+
+fn played_in(mut world: World, attack: Option<Attack>) -> Played {
     let mut chain = Chain::new();
     let manifest = world.mesh.manifest().clone();
     let (model, bytes) = world.mesh.coordinator().model();
@@ -185,7 +188,8 @@ fn played(attack: Option<Attack>) -> Played {
         vec![Body::RoundOpened { statement }],
     );
 
-    for party in 0..6 {
+    for party in 0..6_u8 {
+        let key = manifest.admission.map(|_| World::light_key(party));
         let now = world.mesh.now();
         let open = world
             .task
@@ -193,10 +197,10 @@ fn played(attack: Option<Attack>) -> Played {
             .unwrap()
             .without_ledger();
         let party = Party {
-            rows: &world.rows[party],
+            rows: &world.rows[usize::from(party)],
             seed: 7,
             silo: None,
-            key: None,
+            key: key.as_ref(),
             attack,
         };
         let (_, model) = world.mesh.coordinator().model();
@@ -231,12 +235,12 @@ impl Played {
         serde_json::from_str(&self.done.record.payload).unwrap()
     }
 
+    fn round(&self) -> Round {
+        self.chain.state.get(&RoundSlot(self.id(), 1)).unwrap()
+    }
+
     fn stage(&self) -> Stage {
-        self.chain
-            .state
-            .get(&RoundSlot(self.id(), 1))
-            .unwrap()
-            .stage
+        self.round().stage
     }
 
     /// Put the round on the ledger as an aggregation node does that signs this record and says this of the total.
@@ -276,11 +280,14 @@ impl Played {
             total: repeated.total.digest(),
         };
         say(&mut opened);
-        let mut bodies: Vec<_> = honest
-            .selection()
-            .signatures()
-            .into_iter()
-            .map(|statements| Body::BatchClosed { statements })
+        // But for what somebody was quicker with.
+        let there = self.round().batches;
+        let batches = honest.selection().batches().iter();
+        let missing = batches.filter(|(committee, _)| !there.contains_key(committee));
+        let mut bodies: Vec<_> = missing
+            .map(|(_, batch)| Body::BatchClosed {
+                statements: batch.signatures().to_vec(),
+            })
             .collect();
         bodies.push(Body::Opened(opened));
         bodies.push(Body::ModelUpdated(defim_ledger::ModelUpdated {
@@ -307,12 +314,25 @@ impl Played {
         }
     }
 
+    fn key(&self, node: NodeId) -> &NodeKey {
+        let mut keys = (0..3).map(|place| self.world.mesh.node_key(place).unwrap());
+        keys.find(|key| key.id() == node).unwrap()
+    }
+
+    /// These reports as the batch of a committee, signed by all its members.
+    fn batch(&self, committee: CommitteeIndex, ids: &[ReportId]) -> Vec<SignedText> {
+        let opening = self.world.round.randomness();
+        let batch = BatchSummary::new(self.id(), 1, opening, committee, ids, BTreeMap::new());
+        let members = self.world.mesh.manifest().committee(committee).unwrap();
+        let members = members.members().into_iter();
+        let batch = batch.unwrap();
+        members
+            .map(|m| batch.sign(self.key(m.node)).unwrap())
+            .collect()
+    }
+
     /// The same round, but the members of one committee have signed these reports as their batch.
     fn with_batch(&self, committee: CommitteeIndex, ids: &[ReportId]) -> SignedText {
-        let manifest = self.world.mesh.manifest();
-        let members = manifest.committee(committee).unwrap();
-        let keys = (0..3).map(|place| self.world.mesh.node_key(place).unwrap());
-        let key = |node: NodeId| keys.clone().find(|key| key.id() == node).unwrap();
         let mut record = self.record();
         let mut selection: Selection = serde_json::from_str(&record.selection.payload).unwrap();
         let place = selection
@@ -320,12 +340,7 @@ impl Played {
             .keys()
             .position(|index| *index == committee)
             .unwrap();
-        let batch = BatchSummary::new(self.id(), 1, committee, ids, BTreeMap::new()).unwrap();
-        let signatures = members
-            .members()
-            .into_iter()
-            .map(|m| batch.sign(key(m.node)).unwrap());
-        record.batches[place] = signatures.collect();
+        record.batches[place] = self.batch(committee, ids);
         let text = record.batches[place][0].payload.as_bytes();
         selection.batches.insert(committee, Digest::of(text));
         record.selection = selection.sign(self.world.mesh.aggregation_key()).unwrap();
@@ -333,7 +348,7 @@ impl Played {
         for signed in &mut record.sums {
             let mut sum: EncryptedSum = serde_json::from_str(&signed.payload).unwrap();
             sum.selection = selection;
-            *signed = sum.sign(key(signed.signer)).unwrap();
+            *signed = sum.sign(self.key(signed.signer)).unwrap();
         }
         let mut opening: SumOpening = serde_json::from_str(&record.opening.payload).unwrap();
         opening.selection = selection;
@@ -342,10 +357,26 @@ impl Played {
     }
 
     fn judge(&self, fetched: &Evidence) -> Judged {
-        let Stage::Proposed(opened, update) = self.stage() else {
-            panic!("a model is proposed");
+        self.try_judge(fetched).unwrap()
+    }
+
+    fn try_judge(&self, fetched: &Evidence) -> Result<Judged, Unusable> {
+        let enrolled = (0..6).map(|n| World::light_key(n).id()).collect();
+        self.judge_knowing(&enrolled, fetched)
+    }
+
+    fn judge_knowing(
+        &self,
+        enrolled: &BTreeSet<NodeId>,
+        fetched: &Evidence,
+    ) -> Result<Judged, Unusable> {
+        let known = Known {
+            task: &self.task(),
+            round: &self.round(),
+            enrolled,
+            holdout: Some(&self.holdout),
         };
-        judge(&self.task(), &opened, &update, fetched, Some(&self.holdout)).unwrap()
+        judge(known, fetched)
     }
 
     /// All four validators judge and vote.
@@ -436,6 +467,20 @@ fn every_lie_is_seen_voids_the_round_and_costs_the_liar() {
         ),
         // The record of a round that was before.
         (Fault::OtherModel, Box::new(|record| record.round = 2)),
+        // Whoever chooses what the optimiser remembers chooses the model.
+        (
+            Fault::ChangedTotal,
+            Box::new(move |record| record.before.optimiser = wrong),
+        ),
+        // In this opening the honest batches are of other committees, whose leaders are not to blame.
+        (
+            Fault::ChangedTotal,
+            Box::new(|record| {
+                let mut other = RoundOpened::read(&record.opened.payload).unwrap();
+                other.deadline_ms += 1;
+                record.opened = other.sign(&NodeKey::from_seed([1; 32])).unwrap();
+            }),
+        ),
     ];
     for (expected, lie) in lies {
         let mut played = played(None);
@@ -520,10 +565,7 @@ fn members_who_sign_a_batch_that_is_none_are_named_and_the_leader_pays() {
     played.proposed(&signed, |_| {});
     let mut fetched = played.fetched(signed);
     // What the aggregation node serves must be what they signed: another list accuses nobody.
-    let Stage::Proposed(opened, update) = played.stage() else {
-        panic!("a model is proposed");
-    };
-    assert!(judge(&played.task(), &opened, &update, &fetched, None).is_err());
+    assert!(played.try_judge(&fetched).is_err());
     fetched.ids[0] = ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>().into();
     let found = played.judge(&fetched);
     let shown = found.evidence.unwrap().check().unwrap().unwrap();
@@ -545,17 +587,76 @@ fn members_who_sign_a_batch_that_is_none_are_named_and_the_leader_pays() {
     assert_eq!(entry.status, NodeStatus::Slashed);
 }
 
+/// By the batch on the ledger everybody is paid: two members who sign one for the aggregation node and another one for the
+/// ledger would pay themselves.
+#[test]
+fn a_batch_that_is_another_on_the_ledger_voids_the_round_and_its_helper_pays() {
+    let mut played = played(None);
+    let (committee, honest) = played.done.ids[0].clone();
+    let manifest = played.world.mesh.manifest().clone();
+    let round = &played.world.round;
+    let made_up = (0..=255_u8)
+        .map(|n| ReportId([n; 16]))
+        .filter(|id| manifest.committee_of(round, id).index() == committee);
+    let ids: Vec<_> = honest.into_iter().chain(made_up).collect();
+    let statements = played.batch(committee, &ids);
+    let [leader, helper] = [0, 1].map(|at: usize| statements[at].signer);
+    let body = Body::BatchClosed { statements };
+    let tx = played.chain.tx(played.key(leader), 0, body);
+    played.chain.put_all(&[tx]);
+    let record = played.done.record.clone();
+    played.proposed(&record, |_| {});
+    let fetched = played.fetched(record);
+    let verdict = played.vote(&fetched);
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Complain { fault: Fault::Batch, accused: Some(node), .. } if node == helper
+        ),
+        "{verdict:?}"
+    );
+    assert!(matches!(played.stage(), Stage::Voided { .. }));
+    let status = |node| played.chain.state.get(&NodeSlot(node)).unwrap().status;
+    assert_eq!(status(helper), NodeStatus::Slashed);
+    assert_eq!(status(leader), NodeStatus::Active);
+    assert_eq!(status(manifest.aggregation), NodeStatus::Active);
+}
+
+#[test]
+fn reports_of_keys_that_were_never_enrolled_void_the_round() {
+    let mut played = played_in(World::enrolled(3, 2, 6), None);
+    let record = played.done.record.clone();
+    played.proposed(&record, |_| {});
+    let fetched = played.fetched(record);
+    let verdict = played.judge(&fetched).verdict;
+    assert!(matches!(verdict, Verdict::Accept { .. }), "{verdict:?}");
+    let all_but_one = (1..6).map(|n| World::light_key(n).id()).collect();
+    let verdict = played.judge_knowing(&all_but_one, &fetched).unwrap();
+    assert!(
+        matches!(
+            verdict.verdict,
+            Verdict::Complain {
+                fault: Fault::Batch,
+                accused: Some(_),
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+}
+
 #[test]
 fn bytes_that_are_not_the_rounds_make_no_vote() {
     let mut played = played(None);
     let record = played.done.record.clone();
     played.proposed(&record, |_| {});
     let mut fetched = played.fetched(record);
+    // Changed on the way: nothing that the aggregation node has to answer for.
+    let mut unsigned = fetched.clone();
+    unsigned.record.signature[5] ^= 1;
+    assert!(played.try_judge(&unsigned).is_err());
     fetched.ciphertexts[0][3] ^= 1;
-    let Stage::Proposed(opened, update) = played.stage() else {
-        panic!("a model is proposed");
-    };
-    assert!(judge(&played.task(), &opened, &update, &fetched, None).is_err());
+    assert!(played.try_judge(&fetched).is_err());
 }
 
 #[test]

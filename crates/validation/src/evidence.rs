@@ -7,6 +7,7 @@ use defim_aggregation::repeat::{
 use defim_ledger::Digest;
 use defim_protocol::{
     ReportId, SignedText, VerifiedManifest,
+    batch::BatchSummary,
     record::{RoundRecord, VerifiedRecord},
 };
 use serde::{Deserialize, Serialize};
@@ -57,22 +58,34 @@ impl Evidence {
         Digest::of(&self.to_bytes())
     }
 
+    /// The selected batches with the ids of their reports, as they are served.
+    pub(crate) fn batches<'a>(
+        &self,
+        record: &'a VerifiedRecord,
+    ) -> Result<Vec<(&'a BatchSummary, Vec<ReportId>)>, Unusable> {
+        let batches = record.selection().batches();
+        let unusable = || Unusable::Other("list of report ids");
+        if batches.len() != self.ids.len() {
+            return Err(unusable());
+        }
+        let read = |bytes: &ByteBuf| match bytes.as_chunks() {
+            (ids, []) => Ok(ids.iter().map(|id| ReportId(*id)).collect()),
+            _ => Err(unusable()),
+        };
+        let batches = batches.values().zip(&self.ids);
+        batches
+            .map(|(batch, ids)| Ok((batch.summary(), read(ids)?)))
+            .collect()
+    }
+
     /// Check the batches' reports, and repeat the round's public steps.
     pub(crate) fn repeat(
         &self,
         task: &VerifiedManifest,
         record: &VerifiedRecord,
     ) -> Result<Repeated, RepeatError> {
-        let batches = record.selection().batches();
-        if batches.len() != self.ids.len() {
-            return Err(Unusable::Other("list of report ids").into());
-        }
-        for (batch, bytes) in batches.values().zip(&self.ids) {
-            let (ids, []) = bytes.as_chunks() else {
-                return Err(Unusable::Other("list of report ids").into());
-            };
-            let ids: Vec<_> = ids.iter().map(|id| ReportId(*id)).collect();
-            check_ids(task, record.opened(), batch.summary(), &ids)?;
+        for (summary, ids) in self.batches(record)? {
+            check_ids(task, record.opened(), summary, &ids)?;
         }
         let ciphertexts: Vec<Vec<u8>> = self.ciphertexts.iter().map(|c| c.to_vec()).collect();
         let artefacts = Artefacts {

@@ -3,10 +3,17 @@
 //!
 //! The model step is a fixed-order reduction of single floating-point operations: all validators get the same bytes.
 
-use defim_aggregation::repeat::{Fault as RoundFault, RepeatError, Repeated};
+use std::collections::BTreeSet;
+
+use defim_aggregation::repeat::{Fault as RoundFault, RepeatError, Repeated, check_enrolled};
 use defim_learn::{Features, LearningSpec, Metrics, Model, evaluate};
-use defim_ledger::{Digest, Fault, ModelUpdated, Opened, Task, Verdict, signed_digest};
-use defim_protocol::{VerifiedManifest, record::VerifiedRecord};
+use defim_ledger::{
+    Digest, Fault, ModelUpdated, NodeId, Opened, Round, Stage, Task, Verdict, signed_digest,
+};
+use defim_protocol::{
+    VerifiedManifest,
+    record::{RecordError, VerifiedRecord},
+};
 
 use crate::evidence::Evidence;
 
@@ -21,24 +28,54 @@ pub struct Judged {
     pub evidence: Option<Evidence>,
 }
 
+impl Judged {
+    /// The same, accusing this node.
+    fn accusing(self, node: Option<&NodeId>) -> Self {
+        match self.verdict {
+            Verdict::Complain {
+                fault, evidence, ..
+            } => Self {
+                verdict: Verdict::Complain {
+                    fault,
+                    accused: node.copied(),
+                    evidence,
+                },
+                ..self
+            },
+            Verdict::Accept { .. } => self,
+        }
+    }
+}
+
 /// The bytes are not those that the ledger and the record name: they are to be fetched again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unusable(String);
 
-/// Judge a proposed round. `holdout` are the validator's own rows; without any, every model is good enough.
+/// What a validator knows by itself of a round that it judges.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The task, as the ledger has it.
+    pub task: &'a Task,
+    /// The round, as the ledger has it.
+    pub round: &'a Round,
+    /// All keys of light nodes that were ever enrolled for the task.
+    pub enrolled: &'a BTreeSet<NodeId>,
+    /// Its own rows, which nobody trained on; without any, every model is good enough.
+    pub holdout: Option<&'a Features>,
+}
+
+/// Judge a proposed round.
 ///
 /// # Errors
 ///
-/// [`Unusable`] if the bytes are not those of the round, which says nothing of it.
-pub fn judge(
-    task: &Task,
-    opened: &Opened,
-    proposed: &ModelUpdated,
-    fetched: &Evidence,
-    holdout: Option<&Features>,
-) -> Result<Judged, Unusable> {
+/// [`Unusable`] if no model is proposed, or the bytes are not those of the round, which says nothing of it.
+pub fn judge(known: Known<'_>, fetched: &Evidence) -> Result<Judged, Unusable> {
+    let Known { task, round, .. } = known;
     let unusable = |why: &dyn std::fmt::Display| Unusable(why.to_string());
+    let Stage::Proposed(opened, proposed) = &round.stage else {
+        return Err(unusable(&"no model of this round is proposed"));
+    };
     if signed_digest(&fetched.manifest) != task.manifest {
         return Err(unusable(
             &"the manifest is not the one that the ledger names",
@@ -51,7 +88,8 @@ pub fn judge(
     }
     let record = match VerifiedRecord::verify(fetched.record.clone(), &manifest, opened.round) {
         Ok(record) => record,
-        // The ledger names it, so the aggregation node has signed it.
+        // The ledger names the text only: somebody on the way may have changed the signature beside it.
+        Err(why @ RecordError::Signature(_)) => return Err(unusable(&why)),
         Err(why) => {
             return Ok(complain(
                 Fault::OtherModel,
@@ -61,25 +99,30 @@ pub fn judge(
             ));
         }
     };
-    let repeated = match fetched.repeat(&manifest, &record) {
+    // What the ledger was told before must be what the record says. Only then do the batches accuse those who signed them.
+    if let Some(why) = starts_elsewhere(&record, opened, task, round) {
+        return Ok(complain(Fault::ChangedTotal, task, proposed.record, why));
+    }
+    if let Some(judged) = other_batch(&record, round, proposed) {
+        return Ok(judged);
+    }
+    let repeated = match repeat(known, &manifest, &record, fetched) {
         Ok(repeated) => repeated,
         Err(RepeatError::Unusable(why)) => return Err(unusable(&why)),
         Err(RepeatError::Fault(fault)) => {
-            let mut judged = complain(kind(&fault), task, fetched.digest(), fault.to_string());
-            if let (RoundFault::Batch { signers, .. }, Verdict::Complain { accused, .. }) =
-                (&fault, &mut judged.verdict)
-            {
+            let judged = complain(kind(&fault), task, fetched.digest(), fault.to_string());
+            let judged = match &fault {
                 // All members signed what anybody can see to be no batch; its leader proposed it.
-                *accused = signers.first().copied();
-            }
+                RoundFault::Batch { signers, .. } => judged.accusing(signers.first()),
+                _ => judged,
+            };
             return Ok(Judged {
                 evidence: Some(fetched.clone()),
                 ..judged
             });
         }
     };
-    // What the ledger was told must be what the record says.
-    if let Some(why) = differs(&record, &repeated, opened, proposed, task) {
+    if let Some(why) = ends_elsewhere(&record, &repeated, opened, proposed) {
         return Ok(complain(Fault::ChangedTotal, task, proposed.record, why));
     }
     Ok(quality(
@@ -88,8 +131,22 @@ pub fn judge(
         &repeated,
         task,
         proposed,
-        holdout,
+        known.holdout,
     ))
+}
+
+/// Repeat the round, and check that its reports are those of enrolled light nodes and of silos.
+fn repeat(
+    known: Known<'_>,
+    manifest: &VerifiedManifest,
+    record: &VerifiedRecord,
+    fetched: &Evidence,
+) -> Result<Repeated, RepeatError> {
+    let repeated = fetched.repeat(manifest, record)?;
+    for (summary, ids) in fetched.batches(record)? {
+        check_enrolled(manifest, record.opened(), summary, &ids, known.enrolled)?;
+    }
+    Ok(repeated)
 }
 
 fn kind(fault: &RoundFault) -> Fault {
@@ -113,29 +170,84 @@ fn complain(fault: Fault, task: &Task, evidence: Digest, why: String) -> Judged 
     }
 }
 
-/// Where the ledger's word on a round and its record part.
-fn differs(
+/// Where the ledger's word on what a round starts from, and its record's, part.
+fn starts_elsewhere(
+    record: &VerifiedRecord,
+    opened: &Opened,
+    task: &Task,
+    round: &Round,
+) -> Option<String> {
+    let batches: Vec<_> = record.selection().batches().keys().copied().collect();
+    first_other([
+        ("opening", record.opened().randomness() == round.randomness),
+        ("selection", opened.selection == record.selection().digest()),
+        ("batches", opened.batches == batches),
+        ("ciphertexts", opened.ciphertexts == record.ciphertexts()),
+        ("base model", record.before.model == task.model),
+        (
+            "optimiser's state before it",
+            record.before.optimiser == task.optimiser,
+        ),
+    ])
+}
+
+/// Where the ledger's word on what a round comes to, and its record's, part.
+fn ends_elsewhere(
     record: &VerifiedRecord,
     repeated: &Repeated,
     opened: &Opened,
     proposed: &ModelUpdated,
-    task: &Task,
 ) -> Option<String> {
-    let batches: Vec<_> = record.selection().batches().keys().copied().collect();
-    [
-        ("selection", opened.selection == record.selection().digest()),
-        ("batches", opened.batches == batches),
-        ("ciphertexts", opened.ciphertexts == record.ciphertexts()),
+    first_other([
         ("sum", opened.sum == record.sum),
         ("key", opened.key == record.key),
         ("total", opened.total == repeated.total.digest()),
         ("model", proposed.model == record.after.model),
         ("optimiser", proposed.optimiser == record.after.optimiser),
-        ("base model", record.before.model == task.model),
-    ]
-    .into_iter()
-    .find(|(_, same)| !same)
-    .map(|(what, _)| format!("the {what} on the ledger is not that of the round's record"))
+    ])
+}
+
+fn first_other<const N: usize>(parts: [(&str, bool); N]) -> Option<String> {
+    let mut parts = parts.into_iter();
+    let (what, _) = parts.find(|(_, same)| !same)?;
+    Some(format!(
+        "the {what} on the ledger is not that of the round's record"
+    ))
+}
+
+/// A batch of the record that is not the one by which the ledger would pay.
+///
+/// Both are of the same opening, and all members have signed both. A leader may propose twice, and the aggregation node cannot know
+/// which one comes to the ledger; a helper signs one a round.
+fn other_batch(record: &VerifiedRecord, round: &Round, proposed: &ModelUpdated) -> Option<Judged> {
+    let batches = record.selection().batches();
+    let (committee, batch) = batches.iter().find(|(committee, batch)| {
+        let there = round.batches.get(committee);
+        there.map(|there| there.summary) != Some(batch.digest())
+    })?;
+    let same_opening = batch.summary().opening == round.randomness;
+    let signers = batch.signatures();
+    // After the leader. If it is of another opening, whoever selected it is at fault.
+    let helper = signers.get(1).map(|signed| signed.signer);
+    let accused = match same_opening {
+        true => helper,
+        false => Some(record.signed().signer),
+    };
+    let fault = match same_opening {
+        true => Fault::Batch,
+        false => Fault::ChangedTotal,
+    };
+    Some(Judged {
+        verdict: Verdict::Complain {
+            fault,
+            accused,
+            evidence: proposed.record,
+        },
+        why: Some(format!(
+            "the batch of committee {committee} on the ledger is not that of the round's record"
+        )),
+        evidence: None,
+    })
 }
 
 fn micro(value: f64) -> u64 {

@@ -289,9 +289,9 @@ impl Validator {
         let (Some(task), Some(round)) = (state.task(&id), state.get(&RoundSlot(id, number))) else {
             return Ok(None);
         };
-        let Stage::Proposed(opened, proposed) = &round.stage else {
+        if !matches!(round.stage, Stage::Proposed(..)) {
             return Ok(None);
-        };
+        }
         let base = self
             .inner
             .aggregation
@@ -305,7 +305,8 @@ impl Validator {
             http: &self.inner.http,
             base,
         };
-        let found = source.judge(id, &task, opened, proposed).await?;
+        let enrolled = state.lights(&id).into_keys().collect();
+        let found = source.judge(id, number, &task, &round, &enrolled).await?;
         if let Some(why) = &found.why {
             tracing::warn!(validator = self.name(), task = %id, round = number, why, "a round is complained about");
         }

@@ -1,7 +1,9 @@
 //! Fetching what a validation node needs to judge a proposed round.
 
+use std::collections::BTreeSet;
+
 use defim_learn::LearningSpec;
-use defim_ledger::{ModelUpdated, Opened, Task, TaskId};
+use defim_ledger::{NodeId, Round, RoundNumber, Task, TaskId};
 use defim_net::http::HttpClient;
 use defim_protocol::{
     SignedText, limits,
@@ -10,7 +12,7 @@ use defim_protocol::{
 };
 use defim_validation::{
     evidence::Evidence,
-    judge::{Judged, judge},
+    judge::{Judged, Known, judge},
 };
 use serde_bytes::ByteBuf;
 
@@ -90,14 +92,21 @@ impl Source<'_> {
     pub async fn judge(
         &self,
         id: TaskId,
+        number: RoundNumber,
         task: &Task,
-        opened: &Opened,
-        proposed: &ModelUpdated,
+        round: &Round,
+        enrolled: &BTreeSet<NodeId>,
     ) -> Outcome<Judged> {
-        let fetched = self.fetch(id, opened.round).await?;
+        let fetched = self.fetch(id, number).await?;
         let judged = tokio::task::block_in_place(|| {
             let holdout = holdout(&fetched);
-            judge(task, opened, proposed, &fetched, holdout.as_ref())
+            let known = Known {
+                task,
+                round,
+                enrolled,
+                holdout: holdout.as_ref(),
+            };
+            judge(known, &fetched)
         });
         judged.map_err(|e| Failure::Unreachable(e.to_string()))
     }

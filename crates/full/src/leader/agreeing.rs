@@ -31,7 +31,8 @@ impl Leader {
             rejected.insert(Reason::word(*code), *count);
         }
         let (task, round, committee) = (self.task.task(), self.round.round, self.task.index());
-        let signed = BatchSummary::new(task, round, committee, &ids, rejected)
+        let opening = self.round.randomness();
+        let signed = BatchSummary::new(task, round, opening, committee, &ids, rejected)
             .map(|summary| summary.weighed(self.round.extra_weight(&ids)))
             .and_then(|summary| summary.sign(&self.secrets.node));
         match signed {

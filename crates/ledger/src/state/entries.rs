@@ -188,6 +188,8 @@ pub struct Task {
     pub terms: TaskTerms,
     /// The newest model that validators accepted.
     pub model: Digest,
+    /// The server optimiser's state after it; before the first round the digest of no bytes.
+    pub optimiser: Digest,
     /// What future rounds can pay.
     pub budget: u64,
     /// The round that opened last; 0 before the first.

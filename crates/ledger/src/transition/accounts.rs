@@ -44,6 +44,10 @@ impl Change {
 
     pub(super) fn transfer(&mut self, to: &NodeId, amount: u64) -> Result<(), Reject> {
         let from = self.from;
+        // A block's room is for what changes something.
+        if *to == from {
+            return Err(Reject::NothingMoved);
+        }
         self.debit(&from, amount)?;
         self.credit(to, amount)
     }

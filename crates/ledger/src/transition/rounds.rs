@@ -123,6 +123,9 @@ impl Change {
             return Err(Reject::NotAggregation);
         }
         let mut round = self.current(&id, &task, summary.round)?;
+        if summary.opening != round.randomness {
+            return Err(Reject::WrongOpening);
+        }
         if round.stage != Stage::Open {
             return Err(Reject::WrongStage);
         }

@@ -1,7 +1,7 @@
 //! Tasks: created, funded, paused and closed.
 
 use super::Change;
-use crate::{CreateTask, Reject, Role, Task, TaskId, TaskSlot, TaskStatus, Void};
+use crate::{CreateTask, Digest, Reject, Role, Task, TaskId, TaskSlot, TaskStatus, Void};
 
 impl Change {
     pub(super) fn create_task(&mut self, create: &CreateTask) -> Result<(), Reject> {
@@ -20,6 +20,7 @@ impl Change {
             manifest: create.manifest,
             terms: create.terms.clone(),
             model: create.model,
+            optimiser: Digest::of(&[]),
             budget: 0,
             round: 0,
             unsettled: false,

@@ -149,6 +149,7 @@ impl Change {
         }
         task.budget = task.budget.checked_add(back).ok_or(Reject::Overflow)?;
         task.model = proposal.model;
+        task.optimiser = proposal.optimiser;
         task.finished = task.finished.saturating_add(1);
         task.unsettled = false;
         round.stage = Stage::Finished {

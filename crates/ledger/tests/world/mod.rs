@@ -261,7 +261,10 @@ impl World {
         committee: CommitteeIndex,
         ids: &[ReportId],
     ) -> Body {
-        let summary = BatchSummary::new(task, round, committee, ids, BTreeMap::new()).unwrap();
+        let opened = self.state.get(&RoundSlot(task, round));
+        let opening = opened.map_or(Digest([0; 32]), |round| round.randomness);
+        let summary =
+            BatchSummary::new(task, round, opening, committee, ids, BTreeMap::new()).unwrap();
         let seats = self.seats(task, committee).into_iter();
         Body::BatchClosed {
             statements: seats
