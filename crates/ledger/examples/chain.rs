@@ -305,7 +305,7 @@ fn main() {
     let summary = BatchSummary::new(
         task,
         1,
-        round_randomness(&statement),
+        defim_ledger::round_randomness(&statement),
         0,
         &REPORTS,
         BTreeMap::new(),

@@ -13,9 +13,10 @@ use defim_ledger::light::Certificate;
 use defim_ledger::{
     Admission, AdmissionRule, BatchSummary, Block, Body, Claim, CommitteeIndex, CreateTask, Digest,
     FirstValidator, Genesis, Header, ModelUpdated, NodeId, NodeKey, Opened, Params, Reject,
-    ReportId, Role, RoundNumber, RoundOpened, SignedText, SignedTx, Split, State, TaskId,
-    TaskTerms, Tx, Verdict, Vote, check, committee_count, committee_of_report, committee_seats,
-    consensus_namespace, light_report_id, propose, report_path, round_randomness, verify,
+    ReportId, Role, RoundNumber, RoundOpened, RoundSlot, SignedText, SignedTx, Split, State,
+    TaskId, TaskTerms, Tx, Verdict, Vote, check, committee_count, committee_of_report,
+    committee_seats, consensus_namespace, light_report_id, propose, report_path, round_randomness,
+    verify,
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 
