@@ -124,6 +124,45 @@ impl WorkStore {
             .collect()
     }
 
+    /// The record of what this full node has encrypted last in a round.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn encrypted(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT record FROM encrypted WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| bytes(&row, "record")).transpose()
+    }
+
+    /// Store what this full node encrypts in a round, before it leaves. It stays for ever, and only a later selection
+    /// replaces it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_encrypted(
+        &self,
+        task: TaskKey,
+        round: u64,
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR REPLACE INTO encrypted VALUES (?, ?, ?)")
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(record)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// What this node has opened in a round, as a holder of key shares.
     ///
     /// # Errors

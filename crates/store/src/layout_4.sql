@@ -1,0 +1,13 @@
+-- Which selection of a round a full node has encrypted last, for ever: it opens no other one.
+CREATE TABLE encrypted (
+    task BLOB NOT NULL,
+    round INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (task, round)
+);
+-- It was a setting, named by the task's text, which cannot be read here: of a round that is open now nothing more is encrypted or
+-- opened.
+INSERT INTO encrypted (task, round, record)
+    SELECT task, round, x'' FROM round
+    WHERE state = 0 AND EXISTS (SELECT 1 FROM setting WHERE name LIKE 'encrypted/%/' || round.round || '/');
+DELETE FROM setting WHERE name LIKE 'encrypted/%';
