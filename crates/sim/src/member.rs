@@ -7,7 +7,7 @@ use std::{
 
 use defim_full::{
     AggregateBuilder, ReleaseError, Secrets, accept_upload,
-    helper::{self, Agreement, Collected, Difference, Prepared, Proposed},
+    helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
     sum::{Before, StoredSum, encrypt},
@@ -40,8 +40,6 @@ struct Shelf {
     proposal: Option<Proposal>,
     /// What was said as a helper at the end of each report, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
-    /// Asked for, and without an outcome so far.
-    waiting: BTreeSet<ReportId>,
     /// How the round ended: the members' signatures, or none.
     closed: Option<Vec<SignedText>>,
     /// This node's share of the sum of the batch.
@@ -426,7 +424,7 @@ impl Node {
         for init in &request.reports {
             let shelf = self.shelves.entry(committee.index()).or_default();
             let digest = Digest::of(&[init.public_share.as_slice(), &init.sealed].concat());
-            let first = *self.seen.entry(init.id).or_insert(digest);
+            let first = self.seen.get(&init.id).copied().unwrap_or(digest);
             let before = shelf.answers.get(&init.id);
             let answer = match (before, shelf.begun.get(&init.id)) {
                 _ if first != digest => CollectAnswer::Rejected(Reason::Replayed),
@@ -440,14 +438,16 @@ impl Node {
                     let key = &request.verify_key;
                     match helper::collect(&committee, round, secrets, known, key, init) {
                         Ok(Collected { state, share }) => {
+                            self.seen.insert(init.id, digest);
                             shelf.begun.insert(init.id, (state, share.clone()));
                             CollectAnswer::Share(share)
                         }
-                        // No outcome: it may be another one when the leader asks again.
-                        Err(Reason::NotEnrolled) => CollectAnswer::Rejected(Reason::NotEnrolled),
-                        Err(reason) => {
-                            let end = PrepareAnswer::Rejected(reason);
-                            shelf.answers.insert(init.id, end);
+                        Err(NotBegun { reason, is_outcome }) => {
+                            if is_outcome {
+                                self.seen.insert(init.id, digest);
+                                let end = PrepareAnswer::Rejected(reason);
+                                shelf.answers.insert(init.id, end);
+                            }
                             CollectAnswer::Rejected(reason)
                         }
                     }
@@ -498,21 +498,23 @@ impl Node {
         let shelf = self.shelves.entry(committee.index()).or_default();
         match self.seen.get(&init.id) {
             Some(first) if *first != digest => return PrepareAnswer::Rejected(Reason::Replayed),
-            Some(_) if !shelf.waiting.contains(&init.id) => {
+            Some(_) => {
                 let before = shelf.answers.get(&init.id).cloned();
                 return before.unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
             }
-            Some(_) | None => {}
+            None => {}
         }
-        self.seen.insert(init.id, digest);
         let (secrets, known) = (&self.secrets, &self.enrolled);
         let prepared = helper::prepare(committee, round, secrets, known, &request.verify_key, init);
-        if !prepared.is_outcome() {
-            shelf.waiting.insert(init.id);
-            return prepared.answer;
+        let Prepared {
+            answer,
+            share,
+            is_outcome,
+        } = prepared;
+        if !is_outcome {
+            return answer;
         }
-        shelf.waiting.remove(&init.id);
-        let Prepared { answer, share } = prepared;
+        self.seen.insert(init.id, digest);
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
             shelf.verified.insert(init.id, bytes);
         }

@@ -80,6 +80,12 @@ async fn an_id_is_used_once_for_ever() {
 async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
     let store = store().await;
     let claim = |id: u8, digest: u8| store.claim_helper_report(KEY, [id; 16], [digest; 32]);
+    let asked = store.helper_report(KEY, [1; 16], [9; 32]);
+    assert_eq!(
+        asked.await.unwrap(),
+        ClaimReport::New,
+        "asking claims nothing"
+    );
     assert_eq!(claim(1, 1).await.unwrap(), ClaimReport::New);
     assert_eq!(claim(2, 2).await.unwrap(), ClaimReport::New);
     store

@@ -1,8 +1,10 @@
 //! Driving the helper's side: its own replay cache, and answers that stay the same.
+//!
+//! An id is claimed once its share was opened, and never before: any leader can ask about any id.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use defim_full::helper::{self, Agreement, Collected, Difference, Prepared, Proposed};
+use defim_full::helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed};
 use defim_protocol::{
     Committee, CommitteeIndex, Digest, NodeId, Reason, ReportId, RoundNumber, SignedText, TaskId,
     VerifiedRound,
@@ -107,8 +109,8 @@ impl FullNode {
         let mut answers = BTreeMap::new();
         let mut fresh = BTreeMap::new();
         for init in &request.reports {
-            let claim = store.claim_helper_report(key, init.id.0, digest_of(init));
-            let answer = match claim.await? {
+            let seen = store.helper_report(key, init.id.0, digest_of(init));
+            let answer = match seen.await? {
                 ClaimReport::Conflict => Some(CollectAnswer::Rejected(Reason::Replayed)),
                 ClaimReport::New => None,
                 // What was said is said again: two prepare shares of one report are one too many.
@@ -139,22 +141,28 @@ impl FullNode {
             })
             .collect()
         });
-        let (mut begun, mut outcomes) = (Vec::new(), Vec::new());
+        let (mut claims, mut begun, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         for (id, collected) in collected {
             let answer = match collected {
                 Ok(Collected { state, share }) => {
+                    claims.push(id);
                     let response = share.clone();
                     begun.push((id.0, BegunReport { state, response }));
                     CollectAnswer::Share(share)
                 }
-                // No outcome: this node may hear of the light node before the leader asks again.
-                Err(reason @ Reason::NotEnrolled) => CollectAnswer::Rejected(reason),
-                Err(reason) => {
-                    outcomes.push((id.0, rejected(reason).0));
+                Err(NotBegun { reason, is_outcome }) => {
+                    if is_outcome {
+                        claims.push(id);
+                        outcomes.push((id.0, rejected(reason).0));
+                    }
                     CollectAnswer::Rejected(reason)
                 }
             };
             answers.insert(id, answer);
+        }
+        for init in claims.iter().filter_map(|id| fresh.get(id)) {
+            let digest = digest_of(init);
+            store.claim_helper_report(key, init.id.0, digest).await?;
         }
         // Stored before it is said: the leader may go on with what it is told.
         store.record_begun(key, &begun).await?;
@@ -246,7 +254,7 @@ impl FullNode {
         for init in &request.reports {
             let digest = digest_of(init);
             answers.push(
-                match store.claim_helper_report(key, init.id.0, digest).await? {
+                match store.helper_report(key, init.id.0, digest).await? {
                     ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
                     ClaimReport::New => {
                         fresh.push(init);
@@ -281,9 +289,11 @@ impl FullNode {
         let mut outcomes = Vec::with_capacity(prepared.len());
         let mut new_answers = Vec::with_capacity(prepared.len());
         for (init, prepared) in fresh.iter().zip(prepared) {
-            let for_good = prepared.is_outcome();
+            let is_outcome = prepared.is_outcome;
             let (outcome, answer) = settle(prepared);
-            if for_good {
+            if is_outcome {
+                let digest = digest_of(init);
+                store.claim_helper_report(key, init.id.0, digest).await?;
                 outcomes.push((init.id.0, outcome));
             }
             new_answers.push(answer);

@@ -330,3 +330,46 @@ async fn a_question_that_waited_is_not_answered_for_a_round_that_has_ended_since
     let why = scene.encrypt(&second).await.unwrap_err();
     assert!(why.contains("round 1 is over"), "{why}");
 }
+
+fn verified(response: &Response) -> bool {
+    matches!(response, Response::Prepared(answers) if matches!(answers[..], [PrepareAnswer::Verified(_)]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_uses_up_the_id_of_a_report_that_does_not_open() {
+    let scene = Scene::new(None).await;
+    let honest = scene.question(3);
+    let id = honest.reports[0].id;
+    let rejected = |reason| Response::Prepared(vec![PrepareAnswer::Rejected(reason)]);
+    let garbage = |committee, verify_key| PrepareRequest {
+        committee,
+        verify_key,
+        reports: vec![PrepareInit {
+            id,
+            time_s: 1,
+            public_share: vec![1],
+            sealed: vec![2],
+            message: vec![3],
+        }],
+        ..honest.clone()
+    };
+    // The leader of another committee asks about it first.
+    let stranger = garbage(scene.led_by(2), [7; 32]);
+    let answer = scene.prepare(2, stranger).await;
+    assert_eq!(answer, rejected(Reason::WrongCommittee));
+    let broken = garbage(honest.committee, honest.verify_key);
+    let answer = scene.prepare(3, broken).await;
+    assert_eq!(answer, rejected(Reason::Malformed));
+    let store = scene.node.store();
+    let task = scene.task.task().0;
+    assert_eq!(store.report_status(task, id.0).await.unwrap(), None);
+    // The report itself is checked; then its id is used up.
+    let answer = scene.prepare(3, honest.clone()).await;
+    assert!(verified(&answer), "{answer:?}");
+    assert_eq!(scene.prepare(3, honest.clone()).await, answer);
+    let broken = garbage(honest.committee, honest.verify_key);
+    assert_eq!(
+        scene.prepare(3, broken).await,
+        rejected(Reason::Replayed)
+    );
+}
