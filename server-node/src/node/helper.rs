@@ -2,7 +2,10 @@
 //!
 //! An id is claimed once its share was opened, and never before: any leader can ask about any id.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use defim_full::helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed};
 use defim_protocol::{
@@ -87,6 +90,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|init| init.id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         if committee.helpers().len() < 2 {
             return Ok(Response::Refused("its reports have two shares".into()));
         }
@@ -183,6 +189,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|(id, _)| *id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         let _one_at_a_time = served.preparing.lock().await;
         let ready = self.ready(&served, request.round, &committee, None);
         if let Err(response) = ready.await? {
@@ -232,6 +241,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|init| init.id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         if committee.helpers().len() > 1 {
             return Ok(Response::Refused("its reports have three shares".into()));
         }
@@ -394,6 +406,14 @@ impl FullNode {
             Err(error) => Ok(Response::Refused(error.to_string())),
         }
     }
+}
+
+const TWICE: &str = "the request has a report twice";
+
+/// Whether an id comes twice. A report that is checked with two messages gives two answers, and one is what is stored.
+fn twice(mut ids: impl Iterator<Item = ReportId>) -> bool {
+    let mut seen = BTreeSet::new();
+    ids.any(|id| !seen.insert(id))
 }
 
 fn digest_of(init: &PrepareInit) -> [u8; 32] {

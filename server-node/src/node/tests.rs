@@ -373,3 +373,17 @@ async fn nobody_uses_up_the_id_of_a_report_that_does_not_open() {
         rejected(Reason::Replayed)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_has_a_report_twice_is_refused() {
+    let scene = Scene::new(None).await;
+    let mut request = scene.question(2);
+    request.reports.push(request.reports[0].clone());
+    let answer = scene.prepare(2, request.clone()).await;
+    assert!(
+        matches!(&answer, Response::Refused(why) if why.contains("twice")),
+        "{answer:?}"
+    );
+    request.reports.pop();
+    assert!(verified(&scene.prepare(2, request).await));
+}
