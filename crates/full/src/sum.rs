@@ -48,12 +48,12 @@ pub enum EncryptSumError {
     Once(#[from] OnceError),
 }
 
-/// An encrypted sum. Its record must be on disk before it leaves the node.
+/// An encrypted sum. Both must be on disk before it leaves the node.
 #[derive(Debug)]
 pub struct EncryptedOnce {
     /// What this node encrypted last, for its store; kept for as long as the round is open.
     pub record: Vec<u8>,
-    /// What leaves the node.
+    /// What leaves the node, now and when it is asked again; kept while the round is open.
     pub submission: Submission,
 }
 
@@ -102,7 +102,8 @@ pub fn round_of(selection: &VerifiedSelection) -> Round {
 }
 
 /// Encrypt this node's sum over the selected batches, with the task's noise added, under a fresh key, and seal a share of the key for each full
-/// node. Another call gives another ciphertext; the holders open at most one set of a round.
+/// node. Another call would give another ciphertext with other noise, so that there is one of each selection: who is asked again
+/// sends what left the node before ([`LastEncrypted::is_of`]).
 ///
 /// `sums` are this node's shares by committee; those of committees that are not selected are left alone. `before` is what the
 /// store holds of this round.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use defim_full::{
-    AggregateBuilder, ReleaseError, Secrets, accept_upload,
+    AggregateBuilder, LastEncrypted, ReleaseError, Secrets, accept_upload,
     helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
@@ -19,7 +19,7 @@ use defim_protocol::{
     sum::VerifiedSelection,
     wire::{
         ClosedBatch, CollectAnswer, FinishRequest, PrepareAnswer, PrepareInit, PrepareRequest,
-        Progress, Request, Response, SelectedBatches,
+        Progress, Request, Response, SelectedBatches, Submission,
     },
 };
 
@@ -112,8 +112,8 @@ pub struct Node {
     closing: bool,
     /// What it has opened, by round.
     answered: BTreeMap<RoundNumber, Vec<u8>>,
-    /// What it encrypted last in the open round.
-    encrypted: Option<Vec<u8>>,
+    /// What it encrypted last in the open round, and its record.
+    encrypted: Option<(Vec<u8>, Submission)>,
 }
 
 /// What a leader's machine wants of others.
@@ -346,7 +346,7 @@ impl Node {
 
     fn before(&self, round: &VerifiedRound) -> Before<'_> {
         Before {
-            encrypted: self.encrypted.as_deref(),
+            encrypted: self.encrypted.as_ref().map(|(record, _)| record.as_slice()),
             opened: self.answered.get(&round.round).map(Vec::as_slice),
         }
     }
@@ -363,6 +363,11 @@ impl Node {
             .filter_map(|(index, shelf)| Some((*index, shelf.sum.clone()?)))
             .collect();
         let encrypted = selection.map_err(|e| e.to_string()).and_then(|selection| {
+            if let Some((record, again)) = &self.encrypted
+                && LastEncrypted::is_of(record, &selection)
+            {
+                return Ok((record.clone(), again.clone()));
+            }
             let mut random = rand::rng();
             let before = self.before(round);
             encrypt(
@@ -373,12 +378,13 @@ impl Node {
                 before,
                 &mut random,
             )
+            .map(|done| (done.record, done.submission))
             .map_err(|e| e.to_string())
         });
         match encrypted {
-            Ok(done) => {
-                self.encrypted = Some(done.record);
-                Response::Encrypted(Box::new(done.submission))
+            Ok((record, submission)) => {
+                self.encrypted = Some((record, submission.clone()));
+                Response::Encrypted(Box::new(submission))
             }
             Err(why) => Response::Refused(why),
         }

@@ -1,5 +1,7 @@
 //! Encrypted sums: what the aggregation node has of the open round, and what a full node has opened.
 
+use sqlx::Row as _;
+
 use crate::{
     NodeKey, StoreError, TaskKey, WorkStore,
     row::{array, bytes, number, signed, text},
@@ -7,6 +9,15 @@ use crate::{
 
 /// The name of the statement that selects what is encrypted.
 const SELECTION: &str = "selection";
+
+/// What a full node has encrypted last in a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedLast {
+    /// For which selection.
+    pub record: Vec<u8>,
+    /// What left the node for it; none once the round is over.
+    pub submission: Option<Vec<u8>>,
+}
 
 impl WorkStore {
     /// Store a statement of an open round under a name; one that is there is replaced.
@@ -124,7 +135,7 @@ impl WorkStore {
             .collect()
     }
 
-    /// The record of what this full node has encrypted last in a round.
+    /// What this full node has encrypted last in a round.
     ///
     /// # Errors
     ///
@@ -133,17 +144,24 @@ impl WorkStore {
         &self,
         task: TaskKey,
         round: u64,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query("SELECT record FROM encrypted WHERE task = ? AND round = ?")
-            .bind(task.as_slice())
-            .bind(signed(round)?)
-            .fetch_optional(&self.pool)
-            .await?;
-        row.map(|row| bytes(&row, "record")).transpose()
+    ) -> Result<Option<EncryptedLast>, StoreError> {
+        let row =
+            sqlx::query("SELECT record, submission FROM encrypted WHERE task = ? AND round = ?")
+                .bind(task.as_slice())
+                .bind(signed(round)?)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| {
+            Ok(EncryptedLast {
+                record: bytes(&row, "record")?,
+                submission: row.try_get("submission")?,
+            })
+        })
+        .transpose()
     }
 
-    /// Store what this full node encrypts in a round, before it leaves. It stays for ever, and only a later selection
-    /// replaces it.
+    /// Store what this full node encrypts in a round, before it leaves. The record stays for ever, and only that of a later
+    /// selection replaces it; what leaves is dropped when the round ends ([`WorkStore::end_round`]).
     ///
     /// # Errors
     ///
@@ -153,11 +171,13 @@ impl WorkStore {
         task: TaskKey,
         round: u64,
         record: &[u8],
+        submission: &[u8],
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT OR REPLACE INTO encrypted VALUES (?, ?, ?)")
+        sqlx::query("INSERT OR REPLACE INTO encrypted VALUES (?, ?, ?, ?)")
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(record)
+            .bind(submission)
             .execute(&self.pool)
             .await?;
         Ok(())

@@ -1,8 +1,10 @@
--- Which selection of a round a full node has encrypted last, for ever: it opens no other one.
+-- Which selection of a round a full node has encrypted last, for ever: it opens no other one. What left the node for it is sent
+-- again to whoever asks again, and goes when the round ends.
 CREATE TABLE encrypted (
     task BLOB NOT NULL,
     round INTEGER NOT NULL,
     record BLOB NOT NULL,
+    submission BLOB,
     PRIMARY KEY (task, round)
 );
 -- It was a setting, named by the task's text, which cannot be read here: of a round that is open now nothing more is encrypted or

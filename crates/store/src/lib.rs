@@ -54,6 +54,7 @@ mod task;
 
 pub use aggregation::{Artefact, CompletedRound, RoundRecord};
 pub use batch::{ClosedBatch, StoredBatch};
+pub use encrypted::EncryptedLast;
 pub use error::StoreError;
 pub use open::WorkStore;
 pub use report::{

@@ -7,8 +7,8 @@
 )]
 
 use defim_store::{
-    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome,
-    PutReport, ReportStatus, RoundState, StoreError, WorkStore,
+    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, EncryptedLast,
+    NewReport, Outcome, PutReport, ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
@@ -290,8 +290,18 @@ async fn what_was_opened_in_a_round_is_never_replaced() {
         store.put_answered(TASK, 1, b"another").await,
         Err(StoreError::AnsweredOtherwise)
     ));
+    let last = |record: &[u8], submission: Option<&[u8]>| EncryptedLast {
+        record: record.to_vec(),
+        submission: submission.map(<[u8]>::to_vec),
+    };
+    let encrypted = async |round| store.encrypted(TASK, round).await.unwrap();
+    store.put_encrypted(TASK, 1, b"A", b"sum A").await.unwrap();
+    store.put_encrypted(TASK, 1, b"B", b"sum B").await.unwrap();
+    assert_eq!(encrypted(1).await, Some(last(b"B", Some(b"sum B"))));
     store.end_round(TASK, 1).await.unwrap();
     assert_eq!(store.answered(TASK, 1).await.unwrap().unwrap(), b"this set");
+    assert_eq!(encrypted(1).await, Some(last(b"B", None)));
+    assert_eq!(encrypted(2).await, None);
 }
 
 #[tokio::test]

@@ -265,27 +265,25 @@ impl FullNode {
         let mut fresh = Vec::new();
         for init in &request.reports {
             let digest = digest_of(init);
-            answers.push(
-                match store.helper_report(key, init.id.0, digest).await? {
-                    ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
-                    ClaimReport::New => {
+            answers.push(match store.helper_report(key, init.id.0, digest).await? {
+                ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
+                ClaimReport::New => {
+                    fresh.push(init);
+                    None
+                }
+                ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
+                    Some(Stored::Verified { response, .. }) => {
+                        Some(PrepareAnswer::Verified(response))
+                    }
+                    Some(Stored::Rejected { reason }) => Some(PrepareAnswer::Rejected(
+                        Reason::from_code(reason).unwrap_or(Reason::InvalidProof),
+                    )),
+                    None => {
                         fresh.push(init);
                         None
                     }
-                    ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
-                        Some(Stored::Verified { response, .. }) => {
-                            Some(PrepareAnswer::Verified(response))
-                        }
-                        Some(Stored::Rejected { reason }) => Some(PrepareAnswer::Rejected(
-                            Reason::from_code(reason).unwrap_or(Reason::InvalidProof),
-                        )),
-                        None => {
-                            fresh.push(init);
-                            None
-                        }
-                    },
                 },
-            );
+            });
         }
         let secrets = &self.inner.secrets;
         let known = self.enrolled(&task);

@@ -3,17 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use defim_full::{
-    holder,
+    LastEncrypted, holder,
     sum::{Before, StoredSum, encrypt},
 };
 use defim_protocol::{
     Digest, TaskId, VerifiedRound,
     sum::VerifiedSelection,
-    wire::{OpenSum, Response, SelectedBatches},
+    wire::{self, OpenSum, Response, SelectedBatches},
 };
+use defim_store::EncryptedLast;
 
 use super::full::{FullNode, Served};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 /// The open round, if the question is about it. To be asked with [`Served::opening`] held.
 fn open_at(served: &Served, selected: &SelectedBatches) -> Result<VerifiedRound, Response> {
@@ -70,8 +71,15 @@ impl FullNode {
         let (id, number) = (task.task().0, round.round);
         let last = store.encrypted(id, number).await?;
         let opened = store.answered(id, number).await?;
+        if let Some(EncryptedLast { record, submission }) = &last
+            && LastEncrypted::is_of(record, &selection)
+            && let Some(submission) = submission
+        {
+            let again = wire::decode(submission).map_err(|e| Failure::Integrity(e.to_string()))?;
+            return Ok(Response::Encrypted(Box::new(again)));
+        }
         let before = Before {
-            encrypted: last.as_deref(),
+            encrypted: last.as_ref().map(|last| last.record.as_slice()),
             opened: opened.as_deref(),
         };
         let encrypted = tokio::task::block_in_place(|| {
@@ -79,9 +87,12 @@ impl FullNode {
         });
         Ok(match encrypted {
             Ok(done) => {
-                // Before it leaves the node: it opens this selection, and no other one.
-                store.put_encrypted(id, number, &done.record).await?;
+                // Before it leaves the node: it opens this selection and no other one, and this is its only ciphertext.
                 let submission = done.submission;
+                let bytes = wire::encode(&submission).map_err(|e| Failure::Other(e.to_string()))?;
+                store
+                    .put_encrypted(id, number, &done.record, &bytes)
+                    .await?;
                 tracing::info!(
                     node = self.name(),
                     task = task.name,
@@ -125,7 +136,7 @@ impl FullNode {
         let secrets = &self.inner.secrets;
         let answer = tokio::task::block_in_place(|| {
             let before = Before {
-                encrypted: encrypted.as_deref(),
+                encrypted: encrypted.as_ref().map(|last| last.record.as_slice()),
                 opened: opened.as_deref(),
             };
             holder::answer(task, number, secrets, before, &question)

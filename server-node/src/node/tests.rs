@@ -368,10 +368,7 @@ async fn nobody_uses_up_the_id_of_a_report_that_does_not_open() {
     assert!(verified(&answer), "{answer:?}");
     assert_eq!(scene.prepare(3, honest.clone()).await, answer);
     let broken = garbage(honest.committee, honest.verify_key);
-    assert_eq!(
-        scene.prepare(3, broken).await,
-        rejected(Reason::Replayed)
-    );
+    assert_eq!(scene.prepare(3, broken).await, rejected(Reason::Replayed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,4 +383,24 @@ async fn a_request_that_has_a_report_twice_is_refused() {
     );
     request.reports.pop();
     assert!(verified(&scene.prepare(2, request).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_selection_is_the_same_ciphertext_whoever_asks_how_often() {
+    let mut scene = Scene::new(Some(4)).await;
+    let own = scene.own();
+    let selected = scene.selected(1, 1, &own).await;
+    let first = scene.encrypt(&selected).await.unwrap();
+    // Noise that is drawn anew each time is gone in the mean of many.
+    assert!(scene.encrypt(&selected).await.unwrap() == first);
+    scene.restart().await;
+    assert!(scene.encrypt(&selected).await.unwrap() == first);
+    let other = scene.selected(1, 2, &own[1..]).await;
+    assert!(scene.encrypt(&other).await.unwrap() != first);
+    // The bytes go with the round.
+    let task = scene.task.task().0;
+    let last = async |scene: &Scene| scene.node.store().encrypted(task, 1).await.unwrap();
+    assert!(last(&scene).await.unwrap().submission.is_some());
+    assert_eq!(scene.open_round(2).await, Response::Done);
+    assert_eq!(last(&scene).await.unwrap().submission, None);
 }
