@@ -10,7 +10,7 @@ use defim_full::{
     helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
-    sum::{Before, StoredSum, encrypt},
+    sum::{Before, EncryptedOnce, StoredSum, encrypt},
 };
 use defim_protocol::{
     Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber,
@@ -114,6 +114,8 @@ pub struct Node {
     answered: BTreeMap<RoundNumber, Vec<u8>>,
     /// What it encrypted last in the open round, and its record.
     encrypted: Option<(Vec<u8>, Submission)>,
+    /// How many selections it has encrypted, in all rounds.
+    spent: u64,
 }
 
 /// What a leader's machine wants of others.
@@ -138,6 +140,7 @@ impl Node {
             closing: false,
             answered: BTreeMap::new(),
             encrypted: None,
+            spent: 0,
         }
     }
 
@@ -348,6 +351,7 @@ impl Node {
         Before {
             encrypted: self.encrypted.as_ref().map(|(record, _)| record.as_slice()),
             opened: self.answered.get(&round.round).map(Vec::as_slice),
+            spent: self.spent,
         }
     }
 
@@ -362,31 +366,24 @@ impl Node {
         let sums = sums
             .filter_map(|(index, shelf)| Some((*index, shelf.sum.clone()?)))
             .collect();
-        let encrypted = selection.map_err(|e| e.to_string()).and_then(|selection| {
-            if let Some((record, again)) = &self.encrypted
-                && LastEncrypted::is_of(record, &selection)
-            {
-                return Ok((record.clone(), again.clone()));
-            }
-            let mut random = rand::rng();
-            let before = self.before(round);
-            encrypt(
-                &self.task,
-                &selection,
-                &self.secrets,
-                &sums,
-                before,
-                &mut random,
-            )
-            .map(|done| (done.record, done.submission))
-            .map_err(|e| e.to_string())
-        });
-        match encrypted {
-            Ok((record, submission)) => {
+        let selection = match selection {
+            Ok(selection) => selection,
+            Err(error) => return Response::Refused(error.to_string()),
+        };
+        if let Some((record, again)) = &self.encrypted
+            && LastEncrypted::is_of(record, &selection)
+        {
+            return Response::Encrypted(Box::new(again.clone()));
+        }
+        let (secrets, before) = (&self.secrets, self.before(round));
+        let mut random = rand::rng();
+        match encrypt(&self.task, &selection, secrets, &sums, before, &mut random) {
+            Ok(EncryptedOnce { record, submission }) => {
                 self.encrypted = Some((record, submission.clone()));
+                self.spent += 1;
                 Response::Encrypted(Box::new(submission))
             }
-            Err(why) => Response::Refused(why),
+            Err(error) => Response::Refused(error.to_string()),
         }
     }
 

@@ -173,7 +173,11 @@ impl WorkStore {
         record: &[u8],
         submission: &[u8],
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT OR REPLACE INTO encrypted VALUES (?, ?, ?, ?)")
+        sqlx::query(
+            "INSERT INTO encrypted (task, round, record, submission) VALUES (?, ?, ?, ?)
+             ON CONFLICT (task, round) DO UPDATE
+             SET record = excluded.record, submission = excluded.submission, selections = selections + 1",
+        )
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(record)
@@ -197,16 +201,21 @@ impl WorkStore {
         row.map(|row| bytes(&row, "record")).transpose()
     }
 
-    /// In how many rounds of a task this node has opened something.
+    /// How many selections of a task this full node has encrypted, and in how many further rounds it has opened something:
+    /// what has cost privacy, as far as it knows.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn rounds_answered(&self, task: TaskKey) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT count(*) AS count FROM answered WHERE task = ?")
-            .bind(task.as_slice())
-            .fetch_one(&self.pool)
-            .await?;
+    pub async fn selections_spent(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT coalesce(sum(selections), 0) FROM encrypted WHERE task = ?1)
+                  + (SELECT count(*) FROM answered WHERE task = ?1
+                     AND round NOT IN (SELECT round FROM encrypted WHERE task = ?1)) AS count",
+        )
+        .bind(task.as_slice())
+        .fetch_one(&self.pool)
+        .await?;
         number(&row, "count")
     }
 

@@ -302,6 +302,10 @@ async fn what_was_opened_in_a_round_is_never_replaced() {
     assert_eq!(store.answered(TASK, 1).await.unwrap().unwrap(), b"this set");
     assert_eq!(encrypted(1).await, Some(last(b"B", None)));
     assert_eq!(encrypted(2).await, None);
+    // Two were encrypted, and opening one costs nothing more. What others encrypted costs when it is opened.
+    assert_eq!(store.selections_spent(TASK).await.unwrap(), 2);
+    store.put_answered(TASK, 2, b"that set").await.unwrap();
+    assert_eq!(store.selections_spent(TASK).await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -381,6 +385,7 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
         reports: 3,
         rejected: "{}".into(),
         finished: 8,
+        spent: 1,
         artefacts: vec![artefact("key", 1), artefact("record", 9)],
     };
     store.complete_round(completed.clone()).await.unwrap();
@@ -396,16 +401,16 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
     );
     store.put_round(TASK, 2, b"round 2", 9).await.unwrap();
     store
-        .void_aggregation_round(TASK, 2, "short", false, 10)
+        .void_aggregation_round(TASK, 2, "short", 0, 10)
         .await
         .unwrap();
-    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 1);
+    assert_eq!(store.selections_asked(TASK).await.unwrap(), 1);
     store.put_round(TASK, 3, b"round 3", 11).await.unwrap();
     store
-        .void_aggregation_round(TASK, 3, "opened, and no total of this task", true, 12)
+        .void_aggregation_round(TASK, 3, "encrypted twice, and not opened", 2, 12)
         .await
         .unwrap();
-    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 2);
+    assert_eq!(store.selections_asked(TASK).await.unwrap(), 3);
     let history = store.history(TASK, Some(3), 100).await.unwrap();
     assert_eq!(history.len(), 2);
     assert_eq!(history[1].void_reason.as_deref(), Some("short"));

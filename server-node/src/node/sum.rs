@@ -81,6 +81,7 @@ impl FullNode {
         let before = Before {
             encrypted: last.as_ref().map(|last| last.record.as_slice()),
             opened: opened.as_deref(),
+            spent: store.selections_spent(id).await?,
         };
         let encrypted = tokio::task::block_in_place(|| {
             encrypt(task, &selection, secrets, &sums, before, &mut rand::rng())
@@ -124,20 +125,13 @@ impl FullNode {
         let store = &self.inner.store;
         let opened = store.answered(id, number).await?;
         let encrypted = store.encrypted(id, number).await?;
-        // The promise is for so many rounds, whoever asks for more.
-        if task.privacy.is_some()
-            && opened.is_none()
-            && store.rounds_answered(id).await? >= task.schedule.rounds
-        {
-            return Ok(Response::Refused(
-                "the task's privacy budget is spent: nothing more of it is opened".into(),
-            ));
-        }
+        let spent = store.selections_spent(id).await?;
         let secrets = &self.inner.secrets;
         let answer = tokio::task::block_in_place(|| {
             let before = Before {
                 encrypted: encrypted.as_ref().map(|last| last.record.as_slice()),
                 opened: opened.as_deref(),
+                spent,
             };
             holder::answer(task, number, secrets, before, &question)
         });

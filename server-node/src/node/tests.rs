@@ -404,3 +404,38 @@ async fn the_same_selection_is_the_same_ciphertext_whoever_asks_how_often() {
     assert_eq!(scene.open_round(2).await, Response::Done);
     assert_eq!(last(&scene).await.unwrap().submission, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_encrypted_is_spent_whether_this_node_helps_to_open_it_or_not() {
+    let mut scene = Scene::new(Some(3)).await;
+    let own = scene.own();
+    // Two selections of the first round and one of the second; this node is asked to open none of them.
+    let first = scene.selected(1, 1, &own).await;
+    scene.encrypt(&first).await.unwrap();
+    scene.encrypt(&first).await.unwrap();
+    let second = scene.selected(1, 2, &own[1..]).await;
+    scene.encrypt(&second).await.unwrap();
+    assert_eq!(scene.open_round(2).await, Response::Done);
+    let third = scene.selected(2, 1, &own).await;
+    scene.encrypt(&third).await.unwrap();
+    scene.restart().await;
+    let fourth = scene.selected(2, 2, &own[1..]).await;
+    let why = scene.encrypt(&fourth).await.unwrap_err();
+    assert!(why.contains("privacy budget is spent"), "{why}");
+    assert_eq!(scene.open_round(3).await, Response::Done);
+    let fifth = scene.selected(3, 1, &own).await;
+    let why = scene.encrypt(&fifth).await.unwrap_err();
+    assert!(why.contains("privacy budget is spent"), "{why}");
+
+    // A round that ends before that has cost nothing, and a task without noise promises nothing.
+    let scene = Scene::new(Some(1)).await;
+    scene.selected(1, 1, &own).await;
+    assert_eq!(scene.open_round(2).await, Response::Done);
+    let selected = scene.selected(2, 1, &own).await;
+    scene.encrypt(&selected).await.unwrap();
+    let scene = Scene::new(None).await;
+    for attempt in 1..20 {
+        let selected = scene.selected(1, attempt, &own).await;
+        scene.encrypt(&selected).await.unwrap();
+    }
+}
