@@ -308,6 +308,18 @@ fn print(done: &Contribution) {
     }
 }
 
+/// The ledger that must have the round's opening, by the chain that the person names and the one that the mesh says it keeps.
+///
+/// A mesh that could say that it has none could give this person alone a round.
+fn chain<'a>(named: Option<&'a str>, claimed: Option<&'a str>) -> Outcome<Option<&'a str>> {
+    match (named, claimed) {
+        (Some(named), None) => Err(Failure::Integrity(format!(
+            "the mesh says that it keeps no ledger, and --chain names {named}; nothing was sent"
+        ))),
+        (named, claimed) => Ok(named.or(claimed)),
+    }
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -323,12 +335,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         None => None,
         Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
     };
-    let ledger = match client.mesh().await?.ledger {
+    let claimed = client.mesh().await?.ledger.map(|ledger| ledger.chain);
+    let ledger = match chain(args.chain.as_deref(), claimed.as_deref())? {
         None => None,
-        Some(claimed) => {
-            let chain = args.chain.as_deref().unwrap_or(&claimed.chain);
-            Some(account::ledger(&args.mesh, Some(chain)).await?)
-        }
+        Some(chain) => Some(account::ledger(&args.mesh, Some(chain)).await?),
     };
     let mut endpoint = None;
     let mut last = None;
@@ -427,4 +437,20 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         last = Some(round);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mesh_does_not_talk_a_named_ledger_away() {
+        let failure = chain(Some("named"), None).map_err(|failure| failure.code());
+        assert_eq!(failure, Err(5));
+        // Another one than is named is found out when its genesis is read.
+        let right = |named, claimed| chain(named, claimed).ok().flatten();
+        assert_eq!(right(Some("named"), Some("claimed")), Some("named"));
+        assert_eq!(right(None, Some("claimed")), Some("claimed"));
+        assert_eq!(right(None, None), None);
+    }
 }
