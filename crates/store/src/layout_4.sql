@@ -14,3 +14,25 @@ INSERT INTO encrypted (task, round, record)
     SELECT task, round, x'' FROM round
     WHERE state = 0 AND EXISTS (SELECT 1 FROM setting WHERE name LIKE 'encrypted/%/' || round.round || '/');
 DELETE FROM setting WHERE name LIKE 'encrypted/%';
+
+-- Unfinished uploads by what they are of, not only by the id that they name: whoever begins another one under it stops none.
+DROP TABLE partial_piece;
+DROP TABLE partial;
+CREATE TABLE partial (
+    task BLOB NOT NULL,
+    id BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    length INTEGER NOT NULL,
+    held INTEGER NOT NULL DEFAULT 0,
+    touched INTEGER NOT NULL,
+    PRIMARY KEY (task, id, digest)
+);
+CREATE TABLE partial_piece (
+    task BLOB NOT NULL,
+    id BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    offset INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (task, id, digest, offset),
+    FOREIGN KEY (task, id, digest) REFERENCES partial (task, id, digest) ON DELETE CASCADE
+);

@@ -308,47 +308,78 @@ async fn what_was_opened_in_a_round_is_never_replaced() {
     assert_eq!(store.selections_spent(TASK).await.unwrap(), 3);
 }
 
+fn upload(id: u8, digest: u8) -> PartialKey {
+    PartialKey {
+        task: TASK,
+        id: [id; 16],
+        digest: [digest; 32],
+    }
+}
+
+#[tokio::test]
+async fn whoever_knows_an_id_does_not_stop_its_upload_and_begins_few_of_their_own() {
+    let store = store().await;
+    let begin = |digest, now| store.partial_begin(upload(1, digest), 10, now, 1_000, 100);
+    assert_eq!(begin(0, 1_000).await.unwrap(), 0);
+    let append = |offset, now| store.partial_append(upload(1, 0), offset, b"1", now);
+    append(0, 1_000).await.unwrap();
+    for other in 1..4 {
+        assert_eq!(begin(other, 1_100).await.unwrap(), 0);
+    }
+    let more = begin(4, 1_200).await;
+    assert!(matches!(more, Err(StoreError::PartialsFull)));
+    // Other ids have their own room.
+    let other = store.partial_begin(upload(2, 4), 10, 1_200, 1_000, 100);
+    assert_eq!(other.await.unwrap(), 0);
+    append(1, 1_300).await.unwrap();
+    // Of those that stand still one makes room, and never the one that runs.
+    for other in 4..9 {
+        let now = 3_000 * u64::from(other);
+        append(u64::from(other) - 2, now).await.unwrap();
+        assert_eq!(begin(other, now).await.unwrap(), 0);
+    }
+    assert_eq!(begin(0, 30_000).await.unwrap(), 7);
+}
+
 #[tokio::test]
 async fn a_broken_upload_goes_on_where_it_stopped_and_never_elsewhere() {
     let store = store().await;
-    let begin =
-        |length, digest: u8| store.partial_begin(TASK, [1; 16], length, [digest; 32], 0, 100, 2);
+    let begin = |length, digest| store.partial_begin(upload(1, digest), length, 0, 100, 2);
     assert_eq!(begin(10, 1).await.unwrap(), 0);
     assert_eq!(
         store
-            .partial_append(TASK, [1; 16], 0, b"01234", 0)
+            .partial_append(upload(1, 1), 0, b"01234", 0)
             .await
             .unwrap(),
         5
     );
     assert_eq!(begin(10, 1).await.unwrap(), 5);
-    let elsewhere = store.partial_append(TASK, [1; 16], 0, b"x", 0).await;
+    let elsewhere = store.partial_append(upload(1, 1), 0, b"x", 0).await;
     assert!(matches!(
         elsewhere,
         Err(StoreError::WrongOffset { asked: 0, held: 5 })
     ));
     assert!(
         store
-            .partial_append(TASK, [1; 16], 5, b"567890", 0)
+            .partial_append(upload(1, 1), 5, b"567890", 0)
             .await
             .is_err(),
         "over its length"
     );
-    assert_eq!(store.partial_finish(TASK, [1; 16]).await.unwrap(), None);
+    assert_eq!(store.partial_finish(upload(1, 1)).await.unwrap(), None);
     store
-        .partial_append(TASK, [1; 16], 5, b"56789", 0)
+        .partial_append(upload(1, 1), 5, b"56789", 0)
         .await
         .unwrap();
     assert_eq!(
-        store.partial_finish(TASK, [1; 16]).await.unwrap().unwrap(),
+        store.partial_finish(upload(1, 1)).await.unwrap().unwrap(),
         b"0123456789"
     );
-    assert_eq!(begin(10, 2).await.unwrap(), 0, "another digest starts anew");
-    let full = store
-        .partial_begin(TASK, [2; 16], 95, [0; 32], 0, 100, 2)
-        .await;
+    assert_eq!(begin(10, 2).await.unwrap(), 0, "other bytes start anew");
+    assert_eq!(begin(10, 1).await.unwrap(), 10, "and stop none that run");
+    let full = store.partial_begin(upload(2, 0), 95, 0, 100, 2).await;
     assert!(matches!(full, Err(StoreError::PartialsFull)));
-    assert_eq!(store.partial_expire(1).await.unwrap(), 1);
+    assert_eq!(store.partial_expire(1).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -527,13 +558,13 @@ async fn a_file_that_is_no_store_is_named_with_what_to_do() {
 #[tokio::test]
 async fn claims_that_stand_still_do_not_keep_others_out() {
     let store = store().await;
-    let begin = |id: u8, now: u64| store.partial_begin(TASK, [id; 16], 50, [id; 32], now, 1_000, 4);
+    let begin = |id: u8, now: u64| store.partial_begin(upload(id, id), 50, now, 1_000, 4);
     for id in 0..4 {
         assert_eq!(begin(id, 1_000).await.unwrap(), 0);
     }
     // One of them goes on.
     store
-        .partial_append(TASK, [3; 16], 0, b"0123456789", 2_500)
+        .partial_append(upload(3, 3), 0, b"0123456789", 2_500)
         .await
         .unwrap();
     assert!(matches!(

@@ -148,10 +148,6 @@ impl Sender {
         };
         let limit = Duration::from_millis(defim_light::delivery::HTTPS_MS);
         match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
-            // It may be only this path that is overrun: HTTPS has its own room.
-            Ok(Ok(verdict)) if verdict.code == Reason::Unavailable.code() => {
-                failed("unavailable", verdict.message)
-            }
             Ok(Ok(verdict)) => Input::Verdict {
                 path,
                 code: verdict.code,
