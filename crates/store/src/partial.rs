@@ -25,12 +25,6 @@ pub struct PartialKey {
     pub digest: DigestKey,
 }
 
-/// What an upload that stands still is looked for among.
-const ALL: &str = "SELECT rowid, length FROM partial
-     WHERE (touched < ?1 OR (held = 0 AND touched < ?2)) ORDER BY touched LIMIT 1";
-const OF_ID: &str = "SELECT rowid, length FROM partial
-     WHERE (touched < ?1 OR (held = 0 AND touched < ?2)) AND task = ?3 AND id = ?4 ORDER BY touched LIMIT 1";
-
 impl WorkStore {
     /// Begin or go on with an upload; gives how many bytes are held. Another length of the same bytes starts anew. Where there
     /// is no room, uploads that stand still make it: claims that cost their sender nothing must not keep others out.
@@ -81,21 +75,25 @@ impl WorkStore {
         let mut of_id = number(&all, "of_id")?;
         while of_id >= OF_ONE_ID || count >= max_count || claimed.saturating_add(length) > max_bytes
         {
-            let among = if of_id >= OF_ONE_ID { OF_ID } else { ALL };
-            let still = sqlx::query(among)
-                .bind(signed(now.saturating_sub(STILL_MS))?)
-                .bind(signed(now.saturating_sub(EMPTY_MS))?)
-                .bind(task.as_slice())
-                .bind(id.as_slice())
-                .fetch_optional(&mut *tx)
-                .await?
-                .ok_or(StoreError::PartialsFull)?;
+            let too_many = of_id >= OF_ONE_ID;
+            let still = sqlx::query(
+                "SELECT rowid, length FROM partial
+                 WHERE (touched < ?1 OR (held = 0 AND touched < ?2))
+                   AND (NOT ?3 OR (task = ?4 AND id = ?5)) ORDER BY touched LIMIT 1",
+            )
+            .bind(signed(now.saturating_sub(STILL_MS))?)
+            .bind(signed(now.saturating_sub(EMPTY_MS))?)
+            .bind(too_many)
+            .bind(task.as_slice())
+            .bind(id.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?
+            .ok_or(StoreError::PartialsFull)?;
             sqlx::query("DELETE FROM partial WHERE rowid = ?")
                 .bind(signed(number(&still, "rowid")?)?)
                 .execute(&mut *tx)
                 .await?;
-            // What the other search removes is at most one of this id, of which there are fewer then anyhow.
-            of_id = of_id.saturating_sub(u64::from(among == OF_ID));
+            of_id = of_id.saturating_sub(u64::from(too_many));
             count = count.saturating_sub(1);
             claimed = claimed.saturating_sub(number(&still, "length")?);
         }

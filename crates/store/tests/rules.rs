@@ -8,7 +8,7 @@
 
 use defim_store::{
     Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, EncryptedLast,
-    NewReport, Outcome, PutReport, ReportStatus, RoundState, StoreError, WorkStore,
+    NewReport, Outcome, PartialKey, PutReport, ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
