@@ -11,7 +11,7 @@ mod common;
 
 use common::{
     World,
-    planted::{expected, open, person, silo, split, update},
+    planted::{expected, person, silo, split, update},
     still,
 };
 use defim_learn::{FixedUpdate, builtin, builtin_csv};

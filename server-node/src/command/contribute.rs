@@ -32,7 +32,7 @@ use crate::{
     },
     config::load_or_make_key,
     failure::{Failure, Outcome},
-    http::{MeshView, RoundRecordView, TaskView},
+    http::{RoundRecordView, TaskView},
     node::light::{self, Who, ms},
 };
 
