@@ -23,8 +23,8 @@ export interface PrepareJob {
   model: Uint8Array;
   rows: Rows;
   seed: bigint;
-  /** Ids of the nodes that answer, as far as the mesh knows. */
-  reachable: string[];
+  /** The report's id, if the task lets this device draw it. */
+  report?: string | undefined;
   /** Seed of this device's key, where the task counts enrolled light nodes only. */
   key?: Uint8Array | undefined;
 }
@@ -92,7 +92,7 @@ export async function prepare(light: Light, job: PrepareJob, emit: (event: Light
         emit({ kind: "training", epoch, epochs, loss });
       }) as { bytes: number; lossBefore: number; lossAfter: number; norm: number; clipped: boolean };
       emit({ kind: "step", step: "trained", ms: lap(), ...trained });
-      const split = work.split(Date.now(), job.reachable) as Split;
+      const split = work.split(Date.now(), job.report) as Split;
       emit({ kind: "step", step: "split", ms: lap(), bytes: split.bytes });
       const bytes = work.seal() as Uint8Array<ArrayBuffer>;
       const { report, leader, leaderName, mediaType } = split;

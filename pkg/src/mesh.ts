@@ -5,20 +5,23 @@ import { compute } from "./computer.js";
 import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
 import { Ledger } from "./ledger.js";
-import { pathsTo, webrtcAddress } from "./paths.js";
+import { pathsTo, reaches, webrtcAddress } from "./paths.js";
 import { score } from "./scoring.js";
 import {
   forget, keep, keepReceipt, keptReport, keptReports, keyFor, remember, remembered, type KeptReport,
 } from "./store.js";
 import type {
   Admission, AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, Enrolment, FollowOptions, Given, JoinOptions, Kept,
-  LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, Spent, TaskView,
+  LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, SignedText, Spent,
+  TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
 const TASK_ID = /^[A-Za-z0-9_-]{43}$/;
 /** How long a node's new address is asked for before the old one is tried again. */
 const LOCATE_MS = 2_000;
+/** How many leaders are tried before a report is made for one that is away. */
+const MOST_LEADERS = 3;
 
 /** A mesh over its HTTP API. */
 export class HttpMesh implements Mesh {
@@ -73,9 +76,9 @@ export class HttpMesh implements Mesh {
       opening = { chain, served };
     }
     const model = await this.#api.model(round.baseModel, signal);
-    const reachable = this.#view.nodes.filter((node) => node.reachable).map((node) => node.id);
+    const report = key === undefined ? await this.#draw(view, task, round.signed, onEvent, signal) : undefined;
     const sealed = await compute(
-      { kind: "prepare", manifest: view.signed, task, round: round.signed, opening, model, rows, seed, reachable, key },
+      { kind: "prepare", manifest: view.signed, task, round: round.signed, opening, model, rows, seed, report, key },
       { onEvent, signal },
     );
     const kept: KeptReport = {
@@ -261,6 +264,31 @@ export class HttpMesh implements Mesh {
       if (admission === undefined) return undefined;
       const make = (): Uint8Array<ArrayBuffer> => light.newSeed() as Uint8Array<ArrayBuffer>;
       return { admission, ...(await keyFor(this.#api.base, id, make)) };
+    } finally {
+      task.free();
+    }
+  }
+
+  /**
+   * A report's id. Its leader is one that this device reaches, if it reaches one: on the mesh's word on who is there, the aggregation
+   * node could have all reports go to nodes of its choice.
+   */
+  async #draw(
+    view: TaskView, id: string, round: SignedText, onEvent: (event: LightEvent) => void, signal: AbortSignal,
+  ): Promise<string> {
+    const light = await loadLight();
+    const task = new light.Task(JSON.stringify(view.signed), id);
+    const failed: string[] = [];
+    try {
+      for (;;) {
+        const [report = "", leader = ""] = task.draw(JSON.stringify(round), Date.now(), failed);
+        if (failed.includes(leader)) return report;
+        const node = this.#leader(leader, "a full node");
+        if (await reaches(light, node, this.#api.http(node), signal)) return report;
+        failed.push(leader);
+        onEvent({ kind: "away", node: node.name });
+        if (failed.length === MOST_LEADERS) return report;
+      }
     } finally {
       task.free();
     }

@@ -39,6 +39,27 @@ export function webrtcTo(light: Light, node: NodeView): { endpoint: Endpoint; ad
   return { endpoint, address };
 }
 
+/** How long a node may take to answer before it counts as away. */
+const REACH_MS = 5_000;
+
+/** Whether this device reaches a node, over one way or the other. */
+export async function reaches(light: Light, node: NodeView, http: string, signal: AbortSignal): Promise<boolean> {
+  const late = AbortSignal.timeout(REACH_MS);
+  const overHttps = async (): Promise<void> => {
+    const { status } = await fetch(`${http}/hpke_config`, { signal: AbortSignal.any([signal, late]) });
+    // A proxy's word that the node behind it is away.
+    if (status >= 500) throw new LightError("unreachable", `HTTP status ${status}`);
+  };
+  const overWebrtc = async (): Promise<void> => {
+    const { endpoint, address } = webrtcTo(light, node);
+    const given = new Promise<never>((_, reject) => late.addEventListener("abort", reject, { once: true }));
+    await Promise.race([endpoint.reach(address), given]);
+  };
+  const reached = await Promise.any([overHttps(), overWebrtc()]).then(() => true, () => false);
+  if (signal.aborted) throw new LightError("aborted", "Stopped before anything was sent.");
+  return reached;
+}
+
 async function overWebrtc(light: Light, node: NodeView, sealed: Sealed, attempt: Attempt): Promise<number> {
   const { endpoint, address } = webrtcTo(light, node);
   // Only a path that did not work takes its connection with it; a person who stops may go on over the same one.

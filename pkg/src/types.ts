@@ -270,6 +270,8 @@ export type LightEvent =
       norm: number;
       clipped: boolean;
     }
+  /** This device has tried this leader in vain; another committee is drawn. */
+  | { kind: "away"; node: string }
   | { kind: "step"; step: "split"; ms: number; bytes: number }
   | { kind: "step"; step: "sealed"; ms: number; bytes: number; report: string; round: number }
   | { kind: "path"; path: Path; because: string | null; node: string }

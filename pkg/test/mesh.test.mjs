@@ -24,8 +24,9 @@ const nodes = fixture.members.map((id, at) => ({
 const reports = new RegExp(`^/nodes/full-[123]/tasks/(?:${fixture.task}|${fixture.enrolled.task})/reports`);
 
 /** A mesh on loopback. `upload` answers what is sent to the leader: a status and a problem. */
-async function mesh(t, { upload = () => [201], view = task } = {}) {
+async function mesh(t, { upload = () => [201], view = task, away = [], says = () => true } = {}) {
   const uploads = [];
+  const listed = nodes.map((node) => ({ ...node, reachable: says(node.name) }));
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
@@ -33,7 +34,8 @@ async function mesh(t, { upload = () => [201], view = task } = {}) {
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     };
     const { method, url, headers } = request;
-    if (url === "/api/v1/mesh") json({ aggregation: { id: fixture.aggregation, name: "agg" }, nodes });
+    if (url === "/api/v1/mesh") json({ aggregation: { id: fixture.aggregation, name: "agg" }, nodes: listed });
+    else if (away.some((name) => url.startsWith(`/nodes/${name}/`))) request.socket.destroy();
     else if (url === "/api/v1/tasks") json([view]);
     else if (url === "/api/v1/tasks/digits" || url === `/api/v1/tasks/${view.id}`) json(view);
     else if (url.startsWith("/api/v1/tasks/")) json({ code: "unknown-task", message: "There is no such task here." }, 404);
@@ -241,4 +243,25 @@ test("a device has one key for a task that enrols, and contributes under it", as
 test("a task of anybody asks for no key", async (t) => {
   const { client } = await mesh(t);
   assert.deepEqual(await client.enrolment("digits"), { admission: null, key: null, kept: false });
+});
+
+test("who a report goes to is not for the mesh to say", async (t) => {
+  const leaders = new Set();
+  // It says that only one of three is there.
+  const { client } = await mesh(t, { says: (name) => name === "full-1" });
+  for (let turn = 0; turn < 40 && leaders.size < 3; turn += 1) {
+    leaders.add((await client.contribute({ task: "digits", rows: csv() })).node);
+  }
+  assert.deepEqual([...leaders].sort(), ["full-1", "full-2", "full-3"]);
+});
+
+test("a leader that this device does not reach is left out, and that is told", async (t) => {
+  // The mesh says that all are there.
+  const { client } = await mesh(t, { away: ["full-2", "full-3"] });
+  const away = new Set();
+  for (let turn = 0; turn < 12; turn += 1) {
+    const onEvent = (event) => event.kind === "away" && away.add(event.node);
+    assert.equal((await client.contribute({ task: "digits", rows: csv(), onEvent })).node, "full-1");
+  }
+  assert.deepEqual([...away].sort(), ["full-2", "full-3"]);
 });

@@ -4,11 +4,11 @@ import { NOW, bytes, csv, fixture, light, manifest, model, round } from "./light
 
 const join = () => new light.Task(manifest, fixture.task);
 
-function sealed(seed = 7n, reachable = []) {
+function sealed(seed = 7n, report = undefined) {
   const work = join().contribute(round, model, NOW);
   const steps = { read: work.read(bytes(csv())), epochs: [] };
   steps.trained = work.train(seed, (epoch, epochs, loss) => steps.epochs.push({ epoch, epochs, loss }));
-  steps.split = work.split(NOW, reachable);
+  steps.split = work.split(NOW, report);
   steps.bytes = work.seal();
   return { work, ...steps };
 }
@@ -47,22 +47,30 @@ test("the same rows and seed give the same training, and never the same report",
   assert.ok(same < one.bytes.length / 50, `${same} of ${one.bytes.length} bytes are the same`);
 });
 
-test("the report's id decides its committee; one that answers is looked for", () => {
+test("the report's id decides its committee, which is any but those whose leader was tried in vain", () => {
   const [first, second, third] = fixture.members;
-  const committee = (reachable) => {
-    const { leader, leaderName, helperNames, mediaType } = sealed(7n, reachable).split;
-    const names = [leaderName, ...helperNames];
-    assert.equal(names.length, 2);
-    assert.equal(mediaType, "application/dap-report");
-    assert.equal(leader, fixture.members[Number(leaderName.at(-1)) - 1]);
-    assert.notEqual(...names);
-    return names.join();
+  const draw = (failed) => {
+    const [report, leader] = join().draw(round, NOW, failed);
+    return { report, leader };
   };
-  const seen = new Set();
-  for (let turn = 0; turn < 40; turn += 1) seen.add(committee([first, second, third]));
-  assert.ok(seen.size >= 4, `${[...seen]}`);
-  for (let turn = 0; turn < 5; turn += 1) assert.match(committee([second, third]), /^full-[23],full-[23]$/);
-  committee([first]);
+  const { report, leader } = draw([]);
+  const split = sealed(7n, report).split;
+  assert.deepEqual([split.report, split.leader], [report, leader]);
+  assert.equal(split.mediaType, "application/dap-report");
+  assert.equal(leader, fixture.members[Number(split.leaderName.at(-1)) - 1]);
+  assert.equal(split.helperNames.length, 1);
+  assert.notEqual(split.helperNames[0], split.leaderName);
+  const leaders = (failed) => {
+    const seen = new Set();
+    for (let turn = 0; turn < 60; turn += 1) seen.add(draw(failed).leader);
+    return [...seen].sort();
+  };
+  assert.deepEqual(leaders([]), [first, second, third].sort());
+  assert.deepEqual(leaders([first]), [second, third].sort());
+  assert.deepEqual(leaders([first, third]), [second]);
+  // With all of them away it is any, and waits there.
+  assert.deepEqual(leaders([first, second, third]), [first, second, third].sort());
+  assert.equal(thrown(() => sealed(7n, "no id")).code, "malformed");
 });
 
 test("a task of three shares has reports for three, of their own media type", () => {
@@ -70,7 +78,7 @@ test("a task of three shares has reports for three, of their own media type", ()
   const work = new light.Task(JSON.stringify(signed), task).contribute(JSON.stringify(opened), model, NOW);
   work.read(bytes(csv()));
   work.train(7n, () => {});
-  const { leaderName, helperNames, mediaType, bytes: shares } = work.split(NOW, fixture.members);
+  const { leaderName, helperNames, mediaType, bytes: shares } = work.split(NOW);
   assert.deepEqual([leaderName, ...helperNames].sort(), ["full-1", "full-2", "full-3"]);
   assert.equal(mediaType, "application/vnd.defim-report");
   const report = work.seal();
@@ -152,7 +160,7 @@ function signedBy(key, training = 7n) {
   const work = enrolled().contribute(JSON.stringify(fixture.enrolled.round), model, NOW, key);
   work.read(bytes(csv()));
   work.train(training, () => {});
-  const split = work.split(NOW, fixture.members);
+  const split = work.split(NOW);
   return { ...split, sealed: work.seal() };
 }
 
@@ -168,7 +176,7 @@ test("where light nodes are enrolled, the key decides id and committee", () => {
   const work = join().contribute(round, model, NOW, seed);
   work.read(bytes(csv()));
   work.train(7n, () => {});
-  work.split(NOW, []);
+  work.split(NOW);
   assert.equal(work.seal().length, sealed().bytes.length);
   assert.ok(one.sealed.length > sealed().bytes.length);
 });

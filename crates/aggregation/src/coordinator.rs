@@ -36,7 +36,7 @@ pub struct Coordinator {
     optimiser: OptimiserState,
     initial: Option<Metrics>,
     rounds_done: u64,
-    rounds_opened: u64,
+    spent: u64,
     last_round: RoundNumber,
     open: Option<OpenRound>,
     /// Rows of the full nodes' silos, as they last said.
@@ -110,7 +110,7 @@ impl Coordinator {
             optimiser,
             initial,
             rounds_done: restored.rounds_done,
-            rounds_opened: restored.rounds_opened,
+            spent: restored.spent,
             last_round: 0,
             open: None,
             silo_rows: BTreeMap::new(),
@@ -126,7 +126,7 @@ impl Coordinator {
             this.last_round = round.round;
             if !over {
                 let base = round.base_model;
-                let open = OpenRound::new(round, this.task.clone(), threshold);
+                let open = OpenRound::new(round, this.task.clone(), threshold, this.left());
                 this.open = Some(open.restore(restored.open));
                 // Its contributions start from another model: added to this one they would be noise.
                 if base != this.digest {
@@ -190,16 +190,25 @@ impl Coordinator {
         self.held
     }
 
-    /// Rounds whose total was opened, or may have been: what has cost privacy.
-    pub fn rounds_opened(&self) -> u64 {
-        self.rounds_opened
+    /// Selections that full nodes were asked to encrypt, in all rounds: each has cost privacy, opened or not.
+    pub fn spent(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, OpenRound::spent);
+        self.spent.saturating_add(open)
     }
 
-    /// Whether all rounds are done, or the privacy budget, which is for so many rounds, is spent.
+    /// How many selections the privacy budget still allows to be encrypted, before the open round.
+    fn left(&self) -> u64 {
+        match self.task.privacy {
+            None => u64::MAX,
+            Some(_) => self.task.schedule.rounds.saturating_sub(self.spent),
+        }
+    }
+
+    /// Whether all rounds are done, or the privacy budget, which is for so many sums, is spent.
     pub fn is_complete(&self) -> bool {
         let done = match self.task.privacy {
             None => self.rounds_done,
-            Some(_) => self.rounds_opened,
+            Some(_) => self.spent,
         };
         done >= self.task.schedule.rounds
     }
@@ -278,7 +287,8 @@ impl Coordinator {
             return;
         };
         self.last_round = opened.round;
-        self.open = Some(OpenRound::new(round, self.task.clone(), self.threshold));
+        let (task, left) = (self.task.clone(), self.left());
+        self.open = Some(OpenRound::new(round, task, self.threshold, left));
         self.out.push_back(Output::Open { signed, opened });
         self.out.push_back(Output::Changed);
     }
@@ -295,12 +305,12 @@ impl Coordinator {
 
     fn void(&mut self, reason: String) {
         if let Some(open) = self.open.take() {
-            let opened = open.is_opening();
-            self.rounds_opened += u64::from(opened);
+            let spent = open.spent();
+            self.spent = self.spent.saturating_add(spent);
             self.out.push_back(Output::Void {
                 round: open.opened().round,
                 reason,
-                opened,
+                spent,
             });
             self.out.push_back(Output::Changed);
         }
@@ -362,8 +372,8 @@ impl Coordinator {
         self.model_bytes = model_bytes;
         self.digest = after.model;
         self.rounds_done += 1;
-        self.rounds_opened += 1;
-        self.open = None;
+        let spent = self.open.take().map_or(0, |open| open.spent());
+        self.spent = self.spent.saturating_add(spent);
         let metrics = match &self.holdout {
             Some(rows) => evaluate(&self.model, rows),
             None => Metrics::unknown(),
@@ -378,6 +388,7 @@ impl Coordinator {
             reports: total.reports(),
             rejected: opened.rejected,
             finished_ms: now,
+            spent,
             record,
             key: total.key().to_vec(),
             ciphertexts: ciphertexts.map(|(node, c)| (node, c.to_vec())).collect(),

@@ -31,6 +31,8 @@ pub struct Completed {
     pub rejected: BTreeMap<String, u64>,
     /// When.
     pub finished_ms: Millis,
+    /// Selections that full nodes were asked to encrypt in it.
+    pub spent: u64,
     /// The signed [`defim_protocol::record::RoundRecord`].
     pub record: SignedText,
     /// The sum of keys that opened the total.
@@ -50,8 +52,8 @@ pub struct Restored {
     pub round: Option<(SignedText, bool)>,
     /// Rounds that ended with a model.
     pub rounds_done: u64,
-    /// Rounds whose total was opened, or may have been.
-    pub rounds_opened: u64,
+    /// Selections that full nodes were asked to encrypt, in the rounds that are over.
+    pub spent: u64,
     /// The current model and optimiser state, if any round finished.
     pub model: Option<(Vec<u8>, Vec<u8>)>,
     /// What has come in of the open round.
@@ -114,8 +116,8 @@ pub enum Output {
         round: RoundNumber,
         /// Why.
         reason: String,
-        /// Whether its total may have been opened: then it has cost privacy.
-        opened: bool,
+        /// Selections that full nodes were asked to encrypt in it: each has cost privacy, opened or not.
+        spent: u64,
     },
     /// Tell whoever watches.
     Changed,

@@ -175,12 +175,21 @@ pub(crate) struct OpenRound {
     closed_at: Option<Millis>,
     /// When this step began; none right after a restart.
     since: Option<Millis>,
+    /// Selections so far: each was asked to be encrypted.
     attempt: u32,
+    /// So many selections at most.
+    most_attempts: u64,
     step: Step,
 }
 
 impl OpenRound {
-    pub fn new(opened: VerifiedRound, task: VerifiedManifest, threshold: Threshold) -> Self {
+    /// `most_attempts`: how many selections may be encrypted, as each costs privacy.
+    pub fn new(
+        opened: VerifiedRound,
+        task: VerifiedManifest,
+        threshold: Threshold,
+        most_attempts: u64,
+    ) -> Self {
         Self {
             opened,
             task,
@@ -193,6 +202,7 @@ impl OpenRound {
             closed_at: None,
             since: None,
             attempt: 0,
+            most_attempts,
             step: Step::Collecting,
         }
     }
@@ -205,6 +215,9 @@ impl OpenRound {
             sums,
             opening,
         } = restored;
+        // Whatever else fits together: it was asked for, and may have been encrypted.
+        let signed = selection.as_ref();
+        self.attempt = signed.map_or(0, |signed| attempt_of(signed).unwrap_or(1));
         for batch in closed {
             self.close(batch);
         }
@@ -215,7 +228,6 @@ impl OpenRound {
         let Some(selection) = selection.and_then(|signed| self.reselected(signed).ok()) else {
             return self;
         };
-        self.attempt = selection.attempt;
         let sums: BTreeMap<_, _> = sums
             .into_iter()
             .filter_map(|(node, sum)| {
@@ -242,9 +254,14 @@ impl OpenRound {
         &self.opened
     }
 
-    /// Whether full nodes have been asked to open the total.
-    pub fn is_opening(&self) -> bool {
-        matches!(self.step, Step::Decrypting(_))
+    /// Selections that full nodes have been asked to encrypt. What they encrypted can be opened without their help.
+    pub fn spent(&self) -> u64 {
+        self.attempt.into()
+    }
+
+    /// Whether another selection may be encrypted.
+    fn may_select(&self) -> bool {
+        self.spent() < self.most_attempts
     }
 
     /// What a full node is to be asked now.
@@ -320,6 +337,7 @@ impl OpenRound {
     pub fn advance(&mut self, now: Millis, key: &NodeKey, out: &mut impl FnMut(Output)) -> End {
         let since = *self.since.get_or_insert(now);
         let impatient = now >= since.saturating_add(PATIENCE_MS);
+        let may_select = self.may_select();
         match &mut self.step {
             Step::Collecting => {
                 let need = u64::from(self.task.schedule.min_batch);
@@ -366,7 +384,7 @@ impl OpenRound {
                     };
                 }
                 let need = u64::from(self.task.schedule.min_batch);
-                if impatient && self.accepted(&missing) >= need {
+                if impatient && may_select && self.accepted(&missing) >= need {
                     return self.select(now, key, &missing, out);
                 }
             }
@@ -476,9 +494,11 @@ impl OpenRound {
             Step::Encrypting { selection, sums } => {
                 let missing = selection.nodes().iter().filter(|n| !sums.contains_key(n));
                 let names = self.names(missing).join(" and ");
-                format!(
-                    "{names} has not encrypted its sum, and without it there are too few contributions"
-                )
+                let why = match self.may_select() {
+                    true => "without it there are too few contributions",
+                    false => "the privacy budget has nothing left for sums without it",
+                };
+                format!("{names} has not encrypted its sum, and {why}")
             }
             Step::Decrypting(step) => format!(
                 "{} of {} full nodes have opened the total, {} are needed",
@@ -606,6 +626,9 @@ impl OpenRound {
         without: &BTreeSet<NodeId>,
         out: &mut impl FnMut(Output),
     ) -> End {
+        if !self.may_select() {
+            return End::Void("the task's privacy budget is spent".into());
+        }
         self.attempt += 1;
         let selection = Selection {
             task: self.opened.task,
@@ -649,6 +672,12 @@ impl OpenRound {
         self.begin(now, Decrypting::step(*selection, sums, opening));
         Ok(())
     }
+}
+
+/// Which of its round's selections it is.
+fn attempt_of(signed: &SignedText) -> Option<u32> {
+    let selection = serde_json::from_str::<Selection>(&signed.payload);
+    selection.ok().map(|selection| selection.attempt)
 }
 
 /// Add counts by code to counts by word.

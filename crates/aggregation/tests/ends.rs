@@ -13,8 +13,8 @@ use defim_aggregation::coordinator::{
 };
 use defim_learn::builtin;
 use defim_protocol::{
-    Digest, Manifest, Member, NodeKey, ReportId, RoundOpened, RoundPhase, Schedule, SignedText,
-    VerifiedManifest, VerifiedRound,
+    Digest, Manifest, Member, NodeKey, Privacy, ReportId, RoundOpened, RoundPhase, Schedule,
+    SignedText, VerifiedManifest, VerifiedRound,
     batch::BatchSummary,
     seal::SealingKey,
     vdaf::{Scheme, VdafSpec},
@@ -31,10 +31,21 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// `budget`: the rounds that a task with noise promises for.
+    fn of(budget: Option<u64>) -> Self {
         let key = Arc::new(NodeKey::from_seed([9; 32]));
         let members = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
         let spec = builtin("diabetes", None).unwrap().spec;
         let learning = serde_json::to_string(&spec).unwrap();
+        let vdaf = VdafSpec {
+            scheme: Scheme::Pine64,
+            dimension: spec.dimension(),
+            frac_bits: 15,
+            shares: 2,
+        };
         let manifest = Manifest {
             name: "diabetes".into(),
             title: String::new(),
@@ -47,20 +58,15 @@ impl World {
                     hpke: SealingKey::from_seed(n, [n; 32]).config(),
                 })
                 .collect(),
-            vdaf: VdafSpec {
-                scheme: Scheme::Pine64,
-                dimension: spec.dimension(),
-                frac_bits: 15,
-                shares: 2,
-            },
+            privacy: budget.map(|rounds| Privacy::new(&vdaf, 1, 8.0, 1e-6, rounds).unwrap()),
+            vdaf,
             schedule: Schedule {
                 min_batch: 2,
                 max_batch: 9,
                 settle_ms: 0,
                 round_ms: ROUND_MS,
-                rounds: 9,
+                rounds: budget.unwrap_or(9),
             },
-            privacy: None,
             max_weight: 1,
             admission: None,
             created_ms: 0,
@@ -298,4 +304,69 @@ fn a_round_that_was_opened_for_another_model_is_given_up() {
     assert!(voided(&outputs).unwrap().contains("model"));
     let open = machine.open_round().unwrap();
     assert_eq!((open.round, open.base_model), (2, right));
+}
+
+/// A round whose first selection the full nodes are asked to encrypt: its opening, and the selection.
+fn selected(world: &World, machine: &mut Coordinator) -> (SignedText, SignedText) {
+    let outputs = told(machine, 0, Input::Tick);
+    let Output::Open { signed, .. } = &outputs[0] else {
+        panic!("no round")
+    };
+    told(machine, 10, world.progress(2));
+    told(machine, 10, Input::Tick);
+    let closed = Response::Closed(vec![world.closed(signed)]);
+    let first = world.members[0].id();
+    told(machine, 20, Input::Answered(first, closed));
+    let outputs = told(machine, 10 + PATIENCE_MS, Input::Tick);
+    let Output::StoreSelection(1, selection) = &outputs[0] else {
+        panic!("{outputs:?}")
+    };
+    (signed.clone(), selection.clone())
+}
+
+#[test]
+fn what_was_asked_to_be_encrypted_is_spent_whether_it_is_opened_or_not() {
+    let void = || Input::Void {
+        round: 1,
+        reason: "full-1 is gone".into(),
+    };
+    let spent = |outputs: &[Output]| {
+        let mut outputs = outputs.iter();
+        outputs.find_map(|output| match output {
+            Output::Void { spent, .. } => Some(*spent),
+            _ => None,
+        })
+    };
+    let world = World::of(Some(1));
+    // Nothing was encrypted: the round has cost nothing, and the task goes on.
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Tick);
+    assert_eq!(spent(&told(&mut machine, 1, void())), Some(0));
+    assert_eq!((machine.spent(), machine.is_complete()), (0, false));
+    told(&mut machine, 2, Input::Tick);
+    assert_eq!(machine.open_round().unwrap().round, 2);
+
+    let mut machine = world.machine(Restored::default());
+    let (signed, selection) = selected(&world, &mut machine);
+    assert_eq!(machine.spent(), 1, "also while the round is open");
+    assert_eq!(spent(&told(&mut machine, 20_000, void())), Some(1));
+    assert_eq!((machine.spent(), machine.is_complete()), (1, true));
+    told(&mut machine, 20_001, Input::Tick);
+    assert!(machine.open_round().is_none(), "the budget was for one");
+
+    // After a restart too, also if what is stored does not fit together.
+    for closed in [vec![world.closed(&signed)], Vec::new()] {
+        let mut machine = world.machine(Restored {
+            round: Some((signed.clone(), false)),
+            open: RestoredRound {
+                closed,
+                selection: Some(selection.clone()),
+                ..RestoredRound::default()
+            },
+            ..Restored::default()
+        });
+        assert_eq!(machine.spent(), 1);
+        assert_eq!(spent(&told(&mut machine, 20_000, void())), Some(1));
+        assert!(machine.is_complete());
+    }
 }

@@ -20,19 +20,16 @@ pub struct Prepared {
     pub answer: PrepareAnswer,
     /// The share to keep, if the proof held.
     pub share: Option<VerifiedShare>,
-}
-
-impl Prepared {
-    /// Whether this is the answer for good, to be stored before it is said.
-    pub fn is_outcome(&self) -> bool {
-        self.answer != PrepareAnswer::Rejected(Reason::NotEnrolled)
-    }
+    /// Whether this is the answer for good: its share was opened, and its id is to be claimed and the answer stored before it
+    /// is said. Of what does not open nothing is stored: anybody who leads a committee can ask about somebody else's id, with
+    /// bytes of their own.
+    pub is_outcome: bool,
 }
 
 /// Check one report of two shares with the leader's message. `known` are the light nodes that are enrolled for the task.
 ///
-/// A refusal as [`Reason::NotEnrolled`] is no outcome: nothing of it is stored, and the leader asks again until the round
-/// closes. The leader has found the key enrolled, and this node's ledger may be a moment behind.
+/// A refusal as [`Reason::NotEnrolled`] is no outcome either, and the leader asks again until the round
+/// closes: it has found the key enrolled, and this node's ledger may be a moment behind.
 pub fn prepare(
     task: &Committee,
     round: &VerifiedRound,
@@ -41,17 +38,16 @@ pub fn prepare(
     verify_key: &[u8; VERIFY_KEY_BYTES],
     init: &PrepareInit,
 ) -> Prepared {
-    let result = open(task, round, secrets, known, init)
-        .and_then(|share| share.answer(verify_key, &init.message));
-    match result {
-        Ok((share, answer)) => Prepared {
-            answer: PrepareAnswer::Verified(answer),
-            share: Some(share),
-        },
-        Err(reason) => Prepared {
-            answer: PrepareAnswer::Rejected(reason),
-            share: None,
-        },
+    let opened = open(task, round, secrets, known, init);
+    let is_outcome = opened.is_ok();
+    let (answer, share) = match opened.and_then(|share| share.answer(verify_key, &init.message)) {
+        Ok((share, answer)) => (PrepareAnswer::Verified(answer), Some(share)),
+        Err(reason) => (PrepareAnswer::Rejected(reason), None),
+    };
+    Prepared {
+        answer,
+        share,
+        is_outcome,
     }
 }
 
@@ -70,11 +66,20 @@ impl std::fmt::Debug for Collected {
     }
 }
 
+/// Why a report of three shares is not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotBegun {
+    /// Why it is refused.
+    pub reason: Reason,
+    /// As [`Prepared::is_outcome`].
+    pub is_outcome: bool,
+}
+
 /// Begin one report of three shares. `known` are the light nodes that are enrolled for the task.
 ///
 /// # Errors
 ///
-/// The [`Reason`] for which the report is refused. [`Reason::NotEnrolled`] is no outcome, as of [`prepare`].
+/// [`NotBegun`] if the report is refused.
 pub fn collect(
     task: &Committee,
     round: &VerifiedRound,
@@ -82,10 +87,12 @@ pub fn collect(
     known: &dyn Enrolled,
     verify_key: &[u8; VERIFY_KEY_BYTES],
     init: &PrepareInit,
-) -> Result<Collected, Reason> {
-    let (begun, share) = open(task, round, secrets, known, init)?.collect(verify_key)?;
+) -> Result<Collected, NotBegun> {
+    let refused = |is_outcome| move |reason| NotBegun { reason, is_outcome };
+    let opened = open(task, round, secrets, known, init).map_err(refused(false))?;
+    let (begun, share) = opened.collect(verify_key).map_err(refused(true))?;
     Ok(Collected {
-        state: begun.to_bytes()?,
+        state: begun.to_bytes().map_err(refused(true))?,
         share,
     })
 }
@@ -115,7 +122,7 @@ fn open(
     known: &dyn Enrolled,
     init: &PrepareInit,
 ) -> Result<OpenedShare, Reason> {
-    // A claim that is kept for ever must not be made with bytes that no honest report has.
+    // No honest report has more.
     let fits = task
         .vdaf
         .most_helper_bytes()

@@ -57,6 +57,9 @@ pub enum HolderError {
     /// This node stands for another selection of the round.
     #[error(transparent)]
     Once(#[from] OnceError),
+    /// The promise is for so many sums.
+    #[error("the task's privacy budget is spent: nothing more of it is opened")]
+    Spent,
     /// The rules of opening forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -118,6 +121,10 @@ pub fn answer(
     let own = secrets.node.id();
     let encrypts = selection.nodes().contains(&own);
     LastEncrypted::opening(&selection, before.encrypted, encrypts)?;
+    // What this node has encrypted in the round, or opened, is paid for.
+    if before.opened.is_none() && before.encrypted.is_none() && before.is_spent(task) {
+        return Err(HolderError::Spent);
+    }
     let before = before.opened;
     let place = task.place(&own).ok_or(HolderError::NotAHolder)?;
     let index = HolderIndex::new(u8::try_from(place + 1).unwrap_or(u8::MAX))?;

@@ -30,6 +30,9 @@ pub enum OnceError {
         /// The one in question.
         asked: u32,
     },
+    /// It has encrypted this very selection.
+    #[error("this node has encrypted this selection; what left it then is what there is")]
+    Again,
     /// It has not encrypted what it shall open.
     #[error("this node has not encrypted this selection, or another one since")]
     NotEncrypted,
@@ -44,6 +47,12 @@ impl LastEncrypted {
     /// Its record.
     pub fn to_bytes(self) -> Vec<u8> {
         [self.attempt.to_be_bytes().as_slice(), &self.selection.0].concat()
+    }
+
+    /// Whether this record is of this selection: then what left the node is sent again.
+    pub fn is_of(record: &[u8], selection: &VerifiedSelection) -> bool {
+        let last = Self::from_bytes(Some(record));
+        last.is_ok_and(|last| last.is_some_and(|last| last.selection == selection.digest()))
     }
 
     fn from_bytes(record: Option<&[u8]>) -> Result<Option<Self>, OnceError> {
@@ -77,7 +86,9 @@ impl LastEncrypted {
             selection: selection.digest(),
         };
         match Self::from_bytes(last)? {
-            Some(last) if last != this && last.attempt >= this.attempt => Err(OnceError::Earlier {
+            // Encrypted anew it would have other noise, and the mean of many has none.
+            Some(last) if last == this => Err(OnceError::Again),
+            Some(last) if last.attempt >= this.attempt => Err(OnceError::Earlier {
                 last: last.attempt,
                 asked: this.attempt,
             }),

@@ -46,24 +46,38 @@ pub enum EncryptSumError {
     /// This node stands for another selection of the round.
     #[error(transparent)]
     Once(#[from] OnceError),
+    /// The promise is for so many sums.
+    #[error("the task's privacy budget is spent: nothing more of it is encrypted")]
+    Spent,
 }
 
-/// An encrypted sum. Its record must be on disk before it leaves the node.
+/// An encrypted sum. Both must be on disk before it leaves the node.
 #[derive(Debug)]
 pub struct EncryptedOnce {
     /// What this node encrypted last, for its store; kept for as long as the round is open.
     pub record: Vec<u8>,
-    /// What leaves the node.
+    /// What leaves the node, now and when it is asked again; kept while the round is open.
     pub submission: Submission,
 }
 
-/// What this node has done in a round before, as its store holds it.
+/// What this node has done in a round and a task before, as its store holds it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Before<'a> {
     /// The record of what it encrypted last.
     pub encrypted: Option<&'a [u8]>,
     /// The record of what it has opened.
     pub opened: Option<&'a [u8]>,
+    /// How many selections of the task it has encrypted, in all rounds, with the rounds in which it has only opened something.
+    pub spent: u64,
+}
+
+impl Before<'_> {
+    /// Whether the task's privacy budget, which is for so many sums with noise, has nothing left for another one.
+    ///
+    /// What was encrypted is spent, whether this node helps to open it or not: others can open it without this node.
+    pub(crate) fn is_spent(&self, task: &VerifiedManifest) -> bool {
+        task.privacy.is_some() && self.spent >= task.schedule.rounds
+    }
 }
 
 /// This node's share of the sum of one committee's batch, as its store holds it.
@@ -102,7 +116,8 @@ pub fn round_of(selection: &VerifiedSelection) -> Round {
 }
 
 /// Encrypt this node's sum over the selected batches, with the task's noise added, under a fresh key, and seal a share of the key for each full
-/// node. Another call gives another ciphertext; the holders open at most one set of a round.
+/// node. Another call would give another ciphertext with other noise, so that there is one of each selection: who is asked again
+/// sends what left the node before ([`LastEncrypted::is_of`]).
 ///
 /// `sums` are this node's shares by committee; those of committees that are not selected are left alone. `before` is what the
 /// store holds of this round.
@@ -119,6 +134,9 @@ pub fn encrypt(
     rng: &mut impl CryptoRng,
 ) -> Result<EncryptedOnce, EncryptSumError> {
     let record = LastEncrypted::encrypting(selection, before.encrypted, before.opened.is_some())?;
+    if before.is_spent(task) {
+        return Err(EncryptSumError::Spent);
+    }
     let own = secrets.node.id();
     let modulus = u128::from(task.vdaf.scheme.modulus());
     let mut total = vec![0_u64; task.vdaf.dimension];

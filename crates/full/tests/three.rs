@@ -13,7 +13,7 @@ use std::{
 
 use defim_full::{
     Secrets,
-    helper::{self, Agreement, Collected, Difference, Proposed, agree, compare},
+    helper::{self, Agreement, Collected, Difference, NotBegun, Proposed, agree, compare},
     leader::{Counts, Input, Leader, Outcome, Output, Proposal},
 };
 use defim_protocol::{
@@ -220,7 +220,11 @@ fn begun(world: &World, leading: &mut Leading) -> (ReportId, [Collected; 2], [Fi
         &first.verify_key,
         &first.reports[0],
     );
-    assert_eq!(wrong.unwrap_err(), Reason::SealBroken);
+    let broken = NotBegun {
+        reason: Reason::SealBroken,
+        is_outcome: false,
+    };
+    assert_eq!(wrong.unwrap_err(), broken);
     let collected = [world.collect(1, &first), world.collect(2, &second)];
     let answers = collected.each_ref().map(|collected| {
         let share = collected.share.clone();

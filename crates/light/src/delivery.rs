@@ -305,6 +305,12 @@ impl Delivery {
                 };
                 self.out.push_back(Output::Delivered { path, because });
             }
+            // It may be only this path that is overrun, or held by somebody: HTTPS has its own room.
+            Some(reason @ Reason::Unavailable) if path == Path::Webrtc => {
+                if matches!(self.state, State::Trying { path: tried, .. } if tried == path) {
+                    self.failed(now, path, reason.slug(), reason.text());
+                }
+            }
             Some(reason) if reason.may_pass() => self.wait(now, reason.text().to_owned()),
             reason => {
                 self.state = State::Over;
@@ -467,6 +473,24 @@ mod tests {
         ));
         d.handle(25_001, fail(Path::Webrtc, "late"));
         assert_eq!(d.poll(), None);
+    }
+
+    #[test]
+    fn a_leader_that_has_no_room_over_webrtc_is_tried_over_https() {
+        let unavailable = |path| Input::Verdict {
+            path,
+            code: Reason::Unavailable.code(),
+        };
+        let (mut d, _) = started(true);
+        d.handle(1, unavailable(Path::Webrtc));
+        let because = Some(Reason::Unavailable.text().to_owned());
+        let path = Path::Https;
+        assert_eq!(d.poll(), Some(Output::Try { path, because }));
+        // Late news of the other path stops nothing.
+        d.handle(2, unavailable(Path::Webrtc));
+        assert_eq!(d.poll(), None);
+        d.handle(3, unavailable(Path::Https));
+        assert!(matches!(d.poll(), Some(Output::Wait { .. })));
     }
 
     #[test]

@@ -76,6 +76,28 @@ impl JoinedTask {
         self.manifest.committee_of(round.verified(), report)
     }
 
+    /// A report id, drawn by `draw`, whose leader is none of those that `failed` names: leaders that this device has itself
+    /// tried to reach in vain. If that is all of them, it is any.
+    ///
+    /// Nobody else's word on who is there may go in here: who says that all leaders but its friends are away would have every
+    /// report go to them.
+    pub fn draw_report_id(
+        &self,
+        round: &OpenRound,
+        failed: impl Fn(&NodeId) -> bool,
+        mut draw: impl FnMut() -> [u8; 16],
+    ) -> ReportId {
+        let mut id = ReportId(draw());
+        // Each full node leads as many committees as any other one, and there are 32 at most.
+        for _ in 0..1_000 {
+            if !failed(&self.committee_of(round, &id).leader().node) {
+                break;
+            }
+            id = ReportId(draw());
+        }
+        id
+    }
+
     /// Verify that a round of this task is open.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
 };
-use defim_protocol::{Committee, Digest, NodeId, NodeKey, ReportId, RoundNumber};
+use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber};
 use rand::{CryptoRng, RngCore};
 
 use crate::{JoinedTask, LightError, ReadyRound, SealedReport, Split};
@@ -69,18 +69,14 @@ impl Training {
     }
 
     /// The id of this light node's report: the one that follows from its key, if the task requires enrolment, and elsewhere one
-    /// that is drawn ([`Training::draw_report_id`]).
+    /// that is drawn, of any committee.
     ///
     /// # Errors
     ///
     /// [`LightError::NoKey`] if the task requires enrolment and there is no key.
-    pub fn report_id(
-        &self,
-        reachable: impl Fn(&NodeId) -> bool,
-        draw: impl FnMut() -> [u8; 16],
-    ) -> Result<ReportId, LightError> {
+    pub fn report_id(&self, draw: impl FnOnce() -> [u8; 16]) -> Result<ReportId, LightError> {
         if self.task.admission().is_none() {
-            return Ok(self.draw_report_id(reachable, draw));
+            return Ok(ReportId(draw()));
         }
         let key = self.key.as_ref().ok_or(LightError::NoKey)?;
         let id = self.round.verified().enrolled_report(&key.id());
@@ -152,34 +148,6 @@ impl Training {
         })
     }
 
-    /// A report id, drawn by `draw`, whose committee can work now as far as `reachable` knows. If none can, one
-    /// whose leader takes the report and keeps it until its helpers are back; and if there is none, any.
-    pub fn draw_report_id(
-        &self,
-        reachable: impl Fn(&NodeId) -> bool,
-        mut draw: impl FnMut() -> [u8; 16],
-    ) -> ReportId {
-        let works = |c: &Committee| c.members().iter().all(|m| reachable(&m.node));
-        let takes = |c: &Committee| reachable(&c.leader().node);
-        let any = |wanted: &dyn Fn(&Committee) -> bool| {
-            self.task.manifest().committees().any(|c| wanted(&c))
-        };
-        let wanted: &dyn Fn(&Committee) -> bool = match (any(&works), any(&takes)) {
-            (true, _) => &works,
-            (false, true) => &takes,
-            (false, false) => &|_| true,
-        };
-        // Of at most 992 committees at least one is wanted: so many draws never miss it.
-        let mut id = ReportId(draw());
-        for _ in 0..100_000 {
-            if wanted(&self.task.committee_of(&self.round, &id)) {
-                break;
-            }
-            id = ReportId(draw());
-        }
-        id
-    }
-
     /// Split the update of a full node's silo and seal it: under the id that the round gives it, if it does.
     /// `draw` gives the id otherwise.
     ///
@@ -191,7 +159,7 @@ impl Training {
         update: &FixedUpdate,
         key: &NodeKey,
         time_s: u64,
-        draw: impl FnMut() -> [u8; 16],
+        draw: impl FnOnce() -> [u8; 16],
         rng: &mut R,
     ) -> Result<SealedReport, LightError> {
         match self.round.verified().silo_report(&key.id()) {
@@ -199,7 +167,7 @@ impl Training {
                 .split(update, id, time_s)?
                 .seal_as_silo(&self.round, key, rng),
             None => {
-                let id = self.draw_report_id(|_| true, draw);
+                let id = ReportId(draw());
                 self.split(update, id, time_s)?.seal(rng)
             }
         }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use defim_full::{
-    AggregateBuilder, ReleaseError, Secrets, accept_upload,
-    helper::{self, Agreement, Collected, Difference, Prepared, Proposed},
+    AggregateBuilder, LastEncrypted, ReleaseError, Secrets, accept_upload,
+    helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed},
     holder,
     leader::{self, Counts, Leader, PREPARE_BYTES, PREPARE_REPORTS, Proposal},
-    sum::{Before, StoredSum, encrypt},
+    sum::{Before, EncryptedOnce, StoredSum, encrypt},
 };
 use defim_protocol::{
     Committee, CommitteeIndex, Context, Digest, Millis, NodeId, Reason, ReportId, RoundNumber,
@@ -19,7 +19,7 @@ use defim_protocol::{
     sum::VerifiedSelection,
     wire::{
         ClosedBatch, CollectAnswer, FinishRequest, PrepareAnswer, PrepareInit, PrepareRequest,
-        Progress, Request, Response, SelectedBatches,
+        Progress, Request, Response, SelectedBatches, Submission,
     },
 };
 
@@ -40,8 +40,6 @@ struct Shelf {
     proposal: Option<Proposal>,
     /// What was said as a helper at the end of each report, which must not change.
     answers: BTreeMap<ReportId, PrepareAnswer>,
-    /// Asked for, and without an outcome so far.
-    waiting: BTreeSet<ReportId>,
     /// How the round ended: the members' signatures, or none.
     closed: Option<Vec<SignedText>>,
     /// This node's share of the sum of the batch.
@@ -114,8 +112,10 @@ pub struct Node {
     closing: bool,
     /// What it has opened, by round.
     answered: BTreeMap<RoundNumber, Vec<u8>>,
-    /// What it encrypted last in the open round.
-    encrypted: Option<Vec<u8>>,
+    /// What it encrypted last in the open round, and its record.
+    encrypted: Option<(Vec<u8>, Submission)>,
+    /// How many selections it has encrypted, in all rounds.
+    spent: u64,
 }
 
 /// What a leader's machine wants of others.
@@ -140,6 +140,7 @@ impl Node {
             closing: false,
             answered: BTreeMap::new(),
             encrypted: None,
+            spent: 0,
         }
     }
 
@@ -348,8 +349,9 @@ impl Node {
 
     fn before(&self, round: &VerifiedRound) -> Before<'_> {
         Before {
-            encrypted: self.encrypted.as_deref(),
+            encrypted: self.encrypted.as_ref().map(|(record, _)| record.as_slice()),
             opened: self.answered.get(&round.round).map(Vec::as_slice),
+            spent: self.spent,
         }
     }
 
@@ -364,25 +366,24 @@ impl Node {
         let sums = sums
             .filter_map(|(index, shelf)| Some((*index, shelf.sum.clone()?)))
             .collect();
-        let encrypted = selection.map_err(|e| e.to_string()).and_then(|selection| {
-            let mut random = rand::rng();
-            let before = self.before(round);
-            encrypt(
-                &self.task,
-                &selection,
-                &self.secrets,
-                &sums,
-                before,
-                &mut random,
-            )
-            .map_err(|e| e.to_string())
-        });
-        match encrypted {
-            Ok(done) => {
-                self.encrypted = Some(done.record);
-                Response::Encrypted(Box::new(done.submission))
+        let selection = match selection {
+            Ok(selection) => selection,
+            Err(error) => return Response::Refused(error.to_string()),
+        };
+        if let Some((record, again)) = &self.encrypted
+            && LastEncrypted::is_of(record, &selection)
+        {
+            return Response::Encrypted(Box::new(again.clone()));
+        }
+        let (secrets, before) = (&self.secrets, self.before(round));
+        let mut random = rand::rng();
+        match encrypt(&self.task, &selection, secrets, &sums, before, &mut random) {
+            Ok(EncryptedOnce { record, submission }) => {
+                self.encrypted = Some((record, submission.clone()));
+                self.spent += 1;
+                Response::Encrypted(Box::new(submission))
             }
-            Err(why) => Response::Refused(why),
+            Err(error) => Response::Refused(error.to_string()),
         }
     }
 
@@ -426,7 +427,7 @@ impl Node {
         for init in &request.reports {
             let shelf = self.shelves.entry(committee.index()).or_default();
             let digest = Digest::of(&[init.public_share.as_slice(), &init.sealed].concat());
-            let first = *self.seen.entry(init.id).or_insert(digest);
+            let first = self.seen.get(&init.id).copied().unwrap_or(digest);
             let before = shelf.answers.get(&init.id);
             let answer = match (before, shelf.begun.get(&init.id)) {
                 _ if first != digest => CollectAnswer::Rejected(Reason::Replayed),
@@ -440,14 +441,16 @@ impl Node {
                     let key = &request.verify_key;
                     match helper::collect(&committee, round, secrets, known, key, init) {
                         Ok(Collected { state, share }) => {
+                            self.seen.insert(init.id, digest);
                             shelf.begun.insert(init.id, (state, share.clone()));
                             CollectAnswer::Share(share)
                         }
-                        // No outcome: it may be another one when the leader asks again.
-                        Err(Reason::NotEnrolled) => CollectAnswer::Rejected(Reason::NotEnrolled),
-                        Err(reason) => {
-                            let end = PrepareAnswer::Rejected(reason);
-                            shelf.answers.insert(init.id, end);
+                        Err(NotBegun { reason, is_outcome }) => {
+                            if is_outcome {
+                                self.seen.insert(init.id, digest);
+                                let end = PrepareAnswer::Rejected(reason);
+                                shelf.answers.insert(init.id, end);
+                            }
                             CollectAnswer::Rejected(reason)
                         }
                     }
@@ -498,21 +501,23 @@ impl Node {
         let shelf = self.shelves.entry(committee.index()).or_default();
         match self.seen.get(&init.id) {
             Some(first) if *first != digest => return PrepareAnswer::Rejected(Reason::Replayed),
-            Some(_) if !shelf.waiting.contains(&init.id) => {
+            Some(_) => {
                 let before = shelf.answers.get(&init.id).cloned();
                 return before.unwrap_or(PrepareAnswer::Rejected(Reason::Replayed));
             }
-            Some(_) | None => {}
+            None => {}
         }
-        self.seen.insert(init.id, digest);
         let (secrets, known) = (&self.secrets, &self.enrolled);
         let prepared = helper::prepare(committee, round, secrets, known, &request.verify_key, init);
-        if !prepared.is_outcome() {
-            shelf.waiting.insert(init.id);
-            return prepared.answer;
+        let Prepared {
+            answer,
+            share,
+            is_outcome,
+        } = prepared;
+        if !is_outcome {
+            return answer;
         }
-        shelf.waiting.remove(&init.id);
-        let Prepared { answer, share } = prepared;
+        self.seen.insert(init.id, digest);
         if let Some(bytes) = share.and_then(|share| share.to_bytes().ok()) {
             shelf.verified.insert(init.id, bytes);
         }

@@ -176,10 +176,10 @@ impl Mesh {
 
     /// Epsilon that was spent so far; only of a task with noise.
     pub fn spent_epsilon(&self) -> Option<f64> {
-        let opened = self.coordinator.rounds_opened();
+        let spent = self.coordinator.spent();
         let privacy = self.manifest.privacy.as_ref()?;
         privacy
-            .spent(&self.manifest.vdaf, self.manifest.max_weight, opened)
+            .spent(&self.manifest.vdaf, self.manifest.max_weight, spent)
             .ok()
     }
 

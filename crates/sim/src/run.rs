@@ -200,7 +200,7 @@ pub fn contribute(
                 rand::rng().fill_bytes(&mut id);
                 id
             };
-            training.report_id(|_| true, draw)?
+            training.report_id(draw)?
         }
     };
     let split = timed(clock, &mut steps.split_ms, || {

@@ -28,6 +28,8 @@ pub struct CompletedRound {
     pub rejected: String,
     /// When, milliseconds.
     pub finished: u64,
+    /// Selections that full nodes were asked to encrypt in it.
+    pub spent: u64,
     /// What is public of it.
     pub artefacts: Vec<Artefact>,
 }
@@ -103,7 +105,7 @@ impl WorkStore {
             .bind(round.model_bytes)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished, opened) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)")
+        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished, opened) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
             .bind(round.task.as_slice())
             .bind(signed(round.round)?)
             .bind(round.model.as_slice())
@@ -112,6 +114,7 @@ impl WorkStore {
             .bind(signed(round.reports)?)
             .bind(round.rejected)
             .bind(signed(round.finished)?)
+            .bind(signed(round.spent)?)
             .execute(&mut *tx)
             .await?;
         sqlx::query("DELETE FROM artefact WHERE task = ? AND last < ?")
@@ -157,7 +160,8 @@ impl WorkStore {
         row.map(|row| bytes(&row, "bytes")).transpose()
     }
 
-    /// End a round without a model and drop its encrypted sums. `opened`: its total may have been opened.
+    /// End a round without a model and drop its encrypted sums. `spent`: the selections that full nodes were asked to
+    /// encrypt in it.
     ///
     /// # Errors
     ///
@@ -167,7 +171,7 @@ impl WorkStore {
         task: TaskKey,
         round: u64,
         reason: &str,
-        opened: bool,
+        spent: u64,
         now: u64,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
@@ -175,7 +179,7 @@ impl WorkStore {
             .bind(task.as_slice())
             .bind(signed(round)?)
             .bind(reason)
-            .bind(opened)
+            .bind(signed(spent)?)
             .bind(signed(now)?)
             .execute(&mut *tx)
             .await?;
@@ -220,18 +224,18 @@ impl WorkStore {
         number(&row, "count")
     }
 
-    /// How many of the task's rounds had their total opened, or may have.
+    /// How many selections full nodes were asked to encrypt in the task's ended rounds: what has cost privacy.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn rounds_opened(&self, task: TaskKey) -> Result<u64, StoreError> {
-        let row =
-            sqlx::query("SELECT count(*) AS count FROM result WHERE task = ? AND opened <> 0")
-                .bind(task.as_slice())
-                .fetch_one(&self.pool)
-                .await?;
-        number(&row, "count")
+    pub async fn selections_asked(&self, task: TaskKey) -> Result<u64, StoreError> {
+        // The column was one of rounds whose total was opened, and now says how often it may have been.
+        let row = sqlx::query("SELECT coalesce(sum(opened), 0) AS sum FROM result WHERE task = ?")
+            .bind(task.as_slice())
+            .fetch_one(&self.pool)
+            .await?;
+        number(&row, "sum")
     }
 
     /// How many reports all of the task's rounds have counted.

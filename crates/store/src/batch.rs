@@ -103,8 +103,8 @@ impl WorkStore {
         Ok(tx.commit().await?)
     }
 
-    /// End a round: what is left of its reports and the sums of its batches are dropped; the reports' ids stay
-    /// used.
+    /// End a round: what is left of its reports, the sums of its batches and what was encrypted are dropped; the reports' ids
+    /// stay used, and what was encrypted stays known.
     ///
     /// # Errors
     ///
@@ -119,6 +119,11 @@ impl WorkStore {
             .execute(&mut *tx)
             .await?;
         sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round = ?")
+            .bind(task.as_slice())
+            .bind(number)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE encrypted SET submission = NULL WHERE task = ? AND round = ?")
             .bind(task.as_slice())
             .bind(number)
             .execute(&mut *tx)

@@ -1,5 +1,7 @@
 //! Encrypted sums: what the aggregation node has of the open round, and what a full node has opened.
 
+use sqlx::Row as _;
+
 use crate::{
     NodeKey, StoreError, TaskKey, WorkStore,
     row::{array, bytes, number, signed, text},
@@ -7,6 +9,15 @@ use crate::{
 
 /// The name of the statement that selects what is encrypted.
 const SELECTION: &str = "selection";
+
+/// What a full node has encrypted last in a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedLast {
+    /// For which selection.
+    pub record: Vec<u8>,
+    /// What left the node for it; none once the round is over.
+    pub submission: Option<Vec<u8>>,
+}
 
 impl WorkStore {
     /// Store a statement of an open round under a name; one that is there is replaced.
@@ -124,6 +135,58 @@ impl WorkStore {
             .collect()
     }
 
+    /// What this full node has encrypted last in a round.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn encrypted(
+        &self,
+        task: TaskKey,
+        round: u64,
+    ) -> Result<Option<EncryptedLast>, StoreError> {
+        let row =
+            sqlx::query("SELECT record, submission FROM encrypted WHERE task = ? AND round = ?")
+                .bind(task.as_slice())
+                .bind(signed(round)?)
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map(|row| {
+            Ok(EncryptedLast {
+                record: bytes(&row, "record")?,
+                submission: row.try_get("submission")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Store what this full node encrypts in a round, before it leaves. The record stays for ever, and only that of a later
+    /// selection replaces it; what leaves is dropped when the round ends ([`WorkStore::end_round`]).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_encrypted(
+        &self,
+        task: TaskKey,
+        round: u64,
+        record: &[u8],
+        submission: &[u8],
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO encrypted (task, round, record, submission) VALUES (?, ?, ?, ?)
+             ON CONFLICT (task, round) DO UPDATE
+             SET record = excluded.record, submission = excluded.submission, selections = selections + 1",
+        )
+            .bind(task.as_slice())
+            .bind(signed(round)?)
+            .bind(record)
+            .bind(submission)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// What this node has opened in a round, as a holder of key shares.
     ///
     /// # Errors
@@ -138,16 +201,21 @@ impl WorkStore {
         row.map(|row| bytes(&row, "record")).transpose()
     }
 
-    /// In how many rounds of a task this node has opened something.
+    /// How many selections of a task this full node has encrypted, and in how many further rounds it has opened something:
+    /// what has cost privacy, as far as it knows.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn rounds_answered(&self, task: TaskKey) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT count(*) AS count FROM answered WHERE task = ?")
-            .bind(task.as_slice())
-            .fetch_one(&self.pool)
-            .await?;
+    pub async fn selections_spent(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT coalesce(sum(selections), 0) FROM encrypted WHERE task = ?1)
+                  + (SELECT count(*) FROM answered WHERE task = ?1
+                     AND round NOT IN (SELECT round FROM encrypted WHERE task = ?1)) AS count",
+        )
+        .bind(task.as_slice())
+        .fetch_one(&self.pool)
+        .await?;
         number(&row, "count")
     }
 

@@ -54,8 +54,10 @@ mod task;
 
 pub use aggregation::{Artefact, CompletedRound, RoundRecord};
 pub use batch::{ClosedBatch, StoredBatch};
+pub use encrypted::EncryptedLast;
 pub use error::StoreError;
 pub use open::WorkStore;
+pub use partial::PartialKey;
 pub use report::{
     BegunReport, ClaimReport, NewReport, Outcome, PendingReport, PutReport, ReportCounts,
     ReportStatus,

@@ -17,6 +17,7 @@ const LAYOUTS: &[&str] = &[
     include_str!("layout_1.sql"),
     include_str!("layout_2.sql"),
     include_str!("layout_3.sql"),
+    include_str!("layout_4.sql"),
 ];
 
 /// A node's store. Clones share one pool.

@@ -183,7 +183,32 @@ impl WorkStore {
         }
     }
 
-    /// Claim a report id at the helper, once.
+    /// Whether a helper has claimed a report id; nothing is claimed by asking.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn helper_report(
+        &self,
+        key: BatchKey,
+        id: ReportKey,
+        digest: DigestKey,
+    ) -> Result<ClaimReport, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        Ok(match known(&mut tx, &key.task, &id).await? {
+            None => ClaimReport::New,
+            // A refused report is answered as it was the first time.
+            Some((first, round, state))
+                if first == digest && (state == 2 || round == key.round && state <= 1) =>
+            {
+                ClaimReport::Same
+            }
+            Some(_) => ClaimReport::Conflict,
+        })
+    }
+
+    /// Claim a report id at the helper, once. To be called when its share was opened: whoever could claim an id without a
+    /// report could keep the report that it belongs to out.
     ///
     /// # Errors
     ///
@@ -212,15 +237,7 @@ impl WorkStore {
         Ok(match self.put_report(claim).await? {
             PutReport::Stored => ClaimReport::New,
             PutReport::Same => ClaimReport::Same,
-            PutReport::Conflict => match self.outcome(task, id).await? {
-                // A refused report is answered as it was the first time.
-                Some(Outcome::Rejected { .. })
-                    if self.report_digest(task, id).await? == Some(digest) =>
-                {
-                    ClaimReport::Same
-                }
-                _ => ClaimReport::Conflict,
-            },
+            PutReport::Conflict => self.helper_report(key, id, digest).await?,
         })
     }
 

@@ -7,8 +7,8 @@
 )]
 
 use defim_store::{
-    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, NewReport, Outcome,
-    PutReport, ReportStatus, RoundState, StoreError, WorkStore,
+    Artefact, BatchKey, BegunReport, ClaimReport, ClosedBatch, CompletedRound, EncryptedLast,
+    NewReport, Outcome, PartialKey, PutReport, ReportStatus, RoundState, StoreError, WorkStore,
 };
 
 const TASK: [u8; 32] = [1; 32];
@@ -80,6 +80,12 @@ async fn an_id_is_used_once_for_ever() {
 async fn a_helper_answers_the_same_report_the_same_way_and_another_never() {
     let store = store().await;
     let claim = |id: u8, digest: u8| store.claim_helper_report(KEY, [id; 16], [digest; 32]);
+    let asked = store.helper_report(KEY, [1; 16], [9; 32]);
+    assert_eq!(
+        asked.await.unwrap(),
+        ClaimReport::New,
+        "asking claims nothing"
+    );
     assert_eq!(claim(1, 1).await.unwrap(), ClaimReport::New);
     assert_eq!(claim(2, 2).await.unwrap(), ClaimReport::New);
     store
@@ -284,51 +290,96 @@ async fn what_was_opened_in_a_round_is_never_replaced() {
         store.put_answered(TASK, 1, b"another").await,
         Err(StoreError::AnsweredOtherwise)
     ));
+    let last = |record: &[u8], submission: Option<&[u8]>| EncryptedLast {
+        record: record.to_vec(),
+        submission: submission.map(<[u8]>::to_vec),
+    };
+    let encrypted = async |round| store.encrypted(TASK, round).await.unwrap();
+    store.put_encrypted(TASK, 1, b"A", b"sum A").await.unwrap();
+    store.put_encrypted(TASK, 1, b"B", b"sum B").await.unwrap();
+    assert_eq!(encrypted(1).await, Some(last(b"B", Some(b"sum B"))));
     store.end_round(TASK, 1).await.unwrap();
     assert_eq!(store.answered(TASK, 1).await.unwrap().unwrap(), b"this set");
+    assert_eq!(encrypted(1).await, Some(last(b"B", None)));
+    assert_eq!(encrypted(2).await, None);
+    // Two were encrypted, and opening one costs nothing more. What others encrypted costs when it is opened.
+    assert_eq!(store.selections_spent(TASK).await.unwrap(), 2);
+    store.put_answered(TASK, 2, b"that set").await.unwrap();
+    assert_eq!(store.selections_spent(TASK).await.unwrap(), 3);
+}
+
+fn upload(id: u8, digest: u8) -> PartialKey {
+    PartialKey {
+        task: TASK,
+        id: [id; 16],
+        digest: [digest; 32],
+    }
+}
+
+#[tokio::test]
+async fn whoever_knows_an_id_does_not_stop_its_upload_and_begins_few_of_their_own() {
+    let store = store().await;
+    let begin = |digest, now| store.partial_begin(upload(1, digest), 10, now, 1_000, 100);
+    assert_eq!(begin(0, 1_000).await.unwrap(), 0);
+    let append = |offset, now| store.partial_append(upload(1, 0), offset, b"1", now);
+    append(0, 1_000).await.unwrap();
+    for other in 1..4 {
+        assert_eq!(begin(other, 1_100).await.unwrap(), 0);
+    }
+    let more = begin(4, 1_200).await;
+    assert!(matches!(more, Err(StoreError::PartialsFull)));
+    // Other ids have their own room.
+    let other = store.partial_begin(upload(2, 4), 10, 1_200, 1_000, 100);
+    assert_eq!(other.await.unwrap(), 0);
+    append(1, 1_300).await.unwrap();
+    // Of those that stand still one makes room, and never the one that runs.
+    for other in 4..9 {
+        let now = 3_000 * u64::from(other);
+        append(u64::from(other) - 2, now).await.unwrap();
+        assert_eq!(begin(other, now).await.unwrap(), 0);
+    }
+    assert_eq!(begin(0, 30_000).await.unwrap(), 7);
 }
 
 #[tokio::test]
 async fn a_broken_upload_goes_on_where_it_stopped_and_never_elsewhere() {
     let store = store().await;
-    let begin =
-        |length, digest: u8| store.partial_begin(TASK, [1; 16], length, [digest; 32], 0, 100, 2);
+    let begin = |length, digest| store.partial_begin(upload(1, digest), length, 0, 100, 2);
     assert_eq!(begin(10, 1).await.unwrap(), 0);
     assert_eq!(
         store
-            .partial_append(TASK, [1; 16], 0, b"01234", 0)
+            .partial_append(upload(1, 1), 0, b"01234", 0)
             .await
             .unwrap(),
         5
     );
     assert_eq!(begin(10, 1).await.unwrap(), 5);
-    let elsewhere = store.partial_append(TASK, [1; 16], 0, b"x", 0).await;
+    let elsewhere = store.partial_append(upload(1, 1), 0, b"x", 0).await;
     assert!(matches!(
         elsewhere,
         Err(StoreError::WrongOffset { asked: 0, held: 5 })
     ));
     assert!(
         store
-            .partial_append(TASK, [1; 16], 5, b"567890", 0)
+            .partial_append(upload(1, 1), 5, b"567890", 0)
             .await
             .is_err(),
         "over its length"
     );
-    assert_eq!(store.partial_finish(TASK, [1; 16]).await.unwrap(), None);
+    assert_eq!(store.partial_finish(upload(1, 1)).await.unwrap(), None);
     store
-        .partial_append(TASK, [1; 16], 5, b"56789", 0)
+        .partial_append(upload(1, 1), 5, b"56789", 0)
         .await
         .unwrap();
     assert_eq!(
-        store.partial_finish(TASK, [1; 16]).await.unwrap().unwrap(),
+        store.partial_finish(upload(1, 1)).await.unwrap().unwrap(),
         b"0123456789"
     );
-    assert_eq!(begin(10, 2).await.unwrap(), 0, "another digest starts anew");
-    let full = store
-        .partial_begin(TASK, [2; 16], 95, [0; 32], 0, 100, 2)
-        .await;
+    assert_eq!(begin(10, 2).await.unwrap(), 0, "other bytes start anew");
+    assert_eq!(begin(10, 1).await.unwrap(), 10, "and stop none that run");
+    let full = store.partial_begin(upload(2, 0), 95, 0, 100, 2).await;
     assert!(matches!(full, Err(StoreError::PartialsFull)));
-    assert_eq!(store.partial_expire(1).await.unwrap(), 1);
+    assert_eq!(store.partial_expire(1).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -365,6 +416,7 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
         reports: 3,
         rejected: "{}".into(),
         finished: 8,
+        spent: 1,
         artefacts: vec![artefact("key", 1), artefact("record", 9)],
     };
     store.complete_round(completed.clone()).await.unwrap();
@@ -380,16 +432,16 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
     );
     store.put_round(TASK, 2, b"round 2", 9).await.unwrap();
     store
-        .void_aggregation_round(TASK, 2, "short", false, 10)
+        .void_aggregation_round(TASK, 2, "short", 0, 10)
         .await
         .unwrap();
-    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 1);
+    assert_eq!(store.selections_asked(TASK).await.unwrap(), 1);
     store.put_round(TASK, 3, b"round 3", 11).await.unwrap();
     store
-        .void_aggregation_round(TASK, 3, "opened, and no total of this task", true, 12)
+        .void_aggregation_round(TASK, 3, "encrypted twice, and not opened", 2, 12)
         .await
         .unwrap();
-    assert_eq!(store.rounds_opened(TASK).await.unwrap(), 2);
+    assert_eq!(store.selections_asked(TASK).await.unwrap(), 3);
     let history = store.history(TASK, Some(3), 100).await.unwrap();
     assert_eq!(history.len(), 2);
     assert_eq!(history[1].void_reason.as_deref(), Some("short"));
@@ -506,13 +558,13 @@ async fn a_file_that_is_no_store_is_named_with_what_to_do() {
 #[tokio::test]
 async fn claims_that_stand_still_do_not_keep_others_out() {
     let store = store().await;
-    let begin = |id: u8, now: u64| store.partial_begin(TASK, [id; 16], 50, [id; 32], now, 1_000, 4);
+    let begin = |id: u8, now: u64| store.partial_begin(upload(id, id), 50, now, 1_000, 4);
     for id in 0..4 {
         assert_eq!(begin(id, 1_000).await.unwrap(), 0);
     }
     // One of them goes on.
     store
-        .partial_append(TASK, [3; 16], 0, b"0123456789", 2_500)
+        .partial_append(upload(3, 3), 0, b"0123456789", 2_500)
         .await
         .unwrap();
     assert!(matches!(

@@ -1,10 +1,10 @@
 //! `defim contribute`: a native light node, with the browser's code.
 
-use std::{path::Path as FilePath, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use defim_ledger::round_randomness;
 use defim_light::{
-    JoinedTask, SealedReport, Training,
+    SealedReport, Training,
     delivery::{Delivery, Input, Output, Path},
 };
 use defim_net::{
@@ -17,7 +17,12 @@ use defim_protocol::{
 };
 use serde::Serialize;
 
-use super::{mesh::MeshClient, out, simulate::read_rows};
+use super::{
+    leader::{Leader, draw},
+    mesh::MeshClient,
+    out,
+    simulate::read_rows,
+};
 use crate::{
     cli::{Contribute, Via},
     clock,
@@ -27,8 +32,8 @@ use crate::{
     },
     config::load_or_make_key,
     failure::{Failure, Outcome},
-    http::{MeshView, RoundRecordView, TaskView},
-    node::light::{self, Prepared, Who, ms},
+    http::{RoundRecordView, TaskView},
+    node::light::{self, Who, ms},
 };
 
 const POLL: Duration = Duration::from_millis(300);
@@ -56,14 +61,6 @@ struct Contribution {
     /// Its receipt, verified here, if the mesh has a ledger.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipted>,
-}
-
-/// A leader and the ways to it.
-struct Leader {
-    name: String,
-    key: [u8; 32],
-    http: String,
-    addresses: Vec<String>,
 }
 
 struct Sender {
@@ -151,10 +148,6 @@ impl Sender {
         };
         let limit = Duration::from_millis(defim_light::delivery::HTTPS_MS);
         match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
-            // It may be only this path that is overrun: HTTPS has its own room.
-            Ok(Ok(verdict)) if verdict.code == Reason::Unavailable.code() => {
-                failed("unavailable", verdict.message)
-            }
             Ok(Ok(verdict)) => Input::Verdict {
                 path,
                 code: verdict.code,
@@ -204,34 +197,6 @@ impl Sender {
             Err(error) => failed("broken", error.to_string()),
         }
     }
-}
-
-fn prepare(
-    task: &JoinedTask,
-    view: &TaskView,
-    model: &[u8],
-    csv: &[u8],
-    file: &FilePath,
-    mesh: &MeshView,
-    key: Option<&Arc<NodeKey>>,
-) -> Outcome<Prepared> {
-    let round = view
-        .round
-        .as_ref()
-        .ok_or_else(|| Failure::Input("no round is open".into()))?;
-    let open = task.open_round(round.signed.clone(), clock::now())?;
-    let mut training = Training::start(task, &open.without_ledger(), model)?;
-    if let Some(key) = key {
-        training = training.with_key(key.clone());
-    }
-    let there = |node: &NodeId| {
-        let id = node.to_string();
-        mesh.nodes.iter().any(|n| n.id == id && n.reachable)
-    };
-    light::prepare(&training, csv, Who::Person(&there)).map_err(|failure| match failure {
-        Failure::Input(why) => Failure::Input(format!("{}: {why}", file.display())),
-        other => other,
-    })
 }
 
 /// Wait for a round after `last` that takes reports.
@@ -339,6 +304,18 @@ fn print(done: &Contribution) {
     }
 }
 
+/// The ledger that must have the round's opening, by the chain that the person names and the one that the mesh says it keeps.
+///
+/// A mesh that could say that it has none could give this person alone a round.
+fn chain<'a>(named: Option<&'a str>, claimed: Option<&'a str>) -> Outcome<Option<&'a str>> {
+    match (named, claimed) {
+        (Some(named), None) => Err(Failure::Integrity(format!(
+            "the mesh says that it keeps no ledger, and --chain names {named}; nothing was sent"
+        ))),
+        (named, claimed) => Ok(named.or(claimed)),
+    }
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -354,12 +331,10 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         None => None,
         Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
     };
-    let ledger = match client.mesh().await?.ledger {
+    let claimed = client.mesh().await?.ledger.map(|ledger| ledger.chain);
+    let ledger = match chain(args.chain.as_deref(), claimed.as_deref())? {
         None => None,
-        Some(claimed) => {
-            let chain = args.chain.as_deref().unwrap_or(&claimed.chain);
-            Some(account::ledger(&args.mesh, Some(chain)).await?)
-        }
+        Some(chain) => Some(account::ledger(&args.mesh, Some(chain)).await?),
     };
     let mut endpoint = None;
     let mut last = None;
@@ -387,32 +362,30 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         }
         let model = client.model(&base_model).await?;
         let mesh = client.mesh().await?;
-        let prepared = tokio::task::block_in_place(|| {
-            prepare(&task, &view, &model, &csv, &args.data, &mesh, key.as_ref())
-        })?;
-        let leader = prepared.report.committee.leader();
-        let node = mesh
-            .nodes
-            .into_iter()
-            .find(|node| node.id == leader.node.to_string())
-            .ok_or_else(|| {
-                Failure::Integrity(format!(
-                    "the mesh does not list {}, the leader of a committee of its task",
-                    leader.name
-                ))
-            })?;
         if args.via == Via::Auto && endpoint.is_none() {
             endpoint = Some(super::light_endpoint().await?);
         }
+        let open = view.round.as_ref().map(|round| round.signed.clone());
+        let open = open.ok_or_else(|| Failure::Input("no round is open".into()))?;
+        let open = task.open_round(open, clock::now())?.without_ledger();
+        let mut training = Training::start(&task, &open, &model)?;
+        let id = match (&key, task.admission()) {
+            (Some(key), Some(_)) => {
+                training = training.with_key(key.clone());
+                training.report_id(light::fresh_id)?
+            }
+            _ => draw(&task, &open, &mesh, &client, endpoint.as_ref()).await?,
+        };
+        let prepared =
+            tokio::task::block_in_place(|| light::prepare(&training, &csv, Who::Person(id)));
+        let prepared = prepared.map_err(|failure| match failure {
+            Failure::Input(why) => Failure::Input(format!("{}: {why}", args.data.display())),
+            other => other,
+        })?;
         let sender = Sender {
             endpoint: endpoint.clone(),
             client: client.clone(),
-            leader: Leader {
-                name: leader.name.clone(),
-                key: leader.node.0,
-                addresses: node.native_addresses(),
-                http: node.http,
-            },
+            leader: Leader::of(prepared.report.committee.leader(), &mesh)?,
         };
         let started = clock::start();
         let (path, because) = sender.deliver(&prepared.report, give_up).await?;
@@ -460,4 +433,20 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         last = Some(round);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mesh_does_not_talk_a_named_ledger_away() {
+        let failure = chain(Some("named"), None).map_err(|failure| failure.code());
+        assert_eq!(failure, Err(5));
+        // Another one than is named is found out when its genesis is read.
+        let right = |named, claimed| chain(named, claimed).ok().flatten();
+        assert_eq!(right(Some("named"), Some("claimed")), Some("named"));
+        assert_eq!(right(None, Some("claimed")), Some("claimed"));
+        assert_eq!(right(None, None), None);
+    }
 }

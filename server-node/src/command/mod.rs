@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod contribute;
 mod init;
+mod leader;
 mod ledger;
 mod mesh;
 mod model;

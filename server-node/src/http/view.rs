@@ -434,14 +434,14 @@ fn weights(manifest: &Manifest, round: &RoundOpened) -> BTreeMap<String, u8> {
 fn privacy_view(machine: &Coordinator) -> Option<PrivacyView> {
     let manifest = machine.task();
     let privacy = manifest.privacy.as_ref()?;
-    let opened = machine.rounds_opened();
+    let spent = machine.spent();
     Some(PrivacyView {
         epsilon: privacy.epsilon,
         delta: privacy.delta,
         spent: privacy
-            .spent(&manifest.vdaf, manifest.max_weight, opened)
+            .spent(&manifest.vdaf, manifest.max_weight, spent)
             .ok()?,
-        rounds_left: manifest.schedule.rounds.saturating_sub(opened),
+        rounds_left: manifest.schedule.rounds.saturating_sub(spent),
         noise: privacy
             .deviation(&manifest.vdaf, manifest.members.len())
             .ok()?,

@@ -70,7 +70,8 @@ pub struct Served {
     pub(super) silo_rows: AtomicU64,
     /// One preparation at a time: a repeated request must find the first one's answers.
     pub preparing: tokio::sync::Mutex<()>,
-    /// One opening at a time: what is answered first is on disk before another is looked at.
+    /// One selection at a time: what is encrypted or opened first is on disk before another is looked at, and no round begins
+    /// in between.
     pub(super) opening: tokio::sync::Mutex<()>,
 }
 
@@ -459,6 +460,8 @@ impl FullNode {
             Ok(round) => round,
             Err(error) => return Ok(Response::Refused(error.to_string())),
         };
+        // What is being encrypted or opened belongs to the earlier round, and is done before that ends.
+        let _one_at_a_time = served.opening.lock().await;
         if let Some(current) = served.round() {
             if current.round == round.round {
                 return Ok(Response::Done);
@@ -479,11 +482,6 @@ impl FullNode {
             .store
             .put_round(task.0, round.round, &text, clock::now())
             .await?;
-        // Only now: with a round that is still open here, what was encrypted in it counts.
-        if let Some(last) = round.round.checked_sub(1) {
-            let encrypted = super::sum::encrypted_key(&task, last);
-            self.inner.store.drop_settings(&encrypted).await?;
-        }
         self.inner.store.partial_drop_all(task.0).await?;
         tracing::info!(
             node = self.name(),

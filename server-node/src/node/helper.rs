@@ -1,8 +1,13 @@
 //! Driving the helper's side: its own replay cache, and answers that stay the same.
+//!
+//! An id is claimed once its share was opened, and never before: any leader can ask about any id.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use defim_full::helper::{self, Agreement, Collected, Difference, Prepared, Proposed};
+use defim_full::helper::{self, Agreement, Collected, Difference, NotBegun, Prepared, Proposed};
 use defim_protocol::{
     Committee, CommitteeIndex, Digest, NodeId, Reason, ReportId, RoundNumber, SignedText, TaskId,
     VerifiedRound,
@@ -85,6 +90,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|init| init.id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         if committee.helpers().len() < 2 {
             return Ok(Response::Refused("its reports have two shares".into()));
         }
@@ -107,8 +115,8 @@ impl FullNode {
         let mut answers = BTreeMap::new();
         let mut fresh = BTreeMap::new();
         for init in &request.reports {
-            let claim = store.claim_helper_report(key, init.id.0, digest_of(init));
-            let answer = match claim.await? {
+            let seen = store.helper_report(key, init.id.0, digest_of(init));
+            let answer = match seen.await? {
                 ClaimReport::Conflict => Some(CollectAnswer::Rejected(Reason::Replayed)),
                 ClaimReport::New => None,
                 // What was said is said again: two prepare shares of one report are one too many.
@@ -139,22 +147,28 @@ impl FullNode {
             })
             .collect()
         });
-        let (mut begun, mut outcomes) = (Vec::new(), Vec::new());
+        let (mut claims, mut begun, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         for (id, collected) in collected {
             let answer = match collected {
                 Ok(Collected { state, share }) => {
+                    claims.push(id);
                     let response = share.clone();
                     begun.push((id.0, BegunReport { state, response }));
                     CollectAnswer::Share(share)
                 }
-                // No outcome: this node may hear of the light node before the leader asks again.
-                Err(reason @ Reason::NotEnrolled) => CollectAnswer::Rejected(reason),
-                Err(reason) => {
-                    outcomes.push((id.0, rejected(reason).0));
+                Err(NotBegun { reason, is_outcome }) => {
+                    if is_outcome {
+                        claims.push(id);
+                        outcomes.push((id.0, rejected(reason).0));
+                    }
                     CollectAnswer::Rejected(reason)
                 }
             };
             answers.insert(id, answer);
+        }
+        for init in claims.iter().filter_map(|id| fresh.get(id)) {
+            let digest = digest_of(init);
+            store.claim_helper_report(key, init.id.0, digest).await?;
         }
         // Stored before it is said: the leader may go on with what it is told.
         store.record_begun(key, &begun).await?;
@@ -175,6 +189,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|(id, _)| *id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         let _one_at_a_time = served.preparing.lock().await;
         let ready = self.ready(&served, request.round, &committee, None);
         if let Err(response) = ready.await? {
@@ -224,6 +241,9 @@ impl FullNode {
                 Ok(served) => served,
                 Err(response) => return Ok(response),
             };
+        if twice(request.reports.iter().map(|init| init.id)) {
+            return Ok(Response::Refused(TWICE.into()));
+        }
         if committee.helpers().len() > 1 {
             return Ok(Response::Refused("its reports have three shares".into()));
         }
@@ -245,27 +265,25 @@ impl FullNode {
         let mut fresh = Vec::new();
         for init in &request.reports {
             let digest = digest_of(init);
-            answers.push(
-                match store.claim_helper_report(key, init.id.0, digest).await? {
-                    ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
-                    ClaimReport::New => {
+            answers.push(match store.helper_report(key, init.id.0, digest).await? {
+                ClaimReport::Conflict => Some(PrepareAnswer::Rejected(Reason::Replayed)),
+                ClaimReport::New => {
+                    fresh.push(init);
+                    None
+                }
+                ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
+                    Some(Stored::Verified { response, .. }) => {
+                        Some(PrepareAnswer::Verified(response))
+                    }
+                    Some(Stored::Rejected { reason }) => Some(PrepareAnswer::Rejected(
+                        Reason::from_code(reason).unwrap_or(Reason::InvalidProof),
+                    )),
+                    None => {
                         fresh.push(init);
                         None
                     }
-                    ClaimReport::Same => match store.outcome(task.0, init.id.0).await? {
-                        Some(Stored::Verified { response, .. }) => {
-                            Some(PrepareAnswer::Verified(response))
-                        }
-                        Some(Stored::Rejected { reason }) => Some(PrepareAnswer::Rejected(
-                            Reason::from_code(reason).unwrap_or(Reason::InvalidProof),
-                        )),
-                        None => {
-                            fresh.push(init);
-                            None
-                        }
-                    },
                 },
-            );
+            });
         }
         let secrets = &self.inner.secrets;
         let known = self.enrolled(&task);
@@ -281,9 +299,11 @@ impl FullNode {
         let mut outcomes = Vec::with_capacity(prepared.len());
         let mut new_answers = Vec::with_capacity(prepared.len());
         for (init, prepared) in fresh.iter().zip(prepared) {
-            let for_good = prepared.is_outcome();
+            let is_outcome = prepared.is_outcome;
             let (outcome, answer) = settle(prepared);
-            if for_good {
+            if is_outcome {
+                let digest = digest_of(init);
+                store.claim_helper_report(key, init.id.0, digest).await?;
                 outcomes.push((init.id.0, outcome));
             }
             new_answers.push(answer);
@@ -384,6 +404,14 @@ impl FullNode {
             Err(error) => Ok(Response::Refused(error.to_string())),
         }
     }
+}
+
+const TWICE: &str = "the request has a report twice";
+
+/// Whether an id comes twice. A report that is checked with two messages gives two answers, and one is what is stored.
+fn twice(mut ids: impl Iterator<Item = ReportId>) -> bool {
+    let mut seen = BTreeSet::new();
+    ids.any(|id| !seen.insert(id))
 }
 
 fn digest_of(init: &PrepareInit) -> [u8; 32] {

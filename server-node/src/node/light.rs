@@ -1,7 +1,7 @@
 //! A native light node's work on a round: the same for a person's contribution and for a company's silo.
 
 use defim_light::{SealedReport, Training};
-use defim_protocol::{NodeId, NodeKey};
+use defim_protocol::{NodeKey, ReportId};
 use rand::RngCore as _;
 
 use crate::{clock, failure::Outcome};
@@ -22,8 +22,8 @@ pub struct Prepared {
 
 /// Whose rows they are.
 pub enum Who<'a> {
-    /// A person's, for a committee whose members are reachable as far as this tells.
-    Person(&'a dyn Fn(&NodeId) -> bool),
+    /// A person's, under this id.
+    Person(ReportId),
     /// The silo's of the full node with this key.
     Silo(&'a NodeKey),
 }
@@ -31,6 +31,13 @@ pub enum Who<'a> {
 /// Milliseconds since then.
 pub fn ms(from: std::time::Instant) -> u64 {
     u64::try_from(from.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A report's id, drawn at random.
+pub fn fresh_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    id
 }
 
 /// Read rows, train on them, split the update and seal it for a committee.
@@ -47,18 +54,10 @@ pub fn prepare(training: &Training, csv: &[u8], who: Who<'_>) -> Outcome<Prepare
     let quantised = training.clip_and_quantise(update)?;
     let train_ms = ms(started);
     let started = clock::start();
-    let draw = || {
-        let mut id = [0; 16];
-        rand::rng().fill_bytes(&mut id);
-        id
-    };
     let (update, now) = (&quantised.fixed, clock::now_s());
     let report = match who {
-        Who::Person(reachable) => {
-            let id = training.report_id(reachable, draw)?;
-            training.split(update, id, now)?.seal(&mut random)?
-        }
-        Who::Silo(key) => training.seal_silo(update, key, now, draw, &mut random)?,
+        Who::Person(id) => training.split(update, id, now)?.seal(&mut random)?,
+        Who::Silo(key) => training.seal_silo(update, key, now, fresh_id, &mut random)?,
     };
     Ok(Prepared {
         report,

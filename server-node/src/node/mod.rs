@@ -17,5 +17,7 @@ mod standing;
 pub mod start;
 mod sum;
 pub mod task;
+#[cfg(test)]
+mod tests;
 
 pub use link::Link;

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use defim_full::accept_upload;
 use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
 use defim_protocol::{Digest, Reason, ReportId, TaskId};
-use defim_store::{NewReport, PutReport};
+use defim_store::{NewReport, PartialKey, PutReport};
 
 use super::full::{FullNode, Served};
 use crate::clock;
@@ -143,10 +143,8 @@ impl FullNode {
             .inner
             .store
             .partial_begin(
-                begin.task,
-                begin.report_id,
+                upload_of(begin),
                 begin.length,
-                begin.digest,
                 clock::now(),
                 PARTIAL_BYTES,
                 PARTIAL_COUNT,
@@ -158,11 +156,11 @@ impl FullNode {
         let bytes = self
             .inner
             .store
-            .partial_finish(begin.task, begin.report_id)
+            .partial_finish(upload_of(begin))
             .await?
             // Dropped on its way, when this node was told of the round that the report is for.
             .ok_or_else(|| ReceiveError::Broken("the upload is gone; it comes again".into()))?;
-        let dropped = self.inner.store.partial_drop(begin.task, begin.report_id);
+        let dropped = self.inner.store.partial_drop(upload_of(begin));
         if Digest::of(&bytes).0 != begin.digest {
             dropped.await?;
             return Err(Reason::Malformed.into());
@@ -211,6 +209,14 @@ pub enum ReportState {
     Rejected(Reason),
 }
 
+fn upload_of(begin: &Begin) -> PartialKey {
+    PartialKey {
+        task: begin.task,
+        id: begin.report_id,
+        digest: begin.digest,
+    }
+}
+
 fn verdict(result: Result<Received, ReceiveError>) -> Verdict {
     match result {
         Ok(_) => Verdict {
@@ -246,7 +252,7 @@ impl UploadHandler for FullNode {
     async fn append(&self, begin: &Begin, offset: u64, bytes: &[u8]) -> Result<(), Verdict> {
         self.inner
             .store
-            .partial_append(begin.task, begin.report_id, offset, bytes, clock::now())
+            .partial_append(upload_of(begin), offset, bytes, clock::now())
             .await
             .map(drop)
             .map_err(|e| broken(&e.to_string()))

@@ -200,6 +200,7 @@ impl Run {
                         reports: done.reports,
                         rejected: serde_json::to_string(&done.rejected).map_err(other)?,
                         finished: done.finished_ms,
+                        spent: done.spent,
                     })
                     .await?;
                 tracing::info!(
@@ -214,10 +215,10 @@ impl Run {
             Output::Void {
                 round,
                 reason,
-                opened,
+                spent,
             } => {
                 store
-                    .void_aggregation_round(task.0, round, &reason, opened, clock::now())
+                    .void_aggregation_round(task.0, round, &reason, spent, clock::now())
                     .await?;
                 tracing::info!(task = name, round, reason, "round voided");
             }
@@ -302,7 +303,7 @@ async fn restored(
     let task = manifest.task();
     let mut restored = Restored {
         rounds_done: store.rounds_done(task.0).await?,
-        rounds_opened: store.rounds_opened(task.0).await?,
+        spent: store.selections_asked(task.0).await?,
         model: store.latest_model(task.0).await?,
         paused: store.is_task_paused(task.0).await?,
         // Until the ledger's clerk says otherwise.

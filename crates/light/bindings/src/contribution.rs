@@ -4,15 +4,14 @@ use defim_learn::{
     ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate,
 };
 use defim_light::{LightError, Split, Training};
-use defim_protocol::report::media_type;
+use defim_protocol::{ReportId, report::media_type};
 use js_sys::{Function, Uint8Array};
-use rand::RngCore as _;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::{
     error::{Thrown, to_js},
-    task::millis,
+    task::{fresh, malformed, millis},
 };
 
 /// A contribution: `read`, `train`, `split`, `seal`, each once and in this order.
@@ -163,27 +162,22 @@ impl Contribution {
         to_js(&result)
     }
 
-    /// Split into shares with a proof, under a fresh random id or, where the task requires enrolment, the one that follows from the
-    /// light node's key: `{ bytes, report, leader, leaderName, helperNames, mediaType }`; the last is that of the sealed
-    /// report. The id decides which committee checks the report; one whose members are all among the `reachable` node ids
-    /// is looked for, if the id is drawn.
+    /// Split into shares with a proof, under the id that was drawn (`Task.draw`), a fresh one if there is none, or, where the task
+    /// requires enrolment, the one that follows from the light node's key: `{ bytes, report, leader, leaderName, helperNames, mediaType }`;
+    /// the last is that of the sealed report. The id decides which committee checks the report.
     ///
     /// # Errors
     ///
-    /// `split-failed`, `no-key`.
-    pub fn split(&mut self, now_ms: f64, reachable: Vec<String>) -> Result<JsValue, JsValue> {
+    /// `malformed`, `split-failed`, `no-key`.
+    pub fn split(&mut self, now_ms: f64, drawn: Option<String>) -> Result<JsValue, JsValue> {
         let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("split").into());
         };
-        let id = self.training.report_id(
-            |node| reachable.contains(&node.to_string()),
-            || {
-                let mut id = [0; 16];
-                rand::rng().fill_bytes(&mut id);
-                id
-            },
-        );
-        let id = id.map_err(Thrown::from)?;
+        let drawn = match drawn {
+            None => fresh(),
+            Some(id) => id.parse::<ReportId>().map_err(malformed)?.0,
+        };
+        let id = self.training.report_id(|| drawn).map_err(Thrown::from)?;
         let split = self
             .training
             .split(&update, id, millis(now_ms) / 1000)

@@ -17,7 +17,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     error::{Thrown, to_js},
-    task::joined,
+    task::{joined, malformed},
 };
 
 impl From<Failure> for Thrown {
@@ -68,6 +68,20 @@ impl Endpoint {
         Self(BrowserEndpoint::new())
     }
 
+    /// Connect to a node; an upload over the same address uses the connection.
+    ///
+    /// # Errors
+    ///
+    /// The codes of a failed dial.
+    pub fn reach(&self, address: String) -> Promise {
+        let endpoint = self.0.clone();
+        wasm_bindgen_futures::future_to_promise(async move {
+            let opened = endpoint.open(&address, protocol::UPLOAD).await;
+            opened.map_err(Thrown::from)?;
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+
     /// Upload a report from where the node has it: `{ code, message }`, code 0 for stored.
     /// `on_connected()` and `on_progress(resumedFrom, sent, total)` are called on the way. It is given
     /// up when `cancelled` resolves; with `true`, the connection is not to be trusted and is closed.
@@ -93,9 +107,8 @@ impl Endpoint {
         let endpoint = self.0.clone();
         wasm_bindgen_futures::future_to_promise(async move {
             let sent = async {
-                let id = |e: defim_protocol::ParseIdError| Thrown::new("malformed", e.to_string());
-                let task: TaskId = task.parse().map_err(id)?;
-                let report_id: ReportId = report.parse().map_err(id)?;
+                let task: TaskId = task.parse().map_err(malformed)?;
+                let report_id: ReportId = report.parse().map_err(malformed)?;
                 let report = Report {
                     task: task.0,
                     report_id: report_id.0,

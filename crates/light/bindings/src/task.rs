@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use defim_learn::DataLimits;
 use defim_light::{Audit as LightAudit, JoinedTask, LightError, ReadyRound, Training};
-use defim_protocol::{AdmissionRule, NodeKey, SignedText, TaskId};
+use defim_protocol::{AdmissionRule, NodeId, NodeKey, SignedText, TaskId};
 use js_sys::Uint8Array;
 use rand::RngCore as _;
 use serde::Serialize;
@@ -153,6 +153,27 @@ impl Task {
         Ok(Uint8Array::from(signed.as_slice()))
     }
 
+    /// Draw a report's id for an open round: `[report, leader]`, the second being the node that takes it. Not one of those that
+    /// `failed` has, which this device has tried in vain.
+    ///
+    /// # Errors
+    ///
+    /// `malformed`, `bad-round`, `too-late`.
+    pub fn draw(
+        &self,
+        round: &str,
+        now_ms: f64,
+        failed: Vec<String>,
+    ) -> Result<Vec<String>, JsValue> {
+        let round = signed(round, "round's opening")?;
+        let round = self.0.open_round(round, millis(now_ms));
+        let round = round.map_err(Thrown::from)?;
+        let failed = |node: &NodeId| failed.contains(&node.to_string());
+        let id = self.0.draw_report_id(&round, failed, fresh);
+        let leader = self.0.committee_of(&round, &id).leader().node;
+        Ok(vec![id.to_string(), leader.to_string()])
+    }
+
     /// Begin a contribution to the open round of a mesh that keeps no ledger, with the very model that was signed for it, and with the seed of this light node's
     /// key where the task requires enrolment.
     ///
@@ -202,6 +223,18 @@ impl Task {
         };
         Ok(start()?)
     }
+}
+
+/// Sixteen random bytes.
+pub(crate) fn fresh() -> [u8; 16] {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    id
+}
+
+/// An id that is none.
+pub(crate) fn malformed(error: defim_protocol::ParseIdError) -> Thrown {
+    Thrown::new("malformed", error.to_string())
 }
 
 impl Task {
