@@ -1,12 +1,14 @@
 import type { Api } from "./api.js";
 import { asLightError, LightError } from "./error.js";
 import { forgetChain, keepChain, keptChain } from "./store.js";
-import type { Balance, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
+import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
 import type { Chain } from "../wasm/light.js";
 import { loadLight } from "./wasm.js";
 
 /** How long a round's opening is waited for to become final. */
 const FINAL_MS = 10_000;
+/** How long an enrolment is waited for. */
+const ENROL_MS = 20_000;
 const ASK_EVERY_MS = 500;
 /** How long one check may take with all that is fetched for it; others wait for it. */
 const CHECK_MS = 15_000;
@@ -175,6 +177,42 @@ export class Ledger {
     const { value, ...proven } = await this.#state(claimed, `account.${node}`, signal, (light, served) => light.checkAccount(node, served));
     const { balance, nonce } = value as { balance: number; nonce: number };
     return { node, balance, nonce, ...proven };
+  }
+
+  /** Whether a light node takes part in a task. */
+  async light(claimed: string | undefined, task: string, key: string, signal: AbortSignal): Promise<Omit<Enrolled, "kept">> {
+    const { value, ...proven } = await this.#state(
+      claimed, `light.${task}.${key}`, signal, (light, served) => light.checkLight(task, key, served),
+    );
+    const { active } = value as { active: boolean | null };
+    return { key, state: active === null ? "none" : active ? "active" : "removed", ...proven };
+  }
+
+  /** Sends the transaction by which a light node enrols, and waits until it takes part. `sign` makes it for a chain, with the account's next number. */
+  async enrol(
+    claimed: string | undefined, task: string, key: string,
+    sign: (chain: string, nonce: number) => Uint8Array<ArrayBuffer>, signal: AbortSignal,
+  ): Promise<Omit<Enrolled, "kept">> {
+    const before = await this.light(claimed, task, key, signal);
+    if (before.state === "active") return before;
+    const { nonce } = await this.balance(claimed, key, signal);
+    const { light } = await this.#follow(claimed, signal);
+    const tx = refusing(() => sign(light.chain, nonce));
+    const refused = await this.#api.submit(tx, signal).then(() => undefined, (error: unknown) => error);
+    const started = performance.now();
+    for (;;) {
+      const now = await this.light(claimed, task, key, signal);
+      // Another tab may have been quicker: then this one is refused, and the key takes part all the same.
+      if (now.state === "active") return now;
+      if (refused !== undefined) throw refused;
+      if (performance.now() - started > ENROL_MS) {
+        throw new LightError(
+          "not-final",
+          `The enrolment was sent, and is in no final block after ${ENROL_MS / 1000} s. The ledger goes on when three of four validation nodes work. Try again in a moment.`,
+        );
+      }
+      await pause(ASK_EVERY_MS, signal);
+    }
   }
 
   /** Where a round stands. */
