@@ -107,10 +107,14 @@ export class Mesh {
     await this.ready();
   }
 
-  /** What an admin does on the ledger, as its command prints it in JSON. */
-  async admin(...args) {
-    const key = join(this.#dir, "admin.key");
-    return JSON.parse(await run(program(), [...args, "--mesh", this.url, "--admin-key", key, "--json"].map(String)));
+  /** What a command prints in JSON. */
+  async command(...args) {
+    return JSON.parse(await run(program(), [...args, "--mesh", this.url, "--json"].map(String)));
+  }
+
+  /** The same of one that an admin signs. */
+  admin(...args) {
+    return this.command(...args, "--admin-key", join(this.#dir, "admin.key"));
   }
 
   /** A native light node that takes part in some rounds; resolves to its JSON lines. With an `invite` it enrols a key of its own. */

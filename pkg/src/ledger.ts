@@ -153,15 +153,20 @@ export class Ledger {
   async #receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
     const { light, trust } = await this.#follow(claimed, signal);
     const found = await this.#api.receipt(task, round, report, signal);
-    if (found === undefined) {
-      throw new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
-    }
+    const early = new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
+    if (found === undefined) throw early;
     const served = JSON.stringify(found);
     const watch = new Stopwatch();
     await this.#reach(light, served, signal, watch);
-    const { block, ...counted } = watch.run(() => light.checkReceipt(task, round, report, served)) as {
-      block: Block; model: string; accepted: number; reward: number;
+    const counts = (): { block: Block; model: string; accepted: number; reward: number } => {
+      try {
+        return light.checkReceipt(task, round, report, served);
+      } catch (thrown) {
+        // The aggregation node has the report's place before the validators have voted.
+        throw asLightError(thrown).code === "not-finished" ? early : thrown;
+      }
     };
+    const { block, ...counted } = watch.run(counts);
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     const { receipt, header, certificate, below = [] } = found;

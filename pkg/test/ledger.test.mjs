@@ -153,6 +153,10 @@ test("a receipt is checked here; without one the report is not counted", async (
   await assert.rejects(client.receipt({ ...contribution, report: somebodyElse.report }), { code: "not-in-batch" });
   ledger.receipt = undefined;
   await assert.rejects(client.receipt(contribution), { code: "not-counted" });
+  // Its place is known before the validators have accepted the round.
+  const { round, report, served } = canned.bad.receipts.find(({ code }) => code === "not-finished");
+  ledger.receipt = served;
+  await assert.rejects(client.receipt({ ...contribution, round, report }), { code: "not-counted" });
 });
 
 test("a receipt is kept with the contribution that it is for", async (t) => {
@@ -196,7 +200,7 @@ test("a mesh without a ledger is used as before, and says that there is none to 
 const enrolledTask = { id: fixture.enrolled.task, signed: fixture.enrolled.manifest };
 
 test("whether a device is enrolled is proven, and nothing is sent where it is not", async (t) => {
-  const { base, ledger, asked } = await mesh(t);
+  const { base, ledger, asked } = await mesh(t, { height: 9 });
   ledger.view = { ...ledger.view, ...enrolledTask };
   const client = await joinMesh(base);
   const { key } = await client.enrolment("digits");

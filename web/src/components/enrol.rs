@@ -74,7 +74,7 @@ fn about(rule: Admission) -> &'static str {
              task alone is made and kept in this browser. Everybody can see in which rounds it was counted."
         }
         Admission::Approved => {
-            "This task counts participants only whose keys were let in, once a round each. A key for this task alone is made \
+            "This task counts only participants whose keys an administrator has let in, once a round each. A key for this task alone is made \
              and kept in this browser. Everybody can see in which rounds it was counted."
         }
     }
@@ -93,7 +93,7 @@ fn class(word: &str) -> &'static str {
 fn title(word: &str) -> &'static str {
     match word {
         "enrolled" => "Enrolled. ",
-        "waiting" => "Not let in yet. ",
+        "waiting" => "Waiting to be let in. ",
         "removed" => "Removed. ",
         _ => "",
     }
