@@ -21,7 +21,7 @@ const stands = (page, state) => page.has("enrolment", "data-state", state);
 
 /** Nobody is offered to contribute, and why. */
 async function mayNot(page, why) {
-  assert.ok(await page.at("contribute").isDisabled());
+  assert.ok(await page.page.locator("#contribute button").isDisabled());
   await page.page.locator("#send-hint").filter({ hasText: why }).waitFor();
 }
 
