@@ -35,14 +35,15 @@ export class Mesh {
   #running = new Map();
 
   /** Sets a mesh up and starts its nodes. */
-  static async start({ host = "127.0.0.1", tasks = "digits", minBatch = 3, settle = 1, deadline = 3600 } = {}) {
+  static async start({ host = "127.0.0.1", tasks = "digits", minBatch = 3, settle = 1, deadline = 3600, admission } = {}) {
     const mesh = new Mesh();
     mesh.#dir = await mkdtemp(join(tmpdir(), "defim-e2e-"));
     const base = await basePort();
     mesh.url = `http://${host}:${base}`;
     const init = ["node", "init", "--dir", mesh.#dir, "--host", host, "--base-port", base, "--tasks", tasks];
     const schedule = ["--min-batch", minBatch, "--settle", settle, "--deadline", deadline];
-    await run(program(), [...init, ...schedule].map(String));
+    const admitted = admission === undefined ? [] : ["--admission", admission];
+    await run(program(), [...init, ...schedule, ...admitted].map(String));
     for (const name of NODES) mesh.startNode(name);
     await mesh.ready();
     return mesh;
@@ -106,10 +107,22 @@ export class Mesh {
     await this.ready();
   }
 
-  /** A native light node that takes part in some rounds; resolves to its JSON lines. */
-  async contribute({ task = "digits", data, rounds = 1 }) {
+  /** What a command prints in JSON. */
+  async command(...args) {
+    return JSON.parse(await run(program(), [...args, "--mesh", this.url, "--json"].map(String)));
+  }
+
+  /** The same of one that an admin signs. */
+  admin(...args) {
+    return this.command(...args, "--admin-key", join(this.#dir, "admin.key"));
+  }
+
+  /** A native light node that takes part in some rounds; resolves to its JSON lines. With an `invite` it enrols a key of its own. */
+  async contribute({ task = "digits", data, rounds = 1, invite }) {
     const args = ["contribute", "--mesh", this.url, "--task", task, "--data", data, "--rounds", rounds];
-    const out = await run(program(), [...args, "--wait", "--timeout", 240, "--json"].map(String));
+    const key = ["--key", `${data}.key`, "--invite", invite];
+    const all = [...args, ...(invite === undefined ? [] : key), "--wait", "--timeout", 240, "--json"];
+    const out = await run(program(), all.map(String));
     return out.trim().split("\n").map((line) => JSON.parse(line));
   }
 

@@ -65,6 +65,11 @@ export class Api {
     return this.#json<ServedState>(`api/v1/ledger/state/${encodeURIComponent(slot)}`, signal);
   }
 
+  /** Hands a signed transaction to the validators. */
+  async submit(tx: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
+    await this.#get("api/v1/ledger/txs", signal, false, { method: "POST", body: tx });
+  }
+
   /** Nothing until it is final. */
   opening(task: string, round: number, signal: AbortSignal): Promise<ServedOpening | undefined> {
     return this.#found<ServedOpening>(`api/v1/ledger/opening/${encodeURIComponent(task)}/${round}`, signal);
@@ -101,11 +106,11 @@ export class Api {
     }
   }
 
-  async #get(address: string, signal?: AbortSignal, orNothing = false): Promise<Response> {
+  async #get(address: string, signal?: AbortSignal, orNothing = false, how: RequestInit = {}): Promise<Response> {
     const url = new URL(address, this.base);
     let response: Response;
     try {
-      response = await fetch(url, signal === undefined ? {} : { signal });
+      response = await fetch(url, signal === undefined ? how : { ...how, signal });
     } catch {
       const late = (signal?.reason as { name?: unknown } | undefined)?.name === "TimeoutError";
       if (signal?.aborted && !late) throw new LightError("aborted", "Stopped before anything was sent.");

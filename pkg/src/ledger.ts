@@ -1,12 +1,14 @@
 import type { Api } from "./api.js";
 import { asLightError, LightError } from "./error.js";
 import { forgetChain, keepChain, keptChain } from "./store.js";
-import type { Balance, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
+import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
 import type { Chain } from "../wasm/light.js";
 import { loadLight } from "./wasm.js";
 
 /** How long a round's opening is waited for to become final. */
 const FINAL_MS = 10_000;
+/** How long an enrolment is waited for. */
+const ENROL_MS = 20_000;
 const ASK_EVERY_MS = 500;
 /** How long one check may take with all that is fetched for it; others wait for it. */
 const CHECK_MS = 15_000;
@@ -151,15 +153,20 @@ export class Ledger {
   async #receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
     const { light, trust } = await this.#follow(claimed, signal);
     const found = await this.#api.receipt(task, round, report, signal);
-    if (found === undefined) {
-      throw new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
-    }
+    const early = new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
+    if (found === undefined) throw early;
     const served = JSON.stringify(found);
     const watch = new Stopwatch();
     await this.#reach(light, served, signal, watch);
-    const { block, ...counted } = watch.run(() => light.checkReceipt(task, round, report, served)) as {
-      block: Block; model: string; accepted: number; reward: number;
+    const counts = (): { block: Block; model: string; accepted: number; reward: number } => {
+      try {
+        return light.checkReceipt(task, round, report, served);
+      } catch (thrown) {
+        // The aggregation node has the report's place before the validators have voted.
+        throw asLightError(thrown).code === "not-finished" ? early : thrown;
+      }
     };
+    const { block, ...counted } = watch.run(counts);
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     const { receipt, header, certificate, below = [] } = found;
@@ -175,6 +182,42 @@ export class Ledger {
     const { value, ...proven } = await this.#state(claimed, `account.${node}`, signal, (light, served) => light.checkAccount(node, served));
     const { balance, nonce } = value as { balance: number; nonce: number };
     return { node, balance, nonce, ...proven };
+  }
+
+  /** Whether a light node takes part in a task. */
+  async light(claimed: string | undefined, task: string, key: string, signal: AbortSignal): Promise<Omit<Enrolled, "kept">> {
+    const { value, ...proven } = await this.#state(
+      claimed, `light.${task}.${key}`, signal, (light, served) => light.checkLight(task, key, served),
+    );
+    const { active } = value as { active: boolean | null };
+    return { key, state: active === null ? "none" : active ? "active" : "removed", ...proven };
+  }
+
+  /** Sends the transaction by which a light node enrols, and waits until it takes part. `sign` makes it for a chain, with the account's next number. */
+  async enrol(
+    claimed: string | undefined, task: string, key: string,
+    sign: (chain: string, nonce: number) => Uint8Array<ArrayBuffer>, signal: AbortSignal,
+  ): Promise<Omit<Enrolled, "kept">> {
+    const before = await this.light(claimed, task, key, signal);
+    if (before.state === "active") return before;
+    const { nonce } = await this.balance(claimed, key, signal);
+    const { light } = await this.#follow(claimed, signal);
+    const tx = refusing(() => sign(light.chain, nonce));
+    const refused = await this.#api.submit(tx, signal).then(() => undefined, (error: unknown) => error);
+    const started = performance.now();
+    for (;;) {
+      const now = await this.light(claimed, task, key, signal);
+      // Another tab may have been quicker: then this one is refused, and the key takes part all the same.
+      if (now.state === "active") return now;
+      if (refused !== undefined) throw refused;
+      if (performance.now() - started > ENROL_MS) {
+        throw new LightError(
+          "not-final",
+          `The enrolment was sent, and is in no final block after ${ENROL_MS / 1000} s. The ledger goes on when three of four validation nodes work. Try again in a moment.`,
+        );
+      }
+      await pause(ASK_EVERY_MS, signal);
+    }
   }
 
   /** Where a round stands. */

@@ -11,9 +11,9 @@ import {
   forget, keep, keepReceipt, keptReport, keptReports, keyFor, remember, remembered, type KeptReport,
 } from "./store.js";
 import type {
-  Admission, AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, Enrolment, FollowOptions, Given, JoinOptions, Kept,
-  LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions, Scores, SignedText, Spent,
-  TaskView,
+  Admission, AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, Enrolled, Enrolment, EnrolOptions, FollowOptions,
+  Given, JoinOptions, Kept, LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions,
+  Scores, SignedText, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -120,6 +120,31 @@ export class HttpMesh implements Mesh {
     if (credential === undefined) return { admission: null, key: null, kept: false };
     const { admission, seed, kept } = credential;
     return { admission, key: (await loadLight()).publicKey(seed), kept };
+  }
+
+  async enrolled(nameOrId: string): Promise<Enrolled> {
+    const view = await this.task(nameOrId);
+    const id = expected(nameOrId, view);
+    const { seed, kept } = await this.#known(view, id);
+    const key = (await loadLight()).publicKey(seed);
+    await this.#refresh();
+    return { kept, ...(await this.#ledger.light(this.#claimed, id, key, this.#closed.signal)) };
+  }
+
+  async enrol({ task: nameOrId, invite, signal: own }: EnrolOptions): Promise<Enrolled> {
+    const view = await this.task(nameOrId);
+    const id = expected(nameOrId, view);
+    const { seed, kept } = await this.#known(view, id);
+    const light = await loadLight();
+    const task = new light.Task(JSON.stringify(view.signed), id);
+    try {
+      const sign = (chain: string, nonce: number): Uint8Array<ArrayBuffer> =>
+        task.enrol(seed, chain, nonce, invite) as Uint8Array<ArrayBuffer>;
+      await this.#refresh();
+      return { kept, ...(await this.#ledger.enrol(this.#claimed, id, light.publicKey(seed), sign, this.#signal(own))) };
+    } finally {
+      task.free();
+    }
   }
 
   async given(): Promise<Given[]> {
@@ -292,6 +317,13 @@ export class HttpMesh implements Mesh {
     } finally {
       task.free();
     }
+  }
+
+  /** The same of a task that has one. */
+  async #known(view: TaskView, id: string): Promise<{ admission: Admission; seed: Uint8Array<ArrayBuffer>; kept: boolean }> {
+    const credential = await this.#credential(view, id);
+    if (credential !== undefined) return credential;
+    throw new LightError("no-enrolment", `Nobody enrols for task ${view.name}: anybody contributes to it.`);
   }
 
   #leader(id: string, name: string): NodeView {

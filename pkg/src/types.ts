@@ -387,6 +387,26 @@ export interface Enrolment {
   kept: boolean;
 }
 
+/** Whether this device's key takes part in a task, proven under a final block. */
+export interface Enrolled extends FinalBlock {
+  key: string;
+  /** Whether this browser keeps the key. */
+  kept: boolean;
+  /** `none`: it was never enrolled. `removed`: an admin has ended it, and only an admin takes that back. */
+  state: "none" | "active" | "removed";
+  /** What checking took, without the network. */
+  ms: number;
+}
+
+/** How this device's key is enrolled. */
+export interface EnrolOptions {
+  /** Name or id of the task. */
+  task: string;
+  /** The code of an invite, where the task asks for one; spaces, hyphens and small letters in it do not matter. */
+  invite?: string;
+  signal?: AbortSignal;
+}
+
 /** A contribution that was delivered from this browser. */
 export interface Given {
   report: string;
@@ -449,6 +469,13 @@ export interface Mesh {
   score(options: ScoreOptions): Promise<Scores>;
   /** This device's key for a task that counts enrolled light nodes only; it is made here if there is none. */
   enrolment(task: string): Promise<Enrolment>;
+  /** Whether this device's key is enrolled for a task, as the mesh's ledger has it; checked here. The key is made if there is none. */
+  enrolled(task: string): Promise<Enrolled>;
+  /**
+   * Enrols this device's key for a task, and resolves when that is final. Rejects with the ledger's reason: `bad-invite`,
+   * `invite-spent`, `not-admitted` and others; with `bad-enrolment` if the code is none, or only an admin enrols keys.
+   */
+  enrol(options: EnrolOptions): Promise<Enrolled>;
   /** Contributions that were delivered from this browser, oldest first. */
   given(): Promise<Given[]>;
   /** What this device has spent of a task's privacy budget by contributing. */

@@ -153,6 +153,10 @@ test("a receipt is checked here; without one the report is not counted", async (
   await assert.rejects(client.receipt({ ...contribution, report: somebodyElse.report }), { code: "not-in-batch" });
   ledger.receipt = undefined;
   await assert.rejects(client.receipt(contribution), { code: "not-counted" });
+  // Its place is known before the validators have accepted the round.
+  const { round, report, served } = canned.bad.receipts.find(({ code }) => code === "not-finished");
+  ledger.receipt = served;
+  await assert.rejects(client.receipt({ ...contribution, round, report }), { code: "not-counted" });
 });
 
 test("a receipt is kept with the contribution that it is for", async (t) => {
@@ -191,4 +195,19 @@ test("a mesh without a ledger is used as before, and says that there is none to 
   await client.contribute({ task: "digits", rows: csv(20) });
   assert.equal(uploads.length, 1);
   await assert.rejects(client.ledger(), { code: "no-ledger" });
+});
+
+const enrolledTask = { id: fixture.enrolled.task, signed: fixture.enrolled.manifest };
+
+test("whether a device is enrolled is proven, and nothing is sent where it is not", async (t) => {
+  const { base, ledger, asked } = await mesh(t, { height: 9 });
+  ledger.view = { ...ledger.view, ...enrolledTask };
+  const client = await joinMesh(base);
+  const { key } = await client.enrolment("digits");
+  // The proof of another place in the state shows nothing of this one.
+  ledger.state = (slot) => (slot.startsWith("light.") ? canned.states.account : undefined);
+  await assert.rejects(client.enrolled("digits"), { code: "bad-proof" });
+  await assert.rejects(client.enrol({ task: "digits", invite: "0".repeat(26) }), { code: "bad-proof" });
+  assert.ok(asked.includes(`/api/v1/ledger/state/light.${fixture.enrolled.task}.${key}`), `${asked}`);
+  assert.ok(!asked.some((url) => url.endsWith("/txs")), "nothing is sent to a ledger that proves nothing");
 });

@@ -243,6 +243,8 @@ test("a device has one key for a task that enrols, and contributes under it", as
 test("a task of anybody asks for no key", async (t) => {
   const { client } = await mesh(t);
   assert.deepEqual(await client.enrolment("digits"), { admission: null, key: null, kept: false });
+  await assert.rejects(client.enrolled("digits"), { code: "no-enrolment" });
+  await assert.rejects(client.enrol({ task: "digits" }), { code: "no-enrolment" });
 });
 
 test("who a report goes to is not for the mesh to say", async (t) => {

@@ -182,18 +182,21 @@ test("where light nodes are enrolled, the key decides id and committee", () => {
 });
 
 test("keys are made of the browser's randomness, and sign what the ledger is asked for", () => {
-  const [one, two] = [light.newSeed(), light.newSeed()];
+  const one = light.newSeed();
   assert.equal(one.length, 32);
-  assert.notDeepEqual(one, two);
+  assert.notDeepEqual(one, light.newSeed());
   const key = light.publicKey(one);
   assert.match(key, /^[A-Za-z0-9_-]{43}$/);
-  const [task, chain, code] = [enrolled(), "A".repeat(43), light.publicKey(two)];
+  const [task, chain, code] = [enrolled(), "A".repeat(43), "3K7QM-ZZZZZ-00000-11111-ABCDEF"];
   const asked = Buffer.from(task.enrol(one, chain, 0, code));
   const parts = [key, fixture.enrolled.task].map((id) => Buffer.from(id, "base64url"));
   assert.ok(parts.every((part) => asked.includes(part)));
   assert.notDeepEqual(Buffer.from(task.enrol(one, chain, 1, code)), asked, "no transaction is carried out twice");
+  assert.deepEqual(Buffer.from(task.enrol(one, chain, 0, " 3k7qmzzzzzooooolllllabcdef\n")), asked, "as people type it");
+  assert.notDeepEqual(Buffer.from(task.enrol(one, chain, 0, code.replace("F", "E"))), asked);
   assert.equal(thrown(() => task.enrol(one, chain, 0)).code, "bad-enrolment");
-  assert.equal(thrown(() => task.enrol(one, chain, 0, "no code")).code, "bad-enrolment");
+  const typo = thrown(() => task.enrol(one, chain, 0, "no code"));
+  assert.deepEqual([typo.code, /26 letters and digits, and here are 6/.test(typo.message)], ["bad-enrolment", true], typo.message);
   assert.equal(thrown(() => task.enrol(one, "no chain", 0, code)).code, "bad-enrolment");
   assert.equal(thrown(() => light.publicKey(new Uint8Array(3))).code, "bad-key");
   assert.equal(thrown(() => light.claimReward(one, chain, 0, new Uint8Array(9), "A".repeat(22))).code, "bad-enrolment");

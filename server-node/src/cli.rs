@@ -1,9 +1,13 @@
 //! The command line. `--json` works everywhere; every command shows an example under `--help`.
 
+mod admin;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use defim_protocol::{AdmissionRule, vdaf::Scheme};
+
+pub use admin::{AdminArgs, NodeEnrol, NodeRemove, TaskEnrolled, TaskInvite, TaskKey};
 
 /// DeFim: people and companies train one model together, and their rows stay where they are.
 #[derive(Debug, Parser)]
@@ -84,7 +88,7 @@ pub enum Command {
         after_help = "With a wrong sum it writes a proof that anybody can check, and ends with 5.\n\nExample:\n  defim audit --mesh http://127.0.0.1:8080 --task digits\n  defim audit --task digits --round 3 --proof fraud.bin"
     )]
     Audit(Audit),
-    /// Create, list, show or pause tasks.
+    /// Create, list, show or pause tasks, and let light nodes in.
     Task {
         /// What to do.
         #[command(subcommand)]
@@ -262,6 +266,14 @@ pub enum NodeCommand {
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         mesh: String,
     },
+    /// Let a server node take part in the mesh, or change its name or address.
+    #[command(
+        after_help = "Example:\n  defim node enrol KEY --role full --name full-4 --address https://full-4.example --admin-key defim-data/admin.key"
+    )]
+    Enrol(NodeEnrol),
+    /// Let a server node take part in the mesh no longer.
+    #[command(after_help = "Example:\n  defim node remove KEY --admin-key defim-data/admin.key")]
+    Remove(NodeRemove),
 }
 
 /// `defim node init`.
@@ -446,6 +458,7 @@ pub struct AccountShow {
     #[arg(long)]
     pub chain: Option<String>,
     /// The account: a public key in base64url.
+    #[arg(allow_hyphen_values = true)]
     pub account: Option<String>,
     /// Or the file with its secret key.
     #[arg(long)]
@@ -465,7 +478,7 @@ pub struct AccountTransfer {
     #[arg(long)]
     pub key: PathBuf,
     /// Who gets it: a public key in base64url.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub to: String,
     /// How many points.
     #[arg(long)]
@@ -586,6 +599,25 @@ pub enum TaskCommand {
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         mesh: String,
     },
+    /// Make an invite: its code is shown once, and whoever has it enrols a light node.
+    #[command(
+        after_help = "Example:\n  defim task invite digits --uses 20 --days 14 --admin-key defim-data/admin.key"
+    )]
+    Invite(TaskInvite),
+    /// Let a light node take part in a task.
+    #[command(
+        after_help = "Example:\n  defim task approve digits KEY --admin-key defim-data/admin.key"
+    )]
+    Approve(TaskKey),
+    /// Let a light node take part in a task no longer.
+    #[command(
+        visible_alias = "remove-light",
+        after_help = "Example:\n  defim task revoke digits KEY --admin-key defim-data/admin.key"
+    )]
+    Revoke(TaskKey),
+    /// List the light nodes that take part in a task, each proven under a final block.
+    #[command(after_help = "Example:\n  defim task enrolled digits")]
+    Enrolled(TaskEnrolled),
     /// End a task's open round without a result; the next one opens.
     #[command(
         after_help = "Example:\n  defim task void-round digits --reason \"full-2 is gone\" --admin-token defim-data/admin.token"

@@ -66,7 +66,7 @@ impl From<defim_light::LightError> for Failure {
             E::Manifest(_) | E::Round(_) | E::WrongModel { .. } | E::Model(_) => {
                 Self::Integrity(text)
             }
-            E::Data(_) | E::Update(_) | E::Train(_) => Self::Input(text),
+            E::Data(_) | E::Update(_) | E::Train(_) | E::Enrolment { .. } => Self::Input(text),
             _ => Self::Other(text),
         }
     }

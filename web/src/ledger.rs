@@ -105,6 +105,28 @@ impl Balance {
     }
 }
 
+/// Whether a key takes part in a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Member {
+    /// It was never enrolled.
+    None,
+    Active,
+    /// An admin has ended it.
+    Removed,
+}
+
+/// This browser's key for a task, and whether it takes part, as this browser has checked it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Enrolled {
+    pub key: String,
+    /// Whether the browser keeps the key.
+    pub kept: bool,
+    pub state: Member,
+    #[serde(flatten)]
+    pub block: Final,
+}
+
 /// Where a round stands, as this browser has checked it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -43,6 +43,10 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn discard(this: &Mesh, report: &str) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn enrolled(this: &Mesh, task: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn enrol(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn ledger(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn receipt(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
@@ -476,6 +480,21 @@ pub async fn spent(mesh: &Mesh, task: &str) -> Result<Spent, Failure> {
 /// Reports that wait in this browser.
 pub async fn kept(mesh: &Mesh) -> Result<Vec<Kept>, Failure> {
     read(mesh.kept()).await
+}
+
+/// Whether this browser's key is enrolled for a task; the key is made if there is none.
+pub async fn enrolled(mesh: &Mesh, task: &str) -> Result<ledger::Enrolled, Failure> {
+    read(mesh.enrolled(task)).await
+}
+
+/// Enrols this browser's key for a task.
+pub async fn enrol(mesh: &Mesh, task: &str, invite: &str) -> Result<ledger::Enrolled, Failure> {
+    let options = js_sys::Object::new();
+    set(&options, "task", &task.into());
+    if !invite.is_empty() {
+        set(&options, "invite", &invite.into());
+    }
+    read(mesh.enrol(&options)).await
 }
 
 /// Follows the ledger to its newest final block.

@@ -24,6 +24,7 @@ pub fn start(session: Session) {
     });
     listen(session);
     session.go_on();
+    session.follow_enrolments();
 }
 
 /// Loads the list of tasks.

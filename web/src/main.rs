@@ -5,6 +5,7 @@ mod chart;
 mod components;
 mod data;
 mod drawing;
+mod enrolment;
 mod format;
 mod ledger;
 mod light;

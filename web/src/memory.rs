@@ -9,6 +9,7 @@ use wasm_bindgen::JsValue;
 use crate::light::Delivered;
 
 const PREFIX: &str = "defim.task.";
+const ENROLS: &str = "defim.enrols.";
 
 /// What is left of a contribution that is not over. Without a delivery, the light node may hold its report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,19 @@ pub fn leave(task: &str, left: Option<&Left>) {
         Some(text) => storage.set_item(&key(task), &text),
         None => storage.remove_item(&key(task)),
     };
+}
+
+/// Remembers that a person has asked to be enrolled for a task: the light node then has a key for it.
+pub fn enrols(task: &str) {
+    if let Some(storage) = storage() {
+        let _ = storage.set_item(&format!("{ENROLS}{task}"), "1");
+    }
+}
+
+/// Whether a person has asked for it in this browser.
+pub fn has_enrolled(task: &str) -> bool {
+    let entry = storage().and_then(|storage| storage.get_item(&format!("{ENROLS}{task}")).ok());
+    entry.flatten().is_some()
 }
 
 fn read(storage: &web_sys::Storage, key: &str) -> Option<Left> {

@@ -8,6 +8,7 @@ use leptos::task::spawn_local;
 use crate::api::{self, Record, Task};
 use crate::data::{self, Check, Chosen, Rows, Source};
 use crate::drawing::{self, Labelled};
+use crate::enrolment::Enrolments;
 use crate::light::{self, Scores};
 use crate::memory::Left;
 use crate::rows::{self, Preview};
@@ -48,6 +49,8 @@ pub struct Session {
     pub refused: RwSignal<Option<String>>,
     /// What a model was asked last, and the task it is of.
     asked: RwSignal<Option<(String, Asked)>>,
+    /// Where this browser takes part.
+    pub enrolments: Enrolments,
     /// Contributions on their way.
     pub runs: Runs,
     /// Checks started so far, by task; what an old one says later is not heard.
@@ -66,6 +69,7 @@ impl Session {
             chosen: RwSignal::new_local(BTreeMap::new()),
             refused: RwSignal::new(None),
             asked: RwSignal::new(None),
+            enrolments: Enrolments::new(),
             runs: Runs::new(),
             checks: StoredValue::new(BTreeMap::new()),
         }
@@ -345,6 +349,9 @@ impl Session {
             return Some(format!(
                 "Yours is in round {round}. You can take part again once it is over."
             ));
+        }
+        if let Some(because) = self.not_enrolled(&task) {
+            return Some(because);
         }
         let Some(chosen) = self.chosen() else {
             return Some("Pick some rows first.".into());

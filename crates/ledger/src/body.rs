@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BatchSummary, CommitteeIndex, Context, Digest, Evidence, Millis, NodeId, NodeKey, ReportId,
-    RoundNumber, Signature, SignatureError, SignedText, TaskId, TaskTerms, codec::labelled, merkle,
+    RoundNumber, Signature, SignatureError, SignedText, TaskId, TaskTerms, merkle,
 };
 
 /// What a server node does in the mesh.
@@ -175,7 +175,8 @@ pub enum Admission {
 }
 
 impl Admission {
-    /// Admit a light node with an invite's key, which is made from its code. Whoever sees the admission learns nothing
+    /// Admit a light node with an invite's key, which is made from its code
+    /// ([`crate::InviteCode`]). Whoever sees the admission learns nothing
     /// that admits another key.
     pub fn invited(invite: &NodeKey, task: &TaskId, light: &NodeId) -> Self {
         Self::Invite {
@@ -183,14 +184,6 @@ impl Admission {
             signature: invite.sign(Context::Invite, &invitation(task, light)),
         }
     }
-}
-
-/// The key of an invite, from the code that a person types.
-///
-/// The key's public half is on the ledger, where everybody can try codes out. So a code is 16 random bytes, however it is
-/// written for people; a shorter one would be found.
-pub fn invite_key(code: &[u8; 16]) -> NodeKey {
-    NodeKey::from_seed(labelled(b"defim v1 invite code\0", code).0)
 }
 
 /// Check an invite's signature.

@@ -108,6 +108,7 @@ mod committee;
 mod evidence;
 mod genesis;
 mod id;
+mod invite;
 pub mod light;
 pub mod limits;
 pub mod merkle;
@@ -125,13 +126,13 @@ pub use batch::{BatchError, BatchSummary};
 pub use block::{Block, BlockError, Header, Proposal, Roots, TxProof, apply, propose, verify};
 pub use body::{
     Admission, Body, Claim, CreateTask, Fault, ModelUpdated, Opened, Role, Verdict, Vote,
-    invite_key,
 };
 pub use codec::{Canonical, CodecError};
 pub use committee::{CommitteeIndex, committee_count, committee_of_report, committee_seats};
 pub use evidence::{Evidence, Shown};
 pub use genesis::{FirstValidator, Genesis, GenesisError, Params, consensus_namespace};
 pub use id::{Digest, NodeId, ParseIdError, ReportId, TaskId};
+pub use invite::{InviteCode, InviteCodeError};
 pub use merkle::{merkle_root, report_path};
 pub use reject::Reject;
 pub use round::{

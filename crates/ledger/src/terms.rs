@@ -98,7 +98,7 @@ impl TaskTerms {
 }
 
 /// An invite, as it stands on the ledger. Its key follows from the code that a person types
-/// ([`crate::invite_key`]).
+/// ([`crate::InviteCode`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
     /// How many light nodes it still admits.

@@ -43,7 +43,7 @@ fn light_nodes_are_admitted_as_the_task_says() {
         ..terms(3)
     };
     world.put_task(closed, invited, 1000);
-    let code = defim_ledger::invite_key(&[0xC0; 16]);
+    let code = defim_ledger::InviteCode::new([0xC0; 16]).key();
     let enrol = |n: u8, by| Body::EnrolLight {
         task: closed,
         key: light(n).id(),

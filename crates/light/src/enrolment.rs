@@ -3,8 +3,9 @@
 //! A key is made for one task on this device and used nowhere else: whoever reads the ledger sees that the same key
 //! contributes to a task round after round, and nothing that links it to a key for another task.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use defim_ledger::{Admission, Body, Canonical as _, Claim, Tx, light::Receipt};
+use defim_ledger::{
+    Admission, Body, Canonical as _, Claim, InviteCode, InviteCodeError, Tx, light::Receipt,
+};
 use defim_protocol::{AdmissionRule, Digest, NodeKey, ReportId, TaskId};
 
 use crate::LightError;
@@ -49,7 +50,10 @@ impl Sender<'_> {
         let by = match (rule, code) {
             (AdmissionRule::Open, _) => Admission::Open,
             (AdmissionRule::Invite, Some(code)) => {
-                Admission::invited(&invite_key(code)?, task, &key)
+                let code: InviteCode = code
+                    .parse()
+                    .map_err(|e: InviteCodeError| bad("the invite's code", e.to_string()))?;
+                Admission::invited(&code.key(), task, &key)
             }
             (AdmissionRule::Invite, None) => {
                 return Err(bad("the invite's code", "there is none".into()));
@@ -89,24 +93,6 @@ impl Sender<'_> {
     }
 }
 
-/// The key that an invite's code gives: the code is its seed, 43 characters of base64url. Spaces and line ends around it,
-/// as copying leaves them, do not count.
-///
-/// # Errors
-///
-/// [`LightError::Enrolment`] if it is no code.
-pub fn invite_key(code: &str) -> Result<NodeKey, LightError> {
-    let seed = URL_SAFE_NO_PAD.decode(code.trim());
-    let seed = seed.ok().and_then(|bytes| bytes.try_into().ok());
-    let none = || bad("the invite's code", "it has 43 letters and digits".into());
-    seed.map(NodeKey::from_seed).ok_or_else(none)
-}
-
-/// The code of the invite with this seed, as a person types it.
-pub fn invite_code(seed: &[u8; 32]) -> String {
-    URL_SAFE_NO_PAD.encode(seed)
-}
-
 const fn bad(what: &'static str, why: String) -> LightError {
     LightError::Enrolment { what, why }
 }
@@ -124,7 +110,8 @@ mod tests {
             chain: Digest([3; 32]),
             nonce: 4,
         };
-        let code = format!(" {}\n", invite_code(&[5; 32]));
+        let invite = InviteCode::new([5; 16]);
+        let code = format!(" {invite}\n");
         let signed = sender
             .enrol(&task, AdmissionRule::Invite, Some(&code))
             .unwrap();
@@ -132,7 +119,7 @@ mod tests {
         assert_eq!(signed.verify(), Ok(()));
         let tx = signed.tx;
         assert_eq!((tx.from, tx.nonce, tx.chain), (key.id(), 4, sender.chain));
-        let by = Admission::invited(&NodeKey::from_seed([5; 32]), &task, &key.id());
+        let by = Admission::invited(&invite.key(), &task, &key.id());
         let enrolled = Body::EnrolLight {
             task,
             key: key.id(),

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod account;
+mod admin;
 mod audit;
 mod bench;
 mod contribute;
@@ -51,6 +52,8 @@ pub async fn run(cli: Cli) -> Outcome {
             NodeCommand::Run { config } => run::run(&config, json).await,
             NodeCommand::Init(args) => init::run(&args, json),
             NodeCommand::List { mesh } => mesh::list(&mesh, json).await,
+            NodeCommand::Enrol(args) => admin::enrol_node(args, json).await,
+            NodeCommand::Remove(args) => admin::remove_node(args, json).await,
         },
         Command::Simulate(args) => simulate::run(args, json).await,
         Command::Bench(args) => match args.network {
@@ -88,6 +91,10 @@ pub async fn run(cli: Cli) -> Outcome {
             }
             TaskCommand::List { mesh } => tasks::list(&mesh, json).await,
             TaskCommand::Show { task, mesh } => tasks::show(&mesh, &task, json).await,
+            TaskCommand::Invite(args) => admin::invite(args, json).await,
+            TaskCommand::Approve(args) => admin::approve(args, json).await,
+            TaskCommand::Revoke(args) => admin::revoke(args, json).await,
+            TaskCommand::Enrolled(args) => admin::enrolled(args, json).await,
             TaskCommand::VoidRound {
                 task,
                 mesh,

@@ -77,6 +77,8 @@ pub enum Place {
     Round(TaskId, RoundNumber),
     /// `light.{task}.{key}`
     Light(TaskId, NodeId),
+    /// `invite.{task}.{invite}`
+    Invite(TaskId, NodeId),
     /// `validators`
     Validators,
 }
@@ -89,7 +91,7 @@ impl std::str::FromStr for Place {
         let kind = parts.next().unwrap_or_default();
         let none = || {
             format!(
-                "\"{text}\" is no place in the state; there are account.{{node}}, node.{{node}}, task.{{task}}, round.{{task}}.{{round}}, light.{{task}}.{{key}} and validators"
+                "\"{text}\" is no place in the state; there are account.{{node}}, node.{{node}}, task.{{task}}, round.{{task}}.{{round}}, light.{{task}}.{{key}}, invite.{{task}}.{{invite}} and validators"
             )
         };
         let mut next = || parts.next().ok_or_else(none);
@@ -102,6 +104,10 @@ impl std::str::FromStr for Place {
                 next()?.parse().map_err(|_| none())?,
             ),
             "light" => Self::Light(
+                next()?.parse().map_err(|_| none())?,
+                next()?.parse().map_err(|_| none())?,
+            ),
+            "invite" => Self::Invite(
                 next()?.parse().map_err(|_| none())?,
                 next()?.parse().map_err(|_| none())?,
             ),
@@ -123,6 +129,7 @@ impl std::fmt::Display for Place {
             Self::Task(task) => write!(f, "task.{task}"),
             Self::Round(task, round) => write!(f, "round.{task}.{round}"),
             Self::Light(task, key) => write!(f, "light.{task}.{key}"),
+            Self::Invite(task, invite) => write!(f, "invite.{task}.{invite}"),
             Self::Validators => f.write_str("validators"),
         }
     }
@@ -132,7 +139,7 @@ impl Place {
     /// What stands there, for people, and the proof of it.
     pub fn look(&self, state: &State) -> (serde_json::Value, StateProof) {
         use defim_ledger::{
-            AccountSlot, LightSlot, NodeSlot, RoundSlot, Slot, TaskSlot, ValidatorsSlot,
+            AccountSlot, InviteSlot, LightSlot, NodeSlot, RoundSlot, Slot, TaskSlot, ValidatorsSlot,
         };
         fn at<S: Slot>(state: &State, slot: &S) -> (serde_json::Value, StateProof) {
             let value = serde_json::to_value(state.get(slot)).unwrap_or_default();
@@ -144,6 +151,7 @@ impl Place {
             Self::Task(task) => at(state, &TaskSlot(*task)),
             Self::Round(task, round) => at(state, &RoundSlot(*task, *round)),
             Self::Light(task, key) => at(state, &LightSlot(*task, *key)),
+            Self::Invite(task, invite) => at(state, &InviteSlot(*task, *invite)),
             Self::Validators => at(state, &ValidatorsSlot()),
         }
     }
@@ -162,6 +170,7 @@ mod tests {
             Place::Task(task),
             Place::Round(task, 12),
             Place::Light(task, node),
+            Place::Invite(task, node),
             Place::Validators,
         ] {
             assert_eq!(place.to_string().parse(), Ok(place));

@@ -1,6 +1,8 @@
 //! What the ledger's pages show of blocks and transactions.
 
-use defim_ledger::{Block, Body, Fault, Genesis, NodeId, State, Verdict, light::Certificate};
+use defim_ledger::{
+    Admission, Block, Body, Fault, Genesis, NodeId, State, Verdict, light::Certificate,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -179,13 +181,20 @@ fn describe(body: &Body, names: &Names<'_>) -> Described {
         Body::CloseTask { task } => ("close-task", "closes the task".into(), Some(*task), None),
         Body::CreateInvite { task, uses, .. } => (
             "create-invite",
-            format!("makes an invite for {uses} participants"),
+            format!(
+                "makes an invite for {uses} participant{}",
+                if *uses == 1 { "" } else { "s" }
+            ),
             Some(*task),
             None,
         ),
-        Body::EnrolLight { task, .. } => (
+        Body::EnrolLight { task, by, .. } => (
             "enrol-light",
-            "enrols to contribute".into(),
+            match by {
+                Admission::Approved => "lets a participant in".into(),
+                Admission::Open => "enrols to contribute".into(),
+                Admission::Invite { .. } => "enrols to contribute, with an invite".into(),
+            },
             Some(*task),
             None,
         ),

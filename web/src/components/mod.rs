@@ -2,6 +2,7 @@
 
 mod ask;
 mod draw;
+mod enrol;
 mod header;
 mod ledger;
 mod model;
@@ -48,6 +49,7 @@ fn contribute(session: Session) -> impl IntoView {
         <main>
             <div class="column">
                 {tasks::tasks(session)}
+                {enrol::enrol(session)}
                 {pick::pick(session)}
                 {strip::strip(session)}
                 {ask::ask(session)}

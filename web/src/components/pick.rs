@@ -7,7 +7,7 @@ use web_sys::{DragEvent, HtmlInputElement};
 use super::{draw, preview};
 use crate::data::Source;
 use crate::rows::LEAST_ROWS;
-use crate::schema::Schema;
+use crate::schema::{Admission, Schema};
 use crate::session::Session;
 use crate::state::Status;
 
@@ -143,11 +143,23 @@ fn send(session: Session) -> impl IntoView {
         matches!(run.status, Status::Counted | Status::Stopped) && !run.left
     });
     let blocked = Memo::new(move |_| session.blocked());
+    let who = Memo::new(move |_| {
+        match session
+            .task()
+            .and_then(|task| session.enrolments.admission(&task))
+        {
+            None => "nobody checks who takes part, so",
+            Some(Admission::Open) => "anybody enrols as many keys as they like, so",
+            Some(Admission::Invite | Admission::Approved) => {
+                "those who let participants in can let in whom they like, and"
+            }
+        }
+    });
     view! {
         <p class="caution" data-testid="caution">
             <strong>"Use only rows that may become known: "</strong>
-            "nobody checks who takes part, so someone who makes all the other contributions of a round can work out yours \
-             and what it was learnt from."
+            {move || who.get()}
+            " someone who makes all the other contributions of a round can work out yours and what it was learnt from."
         </p>
         {move || session.task().map(|task| {
             let (title, text) = task.privacy_text();

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use crate::api::Task;
 use crate::format::{count, score};
 use crate::live;
+use crate::schema::Admission;
 use crate::session::{Loaded, Session};
 
 pub fn tasks(session: Session) -> impl IntoView {
@@ -73,22 +74,28 @@ fn card(session: Session, id: String) -> impl IntoView {
         >
             <strong>{show(|task| task.title.clone())}</strong>
             <span>{show(|task| task.summary.clone())}</span>
-            <small>{show(facts)}</small>
+            <small>{move || task.with(|task| task.as_ref().map(|task| facts(session, task)))}</small>
             <small class="round">{show(Task::round_text)}</small>
             <small class="yours" data-testid=show(|task| format!("yours-{}", task.name))>{yours}</small>
         </button>
     }
 }
 
-fn facts(task: &Task) -> String {
+fn facts(session: Session, task: &Task) -> String {
     let model = match task.model.as_str() {
         "softmax" => "Softmax regression",
         "mlp" => "Neural network",
         "linear" => "Linear regression",
         other => other,
     };
+    let who = match session.enrolments.admission(task) {
+        None => "",
+        Some(Admission::Open) => " · enrol to take part",
+        Some(Admission::Invite) => " · by invitation",
+        Some(Admission::Approved) => " · by approval",
+    };
     format!(
-        "{model}, {} · {} done",
+        "{model}, {} · {} done{who}",
         count(task.dimension, "parameter"),
         count(task.rounds_done, "round")
     )

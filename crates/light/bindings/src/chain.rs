@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use defim_ledger::{
-    AccountSlot, Digest, NodeId, ReportId, Round, RoundSlot, SignedText, Stage, TaskId, Verdict,
+    AccountSlot, Digest, LightSlot, NodeId, ReportId, Round, RoundSlot, SignedText, Stage, TaskId,
+    Verdict,
 };
 use defim_light::chain::{
     ChainError, FinalBlock, Follower, Proven, Served, ServedHeader, VerifiedOpening,
@@ -332,6 +333,23 @@ impl Chain {
         };
         Self::proven(check()?, |round| {
             BTreeMap::from([("round", round.map(RoundView::from))])
+        })
+    }
+
+    /// Check whether a light node is enrolled for a task: `{ active, block }`, where null says that it never was, and false
+    /// that it was removed.
+    ///
+    /// # Errors
+    ///
+    /// As `advance`; `bad-proof`.
+    #[wasm_bindgen(js_name = checkLight)]
+    pub fn check_light(&mut self, task: &str, key: &str, state: &str) -> Result<JsValue, JsValue> {
+        let mut check = || -> Result<_, Thrown> {
+            let slot = LightSlot(id::<TaskId>(task)?, id::<NodeId>(key)?);
+            Ok(self.0.verify_state(&slot, &served(state, "light node")?)?)
+        };
+        Self::proven(check()?, |light| {
+            BTreeMap::from([("active", light.map(|light| light.active))])
         })
     }
 
