@@ -33,6 +33,14 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   mesh.ledger.height = 9;
   await page.page.locator('[data-testid="block"][data-height="9"]').waitFor();
   await page.page.getByText("block 9, signed by").first().waitFor();
+  // An older head is as final as it was, and no longer the newest.
+  mesh.ledger.head = () => canned.headers[7];
+  await page.at("check-again").click();
+  await page.has("verified", "data-state", "older");
+  assert.match(await page.text("verified"), /shows an older block than it did: block 8, .*has seen block 9/);
+  mesh.ledger.head = () => canned.headers[mesh.ledger.height - 1];
+  await page.at("check-again").click();
+  await page.has("verified", "data-state", "right");
   // Back and forth without loading anything anew.
   await page.page.goBack();
   await page.page.getByRole("heading", { name: "What would you like to help with?" }).waitFor();

@@ -90,7 +90,10 @@ export class Ledger {
     const block = watch.run(() => light.advance(head)) as Block;
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
-    return { chain: light.chain, ...shown, verified: true, ms: watch.ms, trust };
+    // Blocks of this epoch stay final for ever: whoever replays an old head keeps what came after it from this device.
+    const kept = await keptChain(this.#api.base);
+    const seen = Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
+    return { chain: light.chain, ...shown, verified: true, seen, ms: watch.ms, trust };
   }
 
   /** Waits until exactly this opening is final. */
@@ -280,8 +283,12 @@ export class Ledger {
   }
 
   async #keep(light: Chain, trust: LedgerStatus["trust"]): Promise<void> {
-    const bytes = light.bytes() as Uint8Array<ArrayBuffer>;
-    await keepChain({ base: this.#api.base, chain: light.chain, bytes, trust, savedMs: Date.now() });
+    const { base } = this.#api;
+    const { chain, height } = light;
+    const before = await keptChain(base);
+    // Another tab has seen more, and that is not to be forgotten.
+    if (before?.chain === chain && (before.height ?? 0) > height) return;
+    await keepChain({ base, chain, height, bytes: light.bytes() as Uint8Array<ArrayBuffer>, trust, savedMs: Date.now() });
   }
 }
 

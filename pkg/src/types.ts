@@ -44,6 +44,11 @@ export interface LedgerStatus extends FinalBlock {
   /** What names the ledger: the digest of its genesis. */
   chain: string;
   verified: true;
+  /**
+   * Height of the newest final block that this device has seen on this chain. If it is above `height`, the mesh shows an older
+   * block than it did, and may be keeping newer ones from this device.
+   */
+  seen: number;
   /** What checking took, without the network. */
   ms: number;
   /** Whether its id was given, or taken from the mesh itself when it was first met. */

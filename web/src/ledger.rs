@@ -77,8 +77,30 @@ pub struct Status {
     pub timestamp_ms: f64,
     /// On whose word: `pinned` or `first-use`.
     pub trust: String,
+    /// Height of the newest final block that this browser has seen on it.
+    pub seen: u64,
     #[serde(flatten)]
     pub block: Final,
+}
+
+impl Status {
+    /// Whether the mesh shows an older block than it did.
+    pub fn is_older(&self) -> bool {
+        self.block.height < self.seen
+    }
+
+    /// What was found.
+    pub fn told(&self) -> String {
+        let block = self.block.told();
+        match self.is_older() {
+            false => format!("{block}."),
+            true => format!(
+                "{block}. This browser has seen block {} of this ledger before, so newer blocks are kept from it, or the node that \
+                 answered is behind. Check again in a moment.",
+                grouped(self.seen)
+            ),
+        }
+    }
 }
 
 /// What a key has.
@@ -308,6 +330,21 @@ mod tests {
             "validation-1, Gf7bD9i0…"
         );
         assert_eq!(names(&[]), "nobody");
+    }
+
+    #[test]
+    fn a_ledger_that_goes_back_in_time_is_not_told_as_the_newest() {
+        let json = |height: u64| {
+            format!(
+                r#"{{"chain":"c","timestampMs":1,"trust":"first-use","verified":true,"seen":106,"height":{height},"digest":"d","epoch":2,
+                "signers":["validation-2"],"validators":4,"ms":0.4}}"#
+            )
+        };
+        let newest: Status = serde_json::from_str(&json(106)).unwrap();
+        assert!(!newest.is_older());
+        let older: Status = serde_json::from_str(&json(103)).unwrap();
+        assert!(older.is_older());
+        assert!(older.told().contains("seen block 106"), "{}", older.told());
     }
 
     #[test]
