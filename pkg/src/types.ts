@@ -192,6 +192,8 @@ export interface TaskView {
   rounds: number;
   /** What the task promises each contributor over all its rounds; null: no noise is added. */
   privacy: Privacy | null;
+  /** What the ledger waits for before the next round opens, in words. */
+  ledgerWaits?: string | null;
 }
 
 /** Differential privacy of a task, and what of it is spent. */

@@ -45,10 +45,12 @@ async fn watch_health(session: Session) {
     match api::get("/api/v1/mesh").await {
         Ok(mesh) => {
             session.mesh.set(Loaded::Here(mesh));
-            if session
-                .tasks
-                .with_untracked(|tasks| matches!(tasks, Loaded::Failed(_)))
-            {
+            let outdated = session.tasks.with_untracked(|tasks| match tasks {
+                Loaded::Here(tasks) => tasks.iter().any(Task::waits_for_ledger),
+                Loaded::Failed(_) => true,
+                Loaded::Loading => false,
+            });
+            if outdated {
                 load_tasks(session);
             }
         }
