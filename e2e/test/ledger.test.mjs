@@ -51,6 +51,17 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   assert.deepEqual(page.errors, []);
 });
 
+test("a round that the mesh invents is not shown as one of the ledger's", { timeout: 180_000 }, async (t) => {
+  const { mesh, page } = await open(t, 9, "/");
+  const real = mesh.ledger.blocks;
+  const invented = { kind: "round-opened", text: "aggregation opens round 3 of digits", task: task.id, round: 3 };
+  mesh.ledger.blocks = (query) => real(query).map((block) => (block.height === 9 ? { ...block, txs: [invented] } : block));
+  await page.page.goto(`${mesh.url}/ledger`);
+  await page.page.locator('[data-testid="ledger-round"][data-round="3"][data-state="none"]').waitFor();
+  await page.page.locator('[data-testid="ledger-round"][data-round="1"][data-state="right"]').waitFor();
+  assert.match(await page.text("ledger-rounds"), /Round 3[^]*no such round/);
+});
+
 test("a ledger that is not the one this browser knows is refused in red, with what to do", { timeout: 180_000 }, async (t) => {
   const { mesh, page } = await open(t, 6, "/ledger");
   await page.has("verified", "data-state", "right");
