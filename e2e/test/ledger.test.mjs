@@ -105,20 +105,41 @@ test("a mesh without a ledger, an empty one and one that cannot be reached say s
   await page.at("ledger-away").waitFor();
 });
 
-test("a contribution starts on a final opening, and a receipt of somebody else's report is refused", { timeout: 240_000 }, async (t) => {
+/** A page on a mesh that says, once it has the report, that round 1 is over and has counted it. */
+async function counted(t, height, changes = {}) {
   const { mesh, page } = await open(t, 6, "/");
   const metrics = { loss: 0.4, accuracy: 0.9, r2: null, rows: 360 };
   const record = { round: 1, outcome: "finished", reason: null, model: "m", reports: 5, rejected: {}, finishedMs: task.round.openedMs, metrics };
-  // Once the report is there, the round is over.
-  mesh.after = { height: 9, view: { ...mesh.ledger.view, round: null, roundsDone: 1, history: [record] } };
+  mesh.after = { height, view: { ...mesh.ledger.view, round: null, roundsDone: 1, history: [record] }, ...changes };
   await page.useSample();
   await page.contribute();
   await page.has("opening", "data-state", "right");
+  return { mesh, page };
+}
+
+test("a contribution starts on a final opening, and a receipt of somebody else's report is refused", { timeout: 240_000 }, async (t) => {
+  const { page } = await counted(t, 9);
   assert.match(await page.text("opening"), /opening of round 1 is final, verified in this browser at block 5, signed by validation-2, -4, -5 of 4/);
-  await page.reaches("counted");
   await page.has("receipt", "data-state", "wrong");
   assert.match(await page.text("receipt"), /refused here: .*not in the committee's batch/);
+  await page.has("step-counted", "data-state", "failed");
+  await page.has("effect", "data-state", "wrong");
   await page.shoot("contribute-ledger");
+  assert.deepEqual(page.errors, []);
+});
+
+test("a history that the mesh invents shows nothing as counted", { timeout: 240_000 }, async (t) => {
+  const { mesh, page } = await counted(t, 8, { receipt: undefined });
+  await page.has("receipt", "data-state", "waits");
+  await page.has("step-counted", "data-state", "running");
+  assert.match(await page.text("effect"), /The mesh says .*its proof is on its way/);
+  assert.equal(await page.attribute("effect", "data-state"), "waits");
+  // A mesh that was known by its ledger does not get away with having none.
+  mesh.ledger.claimed = null;
+  await page.has("receipt", "data-state", "wrong");
+  assert.match(await page.text("receipt"), /says that it keeps no ledger/);
+  await page.has("effect", "data-state", "wrong");
+  await page.shoot("contribute-unproven");
   assert.deepEqual(page.errors, []);
 });
 

@@ -474,8 +474,8 @@ export interface Mesh {
   /** Follows the mesh's ledger to its newest final block, whose certificate is checked here. */
   ledger(): Promise<LedgerStatus>;
   /**
-   * The ledger's receipt of a contribution, checked here and kept with what was given. Rejects with `not-counted` until the
-   * validators have accepted the round.
+   * The ledger's receipt of a contribution, checked here and kept with what was given. Rejects with `not-counted` or
+   * `not-finished` until the validators have accepted the round; `Mesh.ledgerRound` says whether they have voided it.
    */
   receipt(contribution: Pick<Contribution, "task" | "round" | "report">): Promise<Receipt>;
   /** What a key has on the ledger, proven under a final block. */

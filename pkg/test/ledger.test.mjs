@@ -156,6 +156,12 @@ test("a receipt is checked here; without one the report is not counted", async (
   await assert.rejects(client.receipt({ ...contribution, report: somebodyElse.report }), { code: "not-in-batch" });
   ledger.receipt = undefined;
   await assert.rejects(client.receipt(contribution), { code: "not-counted" });
+  const early = canned.bad.receipts.find(({ code }) => code === "not-finished");
+  ledger.receipt = early.served;
+  await assert.rejects(client.receipt({ ...contribution, round: early.round, report: early.report }), { code: "not-finished" });
+  // Known by its ledger: it is refused, and not waited for.
+  ledger.claimed = null;
+  await assert.rejects(client.receipt(contribution), { code: "ledger-gone" });
 });
 
 test("a receipt is kept with the contribution that it is for", async (t) => {

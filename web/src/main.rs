@@ -10,6 +10,7 @@ mod ledger;
 mod light;
 mod live;
 mod memory;
+mod proof;
 mod route;
 mod rows;
 mod runs;

@@ -10,6 +10,7 @@ use web_sys::AbortController;
 use crate::api::Task;
 use crate::light::{self, Delivered, Ears, Failure};
 use crate::memory::{self, Left};
+use crate::proof;
 use crate::session::{Loaded, Session};
 use crate::state::{Input, Run, Status};
 use crate::tabs;
@@ -18,6 +19,13 @@ use crate::tabs;
 const UNASKED: u32 = 10;
 /// How often the page looks what the browser's other tabs do.
 const LOOK_MS: u32 = 1000;
+
+/// How often a receipt is asked for at first, and after some tries.
+const PROOF_MS: u32 = 2_000;
+const LATE_PROOF_MS: u32 = 20_000;
+const SOON: u32 = 60;
+/// How often it is asked for while the task has a newer run.
+const MOST_UNSEEN: u32 = 100;
 
 /// What a person wants of a contribution that is being worked on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -426,6 +434,22 @@ impl Session {
         }
         if self.runs.is_current(task, turn) {
             finish(task, None);
+        }
+        if self.runs.now(task).status == Status::Counted {
+            self.prove(task, turn, &delivered).await;
+        }
+    }
+
+    /// Asks for the ledger's receipt of a contribution that the mesh says is counted. The light node keeps it.
+    async fn prove(self, task: &str, turn: u32, delivered: &Delivered) {
+        for tries in 0_u32.. {
+            let found = proof::ask(task, delivered.round, &delivered.report, tries).await;
+            let settled = found.is_settled();
+            self.runs.feed(task, turn, Input::Proof(found));
+            if settled || (tries > MOST_UNSEEN && !self.runs.is_current(task, turn)) {
+                return;
+            }
+            TimeoutFuture::new(if tries < SOON { PROOF_MS } else { LATE_PROOF_MS }).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Mark, Run, Status, Step};
 use crate::format::bytes;
+use crate::proof::Proof;
 
 impl Run {
     /// Where a report is that is not being sent.
@@ -37,7 +38,18 @@ impl Run {
         let round = self.round.unwrap_or_default();
         match self.status {
             Status::Idle => String::new(),
-            Status::Counted => format!("Counted in round {round}."),
+            Status::Counted => match &self.proof {
+                Proof::Right(_) => {
+                    format!("Counted in round {round}, proven in this browser.")
+                }
+                Proof::NoLedger => format!("Counted in round {round}, as the mesh says."),
+                Proof::Refused(_) => format!(
+                    "The mesh says that it is counted in round {round}, and does not prove it."
+                ),
+                Proof::Asked | Proof::Early { .. } | Proof::Voided => format!(
+                    "The mesh says that it is counted in round {round}; its proof is on its way."
+                ),
+            },
             Status::Delivered => format!("Sent. Waiting for round {round} to close."),
             Status::Stopped if self.left => self.kept_told(),
             Status::Stopped if self.discarded => "Discarded.".into(),
