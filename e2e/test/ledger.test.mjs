@@ -27,7 +27,7 @@ test("a person sees what was agreed on, and that this browser has checked it", {
   await page.at("balance-key").fill(canned.states.account.slot.split(".")[1]);
   await page.at("balance-ask").click();
   await page.has("balance", "data-state", "right");
-  assert.match(await page.text("balance"), /has 750 units/);
+  assert.match(await page.text("balance"), /has 750 points/);
   await page.shoot("ledger");
   // A new block is listed and checked by itself.
   mesh.ledger.height = 9;
@@ -118,13 +118,17 @@ async function counted(t, height, changes = {}) {
 }
 
 test("a contribution starts on a final opening, and a receipt of somebody else's report is refused", { timeout: 240_000 }, async (t) => {
-  const { page } = await counted(t, 9);
+  const { mesh, page } = await counted(t, 9);
   assert.match(await page.text("opening"), /opening of round 1 is final, verified in this browser at block 5, signed by validation-2, -4, -5 of 4/);
   await page.has("receipt", "data-state", "wrong");
   assert.match(await page.text("receipt"), /refused here: .*not in the committee's batch/);
   await page.has("step-counted", "data-state", "failed");
   await page.has("effect", "data-state", "wrong");
   await page.shoot("contribute-ledger");
+  // After another load, what was given is still listed, with what came of its receipt.
+  await page.page.goto(`${mesh.url}/ledger`);
+  await page.page.locator('[data-testid="given-one"][data-round="1"][data-state="wrong"]').waitFor();
+  assert.match(await page.text("given"), /digits\s+Round 1/);
   assert.deepEqual(page.errors, []);
 });
 

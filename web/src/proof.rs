@@ -76,8 +76,9 @@ impl Proof {
         matches!(self, Self::Right(_) | Self::NoLedger | Self::Voided)
     }
 
-    /// A word for the page's attributes, and what a person reads; nothing where there can be no receipt.
-    pub fn told(&self) -> Option<(&'static str, String)> {
+    /// A word for the page's attributes, and what a person reads; nothing where there can be no receipt. Only who is
+    /// enrolled has a reward to claim.
+    pub fn told(&self, enrolled: bool) -> Option<(&'static str, String)> {
         Some(match self {
             Self::NoLedger => return None,
             Self::Asked => ("waits", "Waiting for the ledger's receipt…".into()),
@@ -91,7 +92,7 @@ impl Proof {
                     "The ledger's receipt is late: {because} Until it comes, only the mesh says that the contribution is counted."
                 ),
             ),
-            Self::Right(receipt) => ("right", receipt.told()),
+            Self::Right(receipt) => ("right", receipt.told(enrolled)),
             Self::Refused(failure) => (
                 "wrong",
                 format!("The ledger's receipt was refused here: {}", failure.told()),
@@ -158,14 +159,14 @@ pub mod tests {
             ] {
                 let proof = of(code, stage, 0);
                 assert!(!proof.is_settled());
-                let (state, told) = proof.told().unwrap();
+                let (state, told) = proof.told(false).unwrap();
                 assert_eq!(state, "waits", "{code} {stage:?}: {told}");
             }
             assert_eq!(of(code, Some("voided"), 0), Proof::Voided);
-            assert_eq!(of(code, None, LATE).told().unwrap().0, "late");
+            assert_eq!(of(code, None, LATE).told(false).unwrap().0, "late");
         }
         assert_eq!(
-            of("mesh-unreachable", None, 0).told().unwrap().0,
+            of("mesh-unreachable", None, 0).told(false).unwrap().0,
             "waits"
         );
     }
@@ -173,11 +174,11 @@ pub mod tests {
     #[test]
     fn only_a_mesh_that_never_had_a_ledger_needs_none() {
         assert_eq!(of("no-ledger", None, 0), Proof::NoLedger);
-        assert_eq!(Proof::NoLedger.told(), None);
+        assert_eq!(Proof::NoLedger.told(true), None);
         for code in ["ledger-gone", "other-chain", "not-in-batch", "bad-proof"] {
             let proof = of(code, None, 0);
             assert!(!proof.is_settled(), "{code}: a right one may come");
-            assert_eq!(proof.told().unwrap().0, "wrong", "{code}");
+            assert_eq!(proof.told(false).unwrap().0, "wrong", "{code}");
         }
     }
 
@@ -185,6 +186,6 @@ pub mod tests {
     fn a_right_receipt_ends_the_asking() {
         let proof = Proof::of(Ok(receipt()), None, 2, 9);
         assert!(proof.is_settled());
-        assert_eq!(proof.told().unwrap().0, "right");
+        assert_eq!(proof.told(false).unwrap().0, "right");
     }
 }

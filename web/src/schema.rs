@@ -32,10 +32,33 @@ pub struct Schema {
     pub label: Label,
 }
 
+/// How participants come to a task that counts enrolled ones only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// Anybody enrols.
+    Open,
+    /// Whoever has an invite's code enrols.
+    Invite,
+    /// An admin lets keys in.
+    Approved,
+}
+
 /// The part of a manifest the page reads.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Manifest {
     pub learning: Learning,
+    /// None: anybody contributes.
+    #[serde(default)]
+    pub admission: Option<Admission>,
+}
+
+impl Manifest {
+    /// Reads the signed text of a manifest.
+    pub fn read(payload: &str) -> Option<Self> {
+        let value = js_sys::JSON::parse(payload).ok()?;
+        serde_wasm_bindgen::from_value(value).ok()
+    }
 }
 
 /// The part of a learning specification the page reads.
@@ -52,9 +75,7 @@ pub const INK: u8 = 16;
 impl Schema {
     /// Reads the signed text of a manifest.
     pub fn of_manifest(payload: &str) -> Option<Self> {
-        let value = js_sys::JSON::parse(payload).ok()?;
-        let manifest: Manifest = serde_wasm_bindgen::from_value(value).ok()?;
-        Some(manifest.learning.schema)
+        Some(Manifest::read(payload)?.learning.schema)
     }
 
     /// The classes, if each row is a picture of 8 by 8 pixels that can be drawn.

@@ -6,6 +6,7 @@ use crate::format::{bytes, change, millis, score};
 use crate::light::{self, Via};
 use crate::memory::Left;
 use crate::proof::Proof;
+use crate::schema::Manifest;
 use crate::session::{Loaded, Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
@@ -378,7 +379,12 @@ fn after(session: Session, round: u64) -> impl IntoView {
 
 /// The ledger's receipt, which comes once the validators have voted.
 fn receipt(session: Session) -> impl IntoView {
-    let told = Memo::new(move |_| session.run().proof.told());
+    let manifest = Memo::new(move |_| session.task().map(|task| task.signed.payload));
+    let enrolled = Memo::new(move |_| {
+        let manifest = manifest.get().and_then(|payload| Manifest::read(&payload));
+        manifest.is_some_and(|manifest| manifest.admission.is_some())
+    });
+    let told = Memo::new(move |_| session.run().proof.told(enrolled.get()));
     let is_there = Memo::new(move |_| told.with(Option::is_some));
     let state = move || told.get().map_or("waits", |(state, _)| state);
     let class = move || match state() {
