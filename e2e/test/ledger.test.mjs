@@ -147,6 +147,43 @@ test("a history that the mesh invents shows nothing as counted", { timeout: 240_
   assert.deepEqual(page.errors, []);
 });
 
+test("who is told to forget the old ledger gets to where that is done", { timeout: 240_000 }, async (t) => {
+  const { mesh, page } = await open(t, 6, "/ledger");
+  await page.has("verified", "data-state", "right");
+  Object.assign(mesh.ledger, { claimed: canned.other.chain, genesis: canned.other.genesis });
+  await page.page.goto(`${mesh.url}/`);
+  await page.useSample();
+  await page.page.locator('[data-testid="contribute"]:enabled').click();
+  await page.has("error", "data-code", "other-chain");
+  await page.at("to-ledger").getByRole("link").click();
+  assert.equal(new URL(page.page.url()).pathname, "/ledger");
+  await page.at("trust-new").waitFor();
+});
+
+test("a task that the mesh has no longer leaves the page, and so does what was under way for it", { timeout: 240_000 }, async (t) => {
+  const { mesh, page } = await open(t, 6, "/");
+  await page.useSample();
+  await page.contribute();
+  await page.reaches("sent");
+  await page.page.getByText("Yours is in round 1").first().waitFor();
+  const before = mesh.ledger.view;
+  // Another mesh at the same address, as after a restart with an empty folder.
+  mesh.ledger.view = { ...before, id: "A".repeat(43), name: "others", title: "Something else" };
+  mesh.server.closeAllConnections();
+  await page.at("task-gone").waitFor();
+  assert.match(await page.text("task-gone"), /no task “Read handwritten digits” any more.*round 1 ended with it/);
+  await page.at("task-others").waitFor();
+  assert.equal(await page.at("task-digits").count(), 0);
+  assert.equal(await page.page.getByText("Yours is in round 1").count(), 0);
+  await page.shoot("task-gone");
+  // It was only away.
+  mesh.ledger.view = before;
+  mesh.server.closeAllConnections();
+  await page.at("task-gone").waitFor({ state: "detached" });
+  await page.page.getByText("Yours is in round 1").first().waitFor();
+  assert.deepEqual(page.errors, []);
+});
+
 test("checking a certificate takes a moment", { timeout: 120_000 }, async (t) => {
   const { page } = await open(t, 6, "/ledger");
   const median = await page.page.evaluate(async ({ genesis, chain, headers }) => {

@@ -106,6 +106,33 @@ impl Runs {
         });
     }
 
+    /// Ends the runs of tasks that are not listed, and gives them as they were.
+    pub fn end_unlisted(self, listed: &[Task]) -> Vec<(String, Run)> {
+        let unlisted: Vec<_> = self.runs.with_untracked(|runs| {
+            let unlisted = runs
+                .iter()
+                .filter(|(id, _)| listed.iter().all(|task| task.id != **id));
+            unlisted.map(|(id, run)| (id.clone(), run.clone())).collect()
+        });
+        for (task, _) in &unlisted {
+            let stop = self.drive(task, |reins| {
+                // What it says later is not heard.
+                reins.turn += 1;
+                reins.stop.take()
+            });
+            if let Some(stop) = stop.flatten() {
+                stop.abort();
+            }
+            self.drop(task);
+            tabs::let_go(&memory::key(task));
+        }
+        let was_going_on = |run: &Run| run.busy() || run.left || run.status == Status::Delivered;
+        unlisted
+            .into_iter()
+            .filter(|(_, run)| was_going_on(run))
+            .collect()
+    }
+
     /// The next turn, with the means to hear and to stop it.
     fn begin(self, task: &str) -> (u32, Ears) {
         let turn = self.drive(task, |reins| {
@@ -289,6 +316,10 @@ impl Session {
         gone.iter().for_each(|task| self.runs.drop(task));
         for (task, left) in left {
             let run = self.runs.now(&task);
+            // Nothing can come of it now. It is taken up when the mesh lists the task again.
+            if self.is_unlisted(&task) {
+                continue;
+            }
             if is_held(&task) || tabs::is_mine(&memory::key(&task)) || run.left || run.busy() {
                 continue;
             }

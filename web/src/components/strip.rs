@@ -5,12 +5,13 @@ use leptos::prelude::*;
 use crate::format::{bytes, change, millis, score};
 use crate::light::{self, Via};
 use crate::memory::Left;
-use crate::proof::Proof;
+use crate::proof::{Proof, is_other_ledger};
+use crate::route::{Page, Route, link};
 use crate::schema::Manifest;
 use crate::session::{Loaded, Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
-pub fn strip(session: Session) -> impl IntoView {
+pub fn strip(session: Session, route: Route) -> impl IntoView {
     let run = Memo::new(move |_| session.run());
     let counted = Memo::new(move |_| run.with(|run| run.effect.as_ref().map(|e| e.round)));
     let stations = Step::ALL
@@ -39,9 +40,9 @@ pub fn strip(session: Session) -> impl IntoView {
             })}
             <ol class="strip">{stations}</ol>
             {move || kept(session, &run.get())}
-            {move || run.with(problem)}
+            {move || run.with(|run| problem(run, route))}
             {move || run.with(|run| run.effect.as_ref().map(|found| effect(found, &run.proof)))}
-            {move || counted.get().map(|round| after(session, round))}
+            {move || counted.get().map(|round| after(session, route, round))}
         </section>
     }
 }
@@ -267,7 +268,7 @@ fn ended(run: &Run) -> Option<AnyView> {
     Some(view! { <p class="notice" role="status" data-testid="ended-note">{told}</p> }.into_any())
 }
 
-fn problem(run: &Run) -> Option<AnyView> {
+fn problem(run: &Run, route: Route) -> Option<AnyView> {
     let failure = run
         .problem
         .clone()
@@ -278,13 +279,21 @@ fn problem(run: &Run) -> Option<AnyView> {
     });
     Some(
         view! {
-            <div class="notice bad" role="alert" data-testid="error" data-code=failure.code>
+            <div class="notice bad" role="alert" data-testid="error" data-code=failure.code.clone()>
                 <p>{failure.message}</p>
+                {is_other_ledger(&failure.code).then(|| forgetting(route))}
                 <ul>{lines.collect_view()}</ul>
             </div>
         }
         .into_any(),
     )
+}
+
+/// Where the button is that a refusal speaks of.
+fn forgetting(route: Route) -> impl IntoView {
+    view! {
+        <p data-testid="to-ledger">"The button that forgets the old ledger is on this page: " {link(route, Page::Ledger)}</p>
+    }
 }
 
 fn effect(effect: &Effect, proof: &Proof) -> impl IntoView + use<> {
@@ -333,7 +342,7 @@ fn effect(effect: &Effect, proof: &Proof) -> impl IntoView + use<> {
 }
 
 /// After a round: the part of it that this browser adds up again, once, and what contributing has spent.
-fn after(session: Session, round: u64) -> impl IntoView {
+fn after(session: Session, route: Route, round: u64) -> impl IntoView {
     let audited = RwSignal::new(None);
     let spent = RwSignal::new(None);
     // Once for a round, however often its task changes.
@@ -372,19 +381,22 @@ fn after(session: Session, round: u64) -> impl IntoView {
     };
     view! {
         <p class=class role="status" data-testid="audit" data-verdict=move || told().0>{move || told().1}</p>
-        {receipt(session)}
+        {receipt(session, route)}
         {move || spent.get().map(|told| view! { <p class="notice" data-testid="spent">{told}</p> })}
     }
 }
 
 /// The ledger's receipt, which comes once the validators have voted.
-fn receipt(session: Session) -> impl IntoView {
+fn receipt(session: Session, route: Route) -> impl IntoView {
     let manifest = Memo::new(move |_| session.task().map(|task| task.signed.payload));
     let enrolled = Memo::new(move |_| {
         let manifest = manifest.get().and_then(|payload| Manifest::read(&payload));
         manifest.is_some_and(|manifest| manifest.admission.is_some())
     });
     let told = Memo::new(move |_| session.run().proof.told(enrolled.get()));
+    let is_other = Memo::new(move |_| {
+        matches!(session.run().proof, Proof::Refused(failure) if is_other_ledger(&failure.code))
+    });
     let is_there = Memo::new(move |_| told.with(Option::is_some));
     let state = move || told.get().map_or("waits", |(state, _)| state);
     let class = move || match state() {
@@ -396,6 +408,7 @@ fn receipt(session: Session) -> impl IntoView {
     move || {
         is_there.get().then(|| view! {
             <p class=class role="status" data-testid="receipt" data-state=state>{move || told.get().map(|(_, told)| told)}</p>
+            {move || is_other.get().then(|| forgetting(route))}
         })
     }
 }

@@ -32,6 +32,9 @@ pub fn tasks(session: Session) -> impl IntoView {
                     {card(session, id)}
                 </For>
             </div>
+            {move || session.gone.get().into_values().map(|told| view! {
+                <p class="notice warn" role="status" data-testid="task-gone">{told}</p>
+            }).collect_view()}
             {move || trouble.get().map(|message| view! {
                 <div class="notice bad" role="alert" data-testid="error">
                     <p>{message}</p>

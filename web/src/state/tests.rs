@@ -335,3 +335,14 @@ fn the_block_of_the_opening_is_known_before_anything_is_trained_and_stays() {
     let next = run([start(), event(FINAL), start()]);
     assert_eq!(next.opening, None);
 }
+
+#[test]
+fn a_person_whose_task_is_gone_reads_what_became_of_theirs() {
+    let sent = run([start(), event(SEALED), Input::Delivered(delivered())]);
+    let told = sent.gone_told(Some("Digits"));
+    assert!(
+        told.contains("no task “Digits” any more") && told.contains("round 2 ended with it"),
+        "{told}"
+    );
+    assert!(run([start()]).gone_told(None).contains("has ended with it"));
+}

@@ -15,6 +15,20 @@ impl Run {
         }
     }
 
+    /// What a person reads whose task is gone. The report stays where it is: the task may be listed again.
+    pub fn gone_told(&self, title: Option<&str>) -> String {
+        let task = match title {
+            Some(title) => format!("The mesh has no task “{title}” any more"),
+            None => "The mesh no longer has a task that you contributed to".into(),
+        };
+        match (self.status, self.round) {
+            (Status::Delivered, Some(round)) => format!(
+                "{task}, so your contribution to its round {round} ended with it."
+            ),
+            _ => format!("{task}, so your contribution to it has ended with it."),
+        }
+    }
+
     /// A few words for the list of tasks.
     pub fn brief(&self) -> Option<String> {
         let round = self.round.unwrap_or_default();
