@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { canned, task } from "../../pkg/test/served.mjs";
+import { canned, fixture, task } from "../../pkg/test/served.mjs";
 import { ContributePage, browser } from "../lib/browser.mjs";
 import { CannedMesh } from "../lib/canned.mjs";
 
@@ -145,6 +145,16 @@ test("a history that the mesh invents shows nothing as counted", { timeout: 240_
   await page.has("effect", "data-state", "wrong");
   await page.shoot("contribute-unproven");
   assert.deepEqual(page.errors, []);
+});
+
+test("cards of tasks that learn the same can be told apart", { timeout: 180_000 }, async (t) => {
+  const { enrolled, three } = fixture;
+  const view = { ...task, id: enrolled.task, name: "ours", signed: enrolled.manifest, privacy: { epsilon: 8, delta: 1e-5, spent: 0, roundsLeft: 3, noise: 9 } };
+  const { page } = await open(t, 6, "/", { tasks: () => [task, view, { ...task, id: three.task, name: "guarded", signed: three.manifest }] });
+  assert.match(await page.text("task-digits"), /Read handwritten digits\s+digits\s/);
+  assert.match(await page.text("task-ours"), /ours\s+Noise, epsilon 8\s+By invitation/);
+  assert.match(await page.text("task-guarded"), /guarded\s+3 shares/);
+  await page.shoot("cards");
 });
 
 test("who is told to forget the old ledger gets to where that is done", { timeout: 240_000 }, async (t) => {
