@@ -296,7 +296,8 @@ pub mod tests {
             "All rounds are done"
         );
         assert_eq!(task("{}").round_text(), "The next round is about to open");
-        let stuck = task(r#"{"ledgerWaits":"2 of 4 validation nodes have voted on the new model"}"#);
+        let stuck =
+            task(r#"{"ledgerWaits":"2 of 4 validation nodes have voted on the new model"}"#);
         assert_eq!(
             stuck.round_text(),
             "The next round waits for the ledger: 2 of 4 validation nodes have voted on the new model."

@@ -394,7 +394,10 @@ mod tests {
             ..receipt
         };
         let told = unpaid.told(true);
-        assert!(told.contains("pays nothing") && told.contains("the only one that its committee"), "{told}");
+        assert!(
+            told.contains("pays nothing") && told.contains("the only one that its committee"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl Proof {
             Self::Early {
                 because,
                 late: false,
-            } => ("waits", format!("Waiting for the ledger's receipt: {because}")),
+            } => (
+                "waits",
+                format!("Waiting for the ledger's receipt: {because}"),
+            ),
             Self::Early { because, .. } => (
                 "late",
                 format!(

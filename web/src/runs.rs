@@ -112,7 +112,9 @@ impl Runs {
             let unlisted = runs
                 .iter()
                 .filter(|(id, _)| listed.iter().all(|task| task.id != **id));
-            unlisted.map(|(id, run)| (id.clone(), run.clone())).collect()
+            unlisted
+                .map(|(id, run)| (id.clone(), run.clone()))
+                .collect()
         });
         for (task, _) in &unlisted {
             let stop = self.drive(task, |reins| {
@@ -480,7 +482,12 @@ impl Session {
             if settled || (tries > MOST_UNSEEN && !self.runs.is_current(task, turn)) {
                 return;
             }
-            TimeoutFuture::new(if tries < SOON { PROOF_MS } else { LATE_PROOF_MS }).await;
+            TimeoutFuture::new(if tries < SOON {
+                PROOF_MS
+            } else {
+                LATE_PROOF_MS
+            })
+            .await;
         }
     }
 }

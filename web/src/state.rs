@@ -502,7 +502,11 @@ impl Run {
 impl Run {
     /// The station is done only when that is shown: history is the mesh's word, and anybody can write one.
     fn prove(&mut self, proof: Proof) {
-        let Some(effect) = self.effect.as_ref().filter(|_| self.status == Status::Counted) else {
+        let Some(effect) = self
+            .effect
+            .as_ref()
+            .filter(|_| self.status == Status::Counted)
+        else {
             return;
         };
         let (round, reports) = (effect.round, effect.reports);
@@ -513,7 +517,10 @@ impl Run {
             ),
             Proof::NoLedger => (
                 Mark::Done,
-                format!("one of {}, as the mesh says", count(reports, "contribution")),
+                format!(
+                    "one of {}, as the mesh says",
+                    count(reports, "contribution")
+                ),
             ),
             Proof::Right(_) => (Mark::Done, "proven by the ledger".to_owned()),
             Proof::Refused(_) => (

@@ -312,12 +312,16 @@ fn effect(effect: &Effect, proof: &Proof) -> impl IntoView + use<> {
         Proof::Asked | Proof::Early { .. } => (
             "waits",
             "notice plain",
-            format!("The mesh says that your contribution is counted in round {round}; its proof is on its way."),
+            format!(
+                "The mesh says that your contribution is counted in round {round}; its proof is on its way."
+            ),
         ),
         Proof::Refused(_) | Proof::Voided => (
             "wrong",
             "notice warn",
-            format!("The mesh says that your contribution is counted in round {round}, and does not prove it."),
+            format!(
+                "The mesh says that your contribution is counted in round {round}, and does not prove it."
+            ),
         ),
     };
     let numbers = effect
@@ -394,9 +398,9 @@ fn receipt(session: Session, route: Route) -> impl IntoView {
         manifest.is_some_and(|manifest| manifest.admission.is_some())
     });
     let told = Memo::new(move |_| session.run().proof.told(enrolled.get()));
-    let is_other = Memo::new(move |_| {
-        matches!(session.run().proof, Proof::Refused(failure) if is_other_ledger(&failure.code))
-    });
+    let is_other = Memo::new(
+        move |_| matches!(session.run().proof, Proof::Refused(failure) if is_other_ledger(&failure.code)),
+    );
     let is_there = Memo::new(move |_| told.with(Option::is_some));
     let state = move || told.get().map_or("waits", |(state, _)| state);
     let class = move || match state() {

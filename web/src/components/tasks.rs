@@ -69,7 +69,8 @@ fn card(session: Session, id: String) -> impl IntoView {
             .to_string()
     };
     // Its text never changes for a task's id, and is long.
-    let terms = Memo::new(move |_| task.with(|task| task.as_ref().map(|task| task.signed.payload.clone())));
+    let terms =
+        Memo::new(move |_| task.with(|task| task.as_ref().map(|task| task.signed.payload.clone())));
     let manifest = Memo::new(move |_| terms.with(|terms| Manifest::read(terms.as_deref()?)));
     let badges = move || {
         let privacy = task.with(|task| task.as_ref().and_then(|task| task.privacy));

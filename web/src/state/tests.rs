@@ -179,7 +179,11 @@ fn history_alone_proves_nothing() {
     let told = said();
     assert_eq!(told.status, Status::Counted);
     assert_eq!(told.at(Step::Counted).mark, Mark::Running, "only told so");
-    assert!(told.told().contains("proof is on its way"), "{}", told.told());
+    assert!(
+        told.told().contains("proof is on its way"),
+        "{}",
+        told.told()
+    );
     let after = |proof| {
         let mut run = said();
         run.take(Input::Proof(proof));
@@ -198,7 +202,10 @@ fn history_alone_proves_nothing() {
     assert!(refused.told().contains("proven in this browser"));
     assert_eq!(after(Proof::NoLedger).at(Step::Counted).mark, Mark::Done);
     let voided = after(Proof::Voided);
-    assert_eq!((voided.status, voided.effect.clone()), (Status::Stopped, None));
+    assert_eq!(
+        (voided.status, voided.effect.clone()),
+        (Status::Stopped, None)
+    );
     assert!(voided.told().contains("its ledger has voided the round"));
 }
 

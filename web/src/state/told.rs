@@ -22,9 +22,9 @@ impl Run {
             None => "The mesh no longer has a task that you contributed to".into(),
         };
         match (self.status, self.round) {
-            (Status::Delivered, Some(round)) => format!(
-                "{task}, so your contribution to its round {round} ended with it."
-            ),
+            (Status::Delivered, Some(round)) => {
+                format!("{task}, so your contribution to its round {round} ended with it.")
+            }
             _ => format!("{task}, so your contribution to it has ended with it."),
         }
     }

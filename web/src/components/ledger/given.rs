@@ -30,7 +30,16 @@ pub fn given(session: Session) -> impl IntoView {
                 return;
             }
             let without = newest.into_iter().filter(|(_, proof)| !proof.is_settled());
-            for (Given { task, round, report, .. }, _) in without.take(MOST_ASKED) {
+            for (
+                Given {
+                    task,
+                    round,
+                    report,
+                    ..
+                },
+                _,
+            ) in without.take(MOST_ASKED)
+            {
                 let found = proof::ask(&task, round, &report, 0).await;
                 listed.try_update(|listed| put(listed, &report, found));
             }
@@ -132,14 +141,22 @@ mod tests {
 
     #[test]
     fn kept_receipts_are_listed_and_those_that_are_missing_are_asked_for() {
-        let listed = newest(vec![one("old", 1.0, Some(receipt())), one("new", 2.0, None)]);
-        let reports: Vec<_> = listed.iter().map(|(given, _)| given.report.as_str()).collect();
+        let listed = newest(vec![
+            one("old", 1.0, Some(receipt())),
+            one("new", 2.0, None),
+        ]);
+        let reports: Vec<_> = listed
+            .iter()
+            .map(|(given, _)| given.report.as_str())
+            .collect();
         assert_eq!(reports, ["new", "old"]);
         assert_eq!(listed[0].1, Proof::Asked);
         assert!(listed[1].1.is_settled());
         let mut listed = Loaded::Here(listed);
         put(&mut listed, "new", Proof::Right(receipt()));
-        let Loaded::Here(listed) = listed else { panic!() };
+        let Loaded::Here(listed) = listed else {
+            panic!()
+        };
         assert!(listed.iter().all(|(_, proof)| proof.is_settled()));
     }
 }
