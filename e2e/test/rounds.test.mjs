@@ -59,7 +59,16 @@ test("three browsers and five native light nodes finish two rounds over WebRTC",
     assert.match(await page.text("spent"), /contributed to 2 rounds from this browser, without noise/);
     assert.match(await page.text("history"), /Round 2\s+8 contributions/);
     assert.match(await page.at("chart").locator("desc").textContent(), /round 0: .*, round 1: .*, round 2: /);
+    // The ledger's receipt proves that it is counted, and it is listed when the page is loaded again.
+    assert.equal(await page.attribute("receipt", "data-state"), "right");
+    assert.match(await page.text("receipt"), /that its committee counted in round 2, at block \d+/);
+    assert.doesNotMatch(await page.text("receipt"), /claim|point/, "nobody enrols for this task");
+    assert.equal(await page.attribute("effect", "data-state"), "proven");
     assert.deepEqual(page.errors, []);
   }
   await pages[0].shoot("two-rounds");
+  await pages[0].page.goto(`${mesh.url}/ledger`);
+  await pages[0].page.locator('[data-testid="given-one"][data-round="2"][data-state="right"]').waitFor();
+  assert.match(await pages[0].text("given"), /committee counted in round 2[^]*committee counted in round 1/);
+  await pages[0].shoot("given");
 });

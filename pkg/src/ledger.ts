@@ -92,7 +92,10 @@ export class Ledger {
     const block = watch.run(() => light.advance(head)) as Block;
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
-    return { chain: light.chain, ...shown, verified: true, ms: watch.ms, trust };
+    // Blocks of this epoch stay final for ever: whoever replays an old head keeps what came after it from this device.
+    const kept = await keptChain(this.#api.base);
+    const seen = Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
+    return { chain: light.chain, ...shown, verified: true, seen, ms: watch.ms, trust };
   }
 
   /** Waits until exactly this opening is final. */
@@ -153,20 +156,15 @@ export class Ledger {
   async #receipt(claimed: string | undefined, task: string, round: number, report: string, signal: AbortSignal): Promise<Receipt> {
     const { light, trust } = await this.#follow(claimed, signal);
     const found = await this.#api.receipt(task, round, report, signal);
-    const early = new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
-    if (found === undefined) throw early;
+    if (found === undefined) {
+      throw new LightError("not-counted", `The ledger has no receipt for this contribution to round ${round} yet. It has one once the validators have accepted the round.`);
+    }
     const served = JSON.stringify(found);
     const watch = new Stopwatch();
     await this.#reach(light, served, signal, watch);
-    const counts = (): { block: Block; model: string; accepted: number; reward: number } => {
-      try {
-        return light.checkReceipt(task, round, report, served);
-      } catch (thrown) {
-        // The aggregation node has the report's place before the validators have voted.
-        throw asLightError(thrown).code === "not-finished" ? early : thrown;
-      }
+    const { block, ...counted } = watch.run(() => light.checkReceipt(task, round, report, served)) as {
+      block: Block; model: string; accepted: number; reward: number;
     };
-    const { block, ...counted } = watch.run(counts);
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     const { receipt, header, certificate, below = [] } = found;
@@ -323,8 +321,12 @@ export class Ledger {
   }
 
   async #keep(light: Chain, trust: LedgerStatus["trust"]): Promise<void> {
-    const bytes = light.bytes() as Uint8Array<ArrayBuffer>;
-    await keepChain({ base: this.#api.base, chain: light.chain, bytes, trust, savedMs: Date.now() });
+    const { base } = this.#api;
+    const { chain, height } = light;
+    const before = await keptChain(base);
+    // Another tab has seen more, and that is not to be forgotten.
+    if (before?.chain === chain && (before.height ?? 0) > height) return;
+    await keepChain({ base, chain, height, bytes: light.bytes() as Uint8Array<ArrayBuffer>, trust, savedMs: Date.now() });
   }
 }
 

@@ -161,6 +161,8 @@ export class HttpMesh implements Mesh {
     const all = await remembered(this.#api.base);
     const kept = all.find((given) => given.report === report && given.task === task && given.round === round)?.receipt;
     if (kept) return kept;
+    // A mesh that says by now that it keeps no ledger is refused, and not waited for.
+    await this.#refresh();
     const receipt = await this.#ledger.receipt(this.#claimed, task, round, report, this.#closed.signal);
     await keepReceipt(this.#api.base, receipt);
     return receipt;

@@ -56,6 +56,8 @@ export interface KeptChain {
   /** The mesh whose it is. */
   base: string;
   chain: string;
+  /** Of the newest final block that was seen; not there if an earlier version kept it. */
+  height?: number;
   bytes: Uint8Array<ArrayBuffer>;
   trust: LedgerStatus["trust"];
   savedMs: number;

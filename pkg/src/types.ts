@@ -44,6 +44,11 @@ export interface LedgerStatus extends FinalBlock {
   /** What names the ledger: the digest of its genesis. */
   chain: string;
   verified: true;
+  /**
+   * Height of the newest final block that this device has seen on this chain. If it is above `height`, the mesh shows an older
+   * block than it did, and may be keeping newer ones from this device.
+   */
+  seen: number;
   /** What checking took, without the network. */
   ms: number;
   /** Whether its id was given, or taken from the mesh itself when it was first met. */
@@ -187,6 +192,8 @@ export interface TaskView {
   rounds: number;
   /** What the task promises each contributor over all its rounds; null: no noise is added. */
   privacy: Privacy | null;
+  /** What the ledger waits for before the next round opens, in words. */
+  ledgerWaits?: string | null;
 }
 
 /** Differential privacy of a task, and what of it is spent. */
@@ -496,8 +503,8 @@ export interface Mesh {
   /** Follows the mesh's ledger to its newest final block, whose certificate is checked here. */
   ledger(): Promise<LedgerStatus>;
   /**
-   * The ledger's receipt of a contribution, checked here and kept with what was given. Rejects with `not-counted` until the
-   * validators have accepted the round.
+   * The ledger's receipt of a contribution, checked here and kept with what was given. Rejects with `not-counted` or
+   * `not-finished` until the validators have accepted the round; `Mesh.ledgerRound` says whether they have voided it.
    */
   receipt(contribution: Pick<Contribution, "task" | "round" | "report">): Promise<Receipt>;
   /** What a key has on the ledger, proven under a final block. */

@@ -13,8 +13,8 @@ test("the head is followed over the hand-overs, and its signers have their names
   const client = await joinMesh(base);
   const status = await client.ledger();
   assert.deepEqual(
-    [status.chain, status.height, status.verified, status.trust, status.validators],
-    [canned.chain, 9, true, "first-use", 4],
+    [status.chain, status.height, status.seen, status.verified, status.trust, status.validators],
+    [canned.chain, 9, 9, true, "first-use", 4],
   );
   assert.equal(status.signers.length, 3);
   assert.ok(status.signers.every((name) => names.includes(name)), `${status.signers}`);
@@ -25,7 +25,10 @@ test("the head is followed over the hand-overs, and its signers have their names
   assert.equal(again.height, 9);
   assert.ok(!asked.some((url) => /genesis|handovers/.test(url)), `${asked}`);
   ledger.height = 8;
-  assert.equal((await client.ledger()).height, 8, "an older block of this epoch is final too");
+  for (const visit of [client, await joinMesh(base)]) {
+    const older = await visit.ledger();
+    assert.deepEqual([older.height, older.seen], [8, 9], "an older block of this epoch is final too, and it is told that it is older");
+  }
 });
 
 test("what is asked for side by side is checked one after the other", async (t) => {
@@ -153,10 +156,12 @@ test("a receipt is checked here; without one the report is not counted", async (
   await assert.rejects(client.receipt({ ...contribution, report: somebodyElse.report }), { code: "not-in-batch" });
   ledger.receipt = undefined;
   await assert.rejects(client.receipt(contribution), { code: "not-counted" });
-  // Its place is known before the validators have accepted the round.
-  const { round, report, served } = canned.bad.receipts.find(({ code }) => code === "not-finished");
-  ledger.receipt = served;
-  await assert.rejects(client.receipt({ ...contribution, round, report }), { code: "not-counted" });
+  const early = canned.bad.receipts.find(({ code }) => code === "not-finished");
+  ledger.receipt = early.served;
+  await assert.rejects(client.receipt({ ...contribution, round: early.round, report: early.report }), { code: "not-finished" });
+  // Known by its ledger: it is refused, and not waited for.
+  ledger.claimed = null;
+  await assert.rejects(client.receipt(contribution), { code: "ledger-gone" });
 });
 
 test("a receipt is kept with the contribution that it is for", async (t) => {

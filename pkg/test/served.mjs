@@ -45,7 +45,7 @@ export function answer(ledger, url) {
   if (path === "mesh") {
     return found({ aggregation: { id: fixture.aggregation, name: "agg" }, nodes, ledger: chain && { chain, height: ledger.height } });
   }
-  if (path === "tasks") return found([ledger.view]);
+  if (path === "tasks") return found(ledger.tasks?.() ?? [ledger.view]);
   if (path.startsWith("tasks/")) return path.split("/").length === 2 ? found(ledger.view) : missing;
   if (path === `models/${fixture.baseModel}`) return { status: 200, bytes: Buffer.from(fixture.model, "base64") };
   if (!path.startsWith("ledger/")) return missing;

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+use crate::state::sentence;
+
 /// A model's quality on rows nobody trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Metrics {
@@ -93,6 +95,9 @@ pub struct Task {
     /// None: no noise is added.
     #[serde(default)]
     pub privacy: Option<Privacy>,
+    /// What the ledger waits for before the next round opens.
+    #[serde(default)]
+    pub ledger_waits: Option<String>,
 }
 
 impl Task {
@@ -103,12 +108,21 @@ impl Task {
                 "Paused by an administrator. Nothing is lost; try again later.".into()
             }
             Some(round) => round.text.clone(),
+            None if self.ledger_waits.is_some() => {
+                let waits = self.ledger_waits.as_deref().unwrap_or_default();
+                format!("The next round waits for the ledger: {}", sentence(waits))
+            }
             None if self.rounds_done >= self.rounds => "All rounds are done".into(),
             None if self.privacy.is_some_and(|privacy| privacy.rounds_left == 0) => {
                 "The privacy budget is spent; no more rounds open".into()
             }
             None => "The next round is about to open".into(),
         }
+    }
+
+    /// Whether what it waits for may change without an event that says so.
+    pub fn waits_for_ledger(&self) -> bool {
+        !self.paused && self.round.is_none() && self.ledger_waits.is_some()
     }
 
     /// What noise protects a contribution: what is good, then how much of it is left or what it lacks.
@@ -282,10 +296,18 @@ pub mod tests {
             "All rounds are done"
         );
         assert_eq!(task("{}").round_text(), "The next round is about to open");
+        let stuck =
+            task(r#"{"ledgerWaits":"2 of 4 validation nodes have voted on the new model"}"#);
+        assert_eq!(
+            stuck.round_text(),
+            "The next round waits for the ledger: 2 of 4 validation nodes have voted on the new model."
+        );
+        assert!(stuck.waits_for_ledger());
         let open = r#""round":{"round":2,"text":"Waiting for 2 more contributions","acceptsReports":true,"pending":0,"verified":1,"minBatch":3}"#;
         let waiting = task(&format!("{{{open}}}"));
         assert_eq!(waiting.round_text(), "Waiting for 2 more contributions");
         assert_eq!(waiting.closed_because(), None);
+        assert!(!waiting.waits_for_ledger());
         let paused = task(&format!("{{{open},\"paused\":true}}"));
         assert!(paused.closed_because().unwrap().starts_with("Paused"));
     }

@@ -77,8 +77,30 @@ pub struct Status {
     pub timestamp_ms: f64,
     /// On whose word: `pinned` or `first-use`.
     pub trust: String,
+    /// Height of the newest final block that this browser has seen on it.
+    pub seen: u64,
     #[serde(flatten)]
     pub block: Final,
+}
+
+impl Status {
+    /// Whether the mesh shows an older block than it did.
+    pub fn is_older(&self) -> bool {
+        self.block.height < self.seen
+    }
+
+    /// What was found.
+    pub fn told(&self) -> String {
+        let block = self.block.told();
+        match self.is_older() {
+            false => format!("{block}."),
+            true => format!(
+                "{block}. This browser has seen block {} of this ledger before, so newer blocks are kept from it, or the node that \
+                 answered is behind. Check again in a moment.",
+                grouped(self.seen)
+            ),
+        }
+    }
 }
 
 /// What a key has.
@@ -97,7 +119,7 @@ impl Balance {
             (0, 0) => "This key has nothing, and has never sent a transaction".to_owned(),
             (balance, nonce) => format!(
                 "This key has {} and has sent {}",
-                count(balance, "unit"),
+                count(balance, "point"),
                 count(nonce, "transaction")
             ),
         };
@@ -177,24 +199,46 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// For a person.
-    pub fn told(&self) -> String {
+    /// For a person; rewards are for those who are enrolled.
+    pub fn told(&self, enrolled: bool) -> String {
         let Self {
             round,
             accepted,
             reward,
             block,
         } = self;
+        let counted = match accepted {
+            1 => "the only one".to_owned(),
+            many => format!("one of {}", grouped(*many)),
+        };
+        let reward = match (enrolled, reward) {
+            (false, _) => String::new(),
+            (true, 0) => " The round pays nothing for it.".into(),
+            (true, reward) => format!(
+                " It earns {}, which are not claimed yet.",
+                count(*reward, "point")
+            ),
+        };
         format!(
-            "Receipt verified in this browser: yours is one of {} counted in round {round}, at {}. It is kept here, and {}.",
-            count(*accepted, "report"),
+            "Receipt verified in this browser: yours is {counted} that its committee counted in round {round}, at {}. It is kept \
+             here, and listed on the Ledger page.{reward}",
             block.told(),
-            match reward {
-                0 => "this round pays nothing for it".to_owned(),
-                reward => format!("{} can be claimed for it", count(*reward, "unit")),
-            }
         )
     }
+}
+
+/// A contribution that was delivered from this browser.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Given {
+    pub report: String,
+    pub task: String,
+    pub task_name: String,
+    pub round: u64,
+    pub sent_ms: f64,
+    /// Verified and kept.
+    #[serde(default)]
+    pub receipt: Option<Receipt>,
 }
 
 /// A round that stands in the listed blocks.
@@ -333,21 +377,63 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_says_where_it_was_checked_and_what_it_earns() {
+    fn a_ledger_that_goes_back_in_time_is_not_told_as_the_newest() {
+        let json = |height: u64| {
+            format!(
+                r#"{{"chain":"c","timestampMs":1,"trust":"first-use","verified":true,"seen":106,"height":{height},"digest":"d","epoch":2,
+                "signers":["validation-2"],"validators":4,"ms":0.4}}"#
+            )
+        };
+        let newest: Status = serde_json::from_str(&json(106)).unwrap();
+        assert!(!newest.is_older());
+        let older: Status = serde_json::from_str(&json(103)).unwrap();
+        assert!(older.is_older());
+        assert!(older.told().contains("seen block 106"), "{}", older.told());
+    }
+
+    #[test]
+    fn a_receipt_says_where_it_was_checked_and_promises_what_can_be_had() {
         let receipt = Receipt {
             round: 3,
             accepted: 5,
             reward: 100,
             block: at(41),
         };
-        let told = receipt.told();
-        assert!(told.contains("one of 5 reports counted in round 3, at block 41, signed by validation-1, -2, -3 of 4"), "{told}");
-        assert!(told.contains("100 units can be claimed"), "{told}");
+        let told = receipt.told(true);
+        assert!(
+            told.contains("one of 5 that its committee counted in round 3, at block 41, signed by validation-1, -2, -3 of 4"),
+            "{told}"
+        );
+        assert!(told.contains("100 points"), "{told}");
+        let told = receipt.told(false);
+        assert!(
+            !told.contains("points") && !told.contains("claim"),
+            "nobody can claim without a key: {told}"
+        );
         let unpaid = Receipt {
             reward: 0,
+            accepted: 1,
             ..receipt
         };
-        assert!(unpaid.told().contains("pays nothing"));
+        let told = unpaid.told(true);
+        assert!(
+            told.contains("pays nothing") && told.contains("the only one that its committee"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_was_given_is_read_with_and_without_its_receipt() {
+        let given = |receipt: &str| {
+            let json = format!(
+                r#"{{"report":"r","task":"t","taskName":"digits","round":2,"sentMs":5,"receipt":{receipt}}}"#
+            );
+            serde_json::from_str::<Given>(&json).unwrap().receipt
+        };
+        assert_eq!(given("null"), None);
+        let kept = r#"{"chain":"c","task":"t","round":2,"report":"r","model":"m","accepted":3,"reward":7,"height":41,"digest":"d",
+            "epoch":1,"timestampMs":1,"signers":["a"],"validators":4,"ms":1.5,"verifiedMs":1,"served":{}}"#;
+        assert_eq!(given(kept).unwrap().accepted, 3);
     }
 
     #[test]
@@ -388,7 +474,7 @@ mod tests {
         assert!(
             balance
                 .told()
-                .starts_with("This key has 1,000 units and has sent 1 transaction."),
+                .starts_with("This key has 1,000 points and has sent 1 transaction."),
             "{}",
             balance.told()
         );

@@ -35,6 +35,8 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn audit(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn given(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn spent(this: &Mesh, task: &str) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn kept(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
@@ -475,6 +477,11 @@ pub async fn audit(mesh: &Mesh, task: &str, round: u64) -> Result<Audited, Failu
 /// What this browser has spent of a task's privacy budget.
 pub async fn spent(mesh: &Mesh, task: &str) -> Result<Spent, Failure> {
     read(mesh.spent(task)).await
+}
+
+/// What was delivered from this browser, oldest first.
+pub async fn given(mesh: &Mesh) -> Result<Vec<ledger::Given>, Failure> {
+    read(mesh.given()).await
 }
 
 /// Reports that wait in this browser.

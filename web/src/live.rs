@@ -31,13 +31,19 @@ pub fn start(session: Session) {
 pub fn load_tasks(session: Session) {
     spawn_local(async move {
         match api::get::<Vec<Task>>("/api/v1/tasks").await {
-            Ok(tasks) => session.put_tasks(tasks),
+            Ok(tasks) => {
+                session.outdated.set(false);
+                session.put_tasks(tasks);
+            }
             // What is there is better than nothing; the header says that it is not current.
-            Err(message) => session.tasks.update(|tasks| {
-                if !matches!(tasks, Loaded::Here(_)) {
-                    *tasks = Loaded::Failed(message);
-                }
-            }),
+            Err(message) => {
+                session.outdated.set(true);
+                session.tasks.update(|tasks| {
+                    if !matches!(tasks, Loaded::Here(_)) {
+                        *tasks = Loaded::Failed(message);
+                    }
+                });
+            }
         }
     });
 }
@@ -46,10 +52,10 @@ async fn watch_health(session: Session) {
     match api::get("/api/v1/mesh").await {
         Ok(mesh) => {
             session.mesh.set(Loaded::Here(mesh));
-            if session
-                .tasks
-                .with_untracked(|tasks| matches!(tasks, Loaded::Failed(_)))
-            {
+            let waits = session.tasks.with_untracked(
+                |tasks| matches!(tasks, Loaded::Here(tasks) if tasks.iter().any(Task::waits_for_ledger)),
+            );
+            if waits || session.outdated.get_untracked() {
                 load_tasks(session);
             }
         }
@@ -71,7 +77,11 @@ fn listen(session: Session) {
             session.put_task(task);
         }
     });
-    let on_open = Closure::<dyn FnMut()>::new(move || session.live.set(true));
+    let on_open = Closure::<dyn FnMut()>::new(move || {
+        session.live.set(true);
+        // Events add and change tasks; that one is gone only the list says.
+        load_tasks(session);
+    });
     let closed = source.clone();
     let on_error = Closure::<dyn FnMut()>::new(move || {
         session.live.set(false);

@@ -11,6 +11,7 @@ mod ledger;
 mod light;
 mod live;
 mod memory;
+mod proof;
 mod route;
 mod rows;
 mod runs;

@@ -10,6 +10,7 @@ use web_sys::AbortController;
 use crate::api::Task;
 use crate::light::{self, Delivered, Ears, Failure};
 use crate::memory::{self, Left};
+use crate::proof;
 use crate::session::{Loaded, Session};
 use crate::state::{Input, Run, Status};
 use crate::tabs;
@@ -18,6 +19,13 @@ use crate::tabs;
 const UNASKED: u32 = 10;
 /// How often the page looks what the browser's other tabs do.
 const LOOK_MS: u32 = 1000;
+
+/// How often a receipt is asked for at first, and after some tries.
+const PROOF_MS: u32 = 2_000;
+const LATE_PROOF_MS: u32 = 20_000;
+const SOON: u32 = 60;
+/// How often it is asked for while the task has a newer run.
+const MOST_UNSEEN: u32 = 100;
 
 /// What a person wants of a contribution that is being worked on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,6 +104,35 @@ impl Runs {
         self.runs.update(|runs| {
             runs.remove(task);
         });
+    }
+
+    /// Ends the runs of tasks that are not listed, and gives them as they were.
+    pub fn end_unlisted(self, listed: &[Task]) -> Vec<(String, Run)> {
+        let unlisted: Vec<_> = self.runs.with_untracked(|runs| {
+            let unlisted = runs
+                .iter()
+                .filter(|(id, _)| listed.iter().all(|task| task.id != **id));
+            unlisted
+                .map(|(id, run)| (id.clone(), run.clone()))
+                .collect()
+        });
+        for (task, _) in &unlisted {
+            let stop = self.drive(task, |reins| {
+                // What it says later is not heard.
+                reins.turn += 1;
+                reins.stop.take()
+            });
+            if let Some(stop) = stop.flatten() {
+                stop.abort();
+            }
+            self.drop(task);
+            tabs::let_go(&memory::key(task));
+        }
+        let was_going_on = |run: &Run| run.busy() || run.left || run.status == Status::Delivered;
+        unlisted
+            .into_iter()
+            .filter(|(_, run)| was_going_on(run))
+            .collect()
     }
 
     /// The next turn, with the means to hear and to stop it.
@@ -281,6 +318,10 @@ impl Session {
         gone.iter().for_each(|task| self.runs.drop(task));
         for (task, left) in left {
             let run = self.runs.now(&task);
+            // Nothing can come of it now. It is taken up when the mesh lists the task again.
+            if self.is_unlisted(&task) {
+                continue;
+            }
             if is_held(&task) || tabs::is_mine(&memory::key(&task)) || run.left || run.busy() {
                 continue;
             }
@@ -426,6 +467,27 @@ impl Session {
         }
         if self.runs.is_current(task, turn) {
             finish(task, None);
+        }
+        if self.runs.now(task).status == Status::Counted {
+            self.prove(task, turn, &delivered).await;
+        }
+    }
+
+    /// Asks for the ledger's receipt of a contribution that the mesh says is counted. The light node keeps it.
+    async fn prove(self, task: &str, turn: u32, delivered: &Delivered) {
+        for tries in 0_u32.. {
+            let found = proof::ask(task, delivered.round, &delivered.report, tries).await;
+            let settled = found.is_settled();
+            self.runs.feed(task, turn, Input::Proof(found));
+            if settled || (tries > MOST_UNSEEN && !self.runs.is_current(task, turn)) {
+                return;
+            }
+            TimeoutFuture::new(if tries < SOON {
+                PROOF_MS
+            } else {
+                LATE_PROOF_MS
+            })
+            .await;
         }
     }
 }

@@ -32,6 +32,24 @@ pub struct Schema {
     pub label: Label,
 }
 
+/// How contributions are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Vdaf {
+    /// Full nodes that check one, each with a share of it.
+    #[serde(default = "two")]
+    pub shares: u8,
+}
+
+fn two() -> u8 {
+    2
+}
+
+impl Default for Vdaf {
+    fn default() -> Self {
+        Self { shares: two() }
+    }
+}
+
 /// How participants come to a task that counts enrolled ones only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -47,6 +65,8 @@ pub enum Admission {
 /// The part of a manifest the page reads.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Manifest {
+    #[serde(default)]
+    pub vdaf: Vdaf,
     pub learning: Learning,
     /// None: anybody contributes.
     #[serde(default)]
@@ -167,6 +187,21 @@ pub mod tests {
             admission(r#","admission":"approved""#),
             Some(Admission::Approved)
         );
+    }
+
+    #[test]
+    fn a_manifest_says_how_many_check_a_contribution() {
+        let learning = r#""learning":{"schema":{"columns":[],"label":{"name":"l","kind":{"type":"number","min":0.0,"max":1.0}}}}"#;
+        let shares = |more: &str| {
+            let manifest = serde_json::from_str::<Manifest>(&format!("{{{more}{learning}}}"));
+            manifest.unwrap().vdaf.shares
+        };
+        assert_eq!(shares(""), 2);
+        assert_eq!(
+            shares(r#""vdaf":{"scheme":"pine64","dimension":650,"frac_bits":15},"#),
+            2
+        );
+        assert_eq!(shares(r#""vdaf":{"scheme":"pine64","shares":3},"#), 3);
     }
 
     #[test]

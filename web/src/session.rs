@@ -42,6 +42,10 @@ pub struct Session {
     pub tasks: RwSignal<Loaded<Vec<Task>>>,
     /// Whether changes arrive by themselves.
     pub live: RwSignal<bool>,
+    /// Whether the list may be an old one: it could not be loaded when it should have been.
+    pub outdated: RwSignal<bool>,
+    /// What became of contributions whose tasks the mesh lists no longer, by task.
+    pub gone: RwSignal<BTreeMap<String, String>>,
     selected: RwSignal<Option<String>>,
     histories: RwSignal<BTreeMap<String, Vec<Record>>>,
     chosen: Local<BTreeMap<String, Chosen>>,
@@ -64,6 +68,8 @@ impl Session {
             mesh: RwSignal::new(Loaded::Loading),
             tasks: RwSignal::new(Loaded::Loading),
             live: RwSignal::new(true),
+            outdated: RwSignal::new(false),
+            gone: RwSignal::new(BTreeMap::new()),
             selected: RwSignal::new(None),
             histories: RwSignal::new(BTreeMap::new()),
             chosen: RwSignal::new_local(BTreeMap::new()),
@@ -90,9 +96,35 @@ impl Session {
         Some(task)
     }
 
-    /// The tasks, newest state each.
+    /// The tasks, newest state each. What was begun for a task that is not among them is ended.
     pub fn put_tasks(self, tasks: Vec<Task>) {
+        let title = |id: &str| {
+            self.tasks.with_untracked(|before| match before {
+                Loaded::Here(before) => before
+                    .iter()
+                    .find(|task| task.id == id)
+                    .map(|task| task.title.clone()),
+                Loaded::Loading | Loaded::Failed(_) => None,
+            })
+        };
+        let ended = self.runs.end_unlisted(&tasks);
+        let mut gone = self.gone.get_untracked();
+        gone.retain(|id, _| tasks.iter().all(|task| task.id != *id));
+        for (id, run) in ended {
+            let title = title(&id);
+            let told = run.gone_told(title.as_deref());
+            gone.insert(id, told);
+        }
+        self.gone.set(gone);
         self.tasks.set(Loaded::Here(tasks));
+    }
+
+    /// Whether the mesh does not list a task, as far as is known.
+    pub fn is_unlisted(self, id: &str) -> bool {
+        self.tasks.with_untracked(|tasks| match tasks {
+            Loaded::Here(tasks) => tasks.iter().all(|task| task.id != id),
+            Loaded::Loading | Loaded::Failed(_) => false,
+        })
     }
 
     /// One task's newer state.

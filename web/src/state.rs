@@ -4,6 +4,7 @@ use crate::api::{Metrics, Record, Task};
 use crate::format::count;
 use crate::ledger::Final;
 use crate::light::{Delivered, Event, Failure, Kept, Outcome, StepDone, Verdict, Via};
+use crate::proof::Proof;
 
 /// The reason of reports that were not checked before their round was over.
 const ROUND_CLOSED: &str = "round-closed";
@@ -83,7 +84,7 @@ pub enum Status {
     Working,
     /// The leader has it; the round goes on.
     Delivered,
-    /// In the model.
+    /// Counted, as the mesh says; what shows it is in [`Run::proof`].
     Counted,
     /// Ended without being counted.
     Stopped,
@@ -101,6 +102,8 @@ pub struct Upload {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
     pub round: u64,
+    /// Contributions that it counted, as the mesh says.
+    pub reports: u64,
     pub before: Option<Metrics>,
     pub after: Option<Metrics>,
 }
@@ -121,6 +124,8 @@ pub struct Run {
     pub resumed: bool,
     pub problem: Option<Failure>,
     pub effect: Option<Effect>,
+    /// Whether it is proven to be counted, once the mesh says that it is.
+    pub proof: Proof,
     /// The block under which the round's opening was found to be final, before training.
     pub opening: Option<Final>,
     /// Whether the report of a stopped run is still with the light node.
@@ -158,6 +163,8 @@ pub enum Input {
     Delivered(Delivered),
     Refused(Failure),
     Outcome(Outcome),
+    /// What was found of the ledger's receipt.
+    Proof(Proof),
     /// The light node still holds the report.
     StillKept,
     /// The task, with its history.
@@ -243,6 +250,7 @@ impl Run {
             Input::Delivered(delivered) => self.delivered(delivered),
             Input::Refused(failure) => self.stop(failure),
             Input::Outcome(outcome) => self.judge(outcome),
+            Input::Proof(proof) => self.prove(proof),
             Input::StillKept => self.left = true,
             Input::Task(task) => self.follow(&task),
         }
@@ -472,14 +480,13 @@ impl Run {
         match self.verdict {
             Some(Verdict::Verified) => {
                 self.status = Status::Counted;
-                let station = self.at_mut(Step::Counted);
-                station.mark = Mark::Done;
-                station.note = Some(format!("one of {}", count(record.reports, "contribution")));
                 self.effect = Some(Effect {
                     round,
+                    reports: record.reports,
                     before,
                     after: record.metrics,
                 });
+                self.prove(Proof::Asked);
             }
             Some(Verdict::Unknown) => {
                 let text = format!(
@@ -489,6 +496,49 @@ impl Run {
             }
             _ => {}
         }
+    }
+}
+
+impl Run {
+    /// The station is done only when that is shown: history is the mesh's word, and anybody can write one.
+    fn prove(&mut self, proof: Proof) {
+        let Some(effect) = self
+            .effect
+            .as_ref()
+            .filter(|_| self.status == Status::Counted)
+        else {
+            return;
+        };
+        let (round, reports) = (effect.round, effect.reports);
+        let (mark, note) = match &proof {
+            Proof::Asked | Proof::Early { .. } => (
+                Mark::Running,
+                "the mesh says it is counted; its proof is on its way".to_owned(),
+            ),
+            Proof::NoLedger => (
+                Mark::Done,
+                format!(
+                    "one of {}, as the mesh says",
+                    count(reports, "contribution")
+                ),
+            ),
+            Proof::Right(_) => (Mark::Done, "proven by the ledger".to_owned()),
+            Proof::Refused(_) => (
+                Mark::Failed,
+                "the mesh says it is counted, and does not prove it".to_owned(),
+            ),
+            Proof::Voided => {
+                self.effect = None;
+                let text = format!(
+                    "The mesh says that round {round} counted your contribution, but its ledger has voided the round: the validators \
+                     did not accept it, and nobody's contribution counts. Take part in the next one."
+                );
+                return self.stop(plain("voided", text));
+            }
+        };
+        let station = self.at_mut(Step::Counted);
+        (station.mark, station.note) = (mark, Some(note));
+        self.proof = proof;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod balance;
 mod blocks;
+mod given;
 mod rounds;
 mod verified;
 
@@ -111,6 +112,7 @@ pub fn page(session: Session) -> impl IntoView {
                     <div class="column side">
                         {balance::balance()}
                         {rounds::rounds(session, blocks)}
+                        {given::given(session)}
                     </div>
                 }
                 .into_any(),

@@ -34,7 +34,7 @@ pub fn app() -> impl IntoView {
     view! {
         {header::header(session, route)}
         {move || match route.page() {
-            Page::Contribute => contribute(session).into_any(),
+            Page::Contribute => contribute(session, route).into_any(),
             Page::Ledger => ledger::page(session).into_any(),
             Page::Lost => lost(route).into_any(),
         }}
@@ -43,7 +43,7 @@ pub fn app() -> impl IntoView {
 }
 
 /// The Contribute page.
-fn contribute(session: Session) -> impl IntoView {
+fn contribute(session: Session, route: Route) -> impl IntoView {
     view! {
         <a class="skip" href="#contribute">"Skip to contribute"</a>
         <main>
@@ -51,7 +51,7 @@ fn contribute(session: Session) -> impl IntoView {
                 {tasks::tasks(session)}
                 {enrol::enrol(session)}
                 {pick::pick(session)}
-                {strip::strip(session)}
+                {strip::strip(session, route)}
                 {ask::ask(session)}
             </div>
             <div class="column side">{model::model(session)}</div>

@@ -38,7 +38,7 @@ pub fn model(session: Session) -> impl IntoView {
                     {move || best().map_or_else(|| "–".into(), |(_, _, text)| text)}
                 </strong>
                 <span class="muted">
-                    {move || if is_accuracy() { "accuracy on rows nobody trained on" } else { "R² on rows nobody trained on" }}
+                    {move || if is_accuracy() { "accuracy on rows nobody trained on, as the mesh says" } else { "R² on rows nobody trained on, as the mesh says" }}
                 </span>
             </p>
             <div class="tabs" role="group" aria-label="The chart shows">

@@ -1,16 +1,17 @@
 //! "Where is my data": a contribution's way, station by station.
 
-use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 
 use crate::format::{bytes, change, millis, score};
-use crate::ledger::{Receipt, is_unreached};
-use crate::light::{self, Failure, Via};
+use crate::light::{self, Via};
 use crate::memory::Left;
+use crate::proof::{Proof, is_other_ledger};
+use crate::route::{Page, Route, link};
+use crate::schema::Manifest;
 use crate::session::{Loaded, Session, current};
 use crate::state::{Effect, Mark, Run, Status, Step, sentence};
 
-pub fn strip(session: Session) -> impl IntoView {
+pub fn strip(session: Session, route: Route) -> impl IntoView {
     let run = Memo::new(move |_| session.run());
     let counted = Memo::new(move |_| run.with(|run| run.effect.as_ref().map(|e| e.round)));
     let stations = Step::ALL
@@ -39,9 +40,9 @@ pub fn strip(session: Session) -> impl IntoView {
             })}
             <ol class="strip">{stations}</ol>
             {move || kept(session, &run.get())}
-            {move || run.with(problem)}
-            {move || run.with(|run| run.effect.as_ref().map(effect))}
-            {move || counted.get().map(|round| after(session, round))}
+            {move || run.with(|run| problem(run, route))}
+            {move || run.with(|run| run.effect.as_ref().map(|found| effect(found, &run.proof)))}
+            {move || counted.get().map(|round| after(session, route, round))}
         </section>
     }
 }
@@ -267,7 +268,7 @@ fn ended(run: &Run) -> Option<AnyView> {
     Some(view! { <p class="notice" role="status" data-testid="ended-note">{told}</p> }.into_any())
 }
 
-fn problem(run: &Run) -> Option<AnyView> {
+fn problem(run: &Run, route: Route) -> Option<AnyView> {
     let failure = run
         .problem
         .clone()
@@ -278,8 +279,9 @@ fn problem(run: &Run) -> Option<AnyView> {
     });
     Some(
         view! {
-            <div class="notice bad" role="alert" data-testid="error" data-code=failure.code>
+            <div class="notice bad" role="alert" data-testid="error" data-code=failure.code.clone()>
                 <p>{failure.message}</p>
+                {is_other_ledger(&failure.code).then(|| forgetting(route))}
                 <ul>{lines.collect_view()}</ul>
             </div>
         }
@@ -287,7 +289,41 @@ fn problem(run: &Run) -> Option<AnyView> {
     )
 }
 
-fn effect(effect: &Effect) -> impl IntoView + use<> {
+/// Where the button is that a refusal speaks of.
+fn forgetting(route: Route) -> impl IntoView {
+    view! {
+        <p data-testid="to-ledger">"The button that forgets the old ledger is on this page: " {link(route, Page::Ledger)}</p>
+    }
+}
+
+fn effect(effect: &Effect, proof: &Proof) -> impl IntoView + use<> {
+    let round = effect.round;
+    let (state, class, title) = match proof {
+        Proof::Right(_) => (
+            "proven",
+            "notice good",
+            format!("Your contribution was counted in round {round}, proven in this browser."),
+        ),
+        Proof::NoLedger => (
+            "told",
+            "notice good",
+            format!("Your contribution was counted in round {round}, as the mesh says."),
+        ),
+        Proof::Asked | Proof::Early { .. } => (
+            "waits",
+            "notice plain",
+            format!(
+                "The mesh says that your contribution is counted in round {round}; its proof is on its way."
+            ),
+        ),
+        Proof::Refused(_) | Proof::Voided => (
+            "wrong",
+            "notice warn",
+            format!(
+                "The mesh says that your contribution is counted in round {round}, and does not prove it."
+            ),
+        ),
+    };
     let numbers = effect
         .before
         .zip(effect.after)
@@ -296,27 +332,25 @@ fn effect(effect: &Effect) -> impl IntoView + use<> {
     let told = numbers.map(|(before, after)| {
         let name = if is_accuracy { "accuracy" } else { "R²" };
         format!(
-            "With round {} the model's {name} went from {} to {} ({}), measured on rows nobody trained on.",
-            effect.round,
+            "The model's {name} went from {} to {} ({}) with it, as the mesh says, measured on rows nobody trained on.",
             score(before, is_accuracy),
             score(after, is_accuracy),
             change(before, after, is_accuracy),
         )
     });
     view! {
-        <div class="notice good" data-testid="effect">
-            <p><strong>{format!("Your contribution was counted in round {}.", effect.round)}</strong> " " {told}</p>
+        <div class=class data-testid="effect" data-state=state>
+            <p><strong>{title}</strong> " " {told}</p>
         </div>
     }
 }
 
 /// After a round: the part of it that this browser adds up again, once, and what contributing has spent.
-fn after(session: Session, round: u64) -> impl IntoView {
+fn after(session: Session, route: Route, round: u64) -> impl IntoView {
     let audited = RwSignal::new(None);
     let spent = RwSignal::new(None);
     // Once for a round, however often its task changes.
     let task = untrack(|| session.task().map(|task| task.id));
-    let receipt = receipt(session, task.clone(), round);
     leptos::task::spawn_local(async move {
         let Some(task) = task else { return };
         // The page may show something else by now.
@@ -351,66 +385,34 @@ fn after(session: Session, round: u64) -> impl IntoView {
     };
     view! {
         <p class=class role="status" data-testid="audit" data-verdict=move || told().0>{move || told().1}</p>
-        {receipt}
+        {receipt(session, route)}
         {move || spent.get().map(|told| view! { <p class="notice" data-testid="spent">{told}</p> })}
     }
 }
 
 /// The ledger's receipt, which comes once the validators have voted.
-fn receipt(session: Session, task: Option<String>, round: u64) -> impl IntoView {
-    let got: RwSignal<Option<Result<Receipt, Failure>>> = RwSignal::new(None);
-    let keeps = session
-        .mesh
-        .with_untracked(|mesh| matches!(mesh, Loaded::Here(mesh) if mesh.ledger.is_some()));
-    let report = untrack(|| session.run().report).filter(|_| keeps);
-    if let Some((task, report)) = task.zip(report) {
-        leptos::task::spawn_local(async move {
-            for _ in 0..RECEIPT_TRIES {
-                let found =
-                    async { light::receipt(&light::mesh().await?, &task, round, &report).await };
-                let found = found.await;
-                let early = matches!(&found, Err(failure) if failure.code == "not-counted" || is_unreached(&failure.code));
-                // The page may show something else by now.
-                if got.try_set(Some(found)).is_some() || !early {
-                    return;
-                }
-                TimeoutFuture::new(RECEIPT_EVERY_MS).await;
-            }
-        });
+fn receipt(session: Session, route: Route) -> impl IntoView {
+    let manifest = Memo::new(move |_| session.task().map(|task| task.signed.payload));
+    let enrolled = Memo::new(move |_| {
+        let manifest = manifest.get().and_then(|payload| Manifest::read(&payload));
+        manifest.is_some_and(|manifest| manifest.admission.is_some())
+    });
+    let told = Memo::new(move |_| session.run().proof.told(enrolled.get()));
+    let is_other = Memo::new(
+        move |_| matches!(session.run().proof, Proof::Refused(failure) if is_other_ledger(&failure.code)),
+    );
+    let is_there = Memo::new(move |_| told.with(Option::is_some));
+    let state = move || told.get().map_or("waits", |(state, _)| state);
+    let class = move || match state() {
+        "wrong" => "notice bad",
+        "late" => "notice warn",
+        "waits" => "notice plain",
+        _ => "notice",
+    };
+    move || {
+        is_there.get().then(|| view! {
+            <p class=class role="status" data-testid="receipt" data-state=state>{move || told.get().map(|(_, told)| told)}</p>
+            {move || is_other.get().then(|| forgetting(route))}
+        })
     }
-    let told = move || match got.get() {
-        None => ("waits", "Waiting for the ledger's receipt…".to_owned()),
-        Some(Ok(receipt)) => ("right", receipt.told()),
-        Some(Err(failure)) if failure.code == "not-counted" => (
-            "waits",
-            format!(
-                "Waiting for the ledger's receipt: the validators have not accepted round {round} yet."
-            ),
-        ),
-        Some(Err(failure)) if is_unreached(&failure.code) => (
-            "waits",
-            format!(
-                "The ledger's receipt could not be checked yet: {}",
-                failure.told()
-            ),
-        ),
-        Some(Err(failure)) => (
-            "wrong",
-            format!("The ledger's receipt was refused here: {}", failure.told()),
-        ),
-    };
-    let class = move || {
-        if told().0 == "wrong" {
-            "notice bad"
-        } else {
-            "notice"
-        }
-    };
-    keeps.then(|| view! {
-        <p class=class role="status" data-testid="receipt" data-state=move || told().0>{move || told().1}</p>
-    })
 }
-
-/// How often, and how many times, the receipt is asked for.
-const RECEIPT_EVERY_MS: u32 = 2_000;
-const RECEIPT_TRIES: u32 = 150;

@@ -2,10 +2,10 @@
 
 use leptos::prelude::*;
 
-use crate::api::Task;
+use crate::api::{Privacy, Task};
 use crate::format::{count, score};
 use crate::live;
-use crate::schema::Admission;
+use crate::schema::{Admission, Manifest};
 use crate::session::{Loaded, Session};
 
 pub fn tasks(session: Session) -> impl IntoView {
@@ -33,6 +33,9 @@ pub fn tasks(session: Session) -> impl IntoView {
                     {card(session, id)}
                 </For>
             </div>
+            {move || session.gone.get().into_values().map(|told| view! {
+                <p class="notice warn" role="status" data-testid="task-gone">{told}</p>
+            }).collect_view()}
             {move || trouble.get().map(|message| view! {
                 <div class="notice bad" role="alert" data-testid="error">
                     <p>{message}</p>
@@ -65,6 +68,18 @@ fn card(session: Session, id: String) -> impl IntoView {
             .is_some_and(|task| task.id == chosen)
             .to_string()
     };
+    // Its text never changes for a task's id, and is long.
+    let terms =
+        Memo::new(move |_| task.with(|task| task.as_ref().map(|task| task.signed.payload.clone())));
+    let manifest = Memo::new(move |_| terms.with(|terms| Manifest::read(terms.as_deref()?)));
+    let badges = move || {
+        let privacy = task.with(|task| task.as_ref().and_then(|task| task.privacy));
+        manifest
+            .with(|manifest| badges(privacy, manifest.as_ref()))
+            .into_iter()
+            .map(|badge| view! { " "<span class="badge">{badge}</span> })
+            .collect_view()
+    };
     view! {
         <button
             class="task"
@@ -73,29 +88,40 @@ fn card(session: Session, id: String) -> impl IntoView {
             on:click=move |_| session.select(id.clone())
         >
             <strong>{show(|task| task.title.clone())}</strong>
+            <small class="badges"><code>{show(|task| task.name.clone())}</code>{badges}</small>
             <span>{show(|task| task.summary.clone())}</span>
-            <small>{move || task.with(|task| task.as_ref().map(|task| facts(session, task)))}</small>
+            <small>{show(facts)}</small>
             <small class="round">{show(Task::round_text)}</small>
             <small class="yours" data-testid=show(|task| format!("yours-{}", task.name))>{yours}</small>
         </button>
     }
 }
 
-fn facts(session: Session, task: &Task) -> String {
+/// What sets a task apart from others that learn the same.
+fn badges(privacy: Option<Privacy>, manifest: Option<&Manifest>) -> Vec<String> {
+    let noise = privacy.map(|privacy| format!("Noise, epsilon {}", privacy.epsilon));
+    let admission = manifest.and_then(|manifest| manifest.admission);
+    let admission = admission.map(|rule| match rule {
+        Admission::Open => "Enrol to take part".to_owned(),
+        Admission::Invite => "By invitation".to_owned(),
+        Admission::Approved => "By approval".to_owned(),
+    });
+    let shares = manifest
+        .map(|manifest| manifest.vdaf.shares)
+        .filter(|shares| *shares > 2)
+        .map(|shares| format!("{shares} shares"));
+    [noise, admission, shares].into_iter().flatten().collect()
+}
+
+fn facts(task: &Task) -> String {
     let model = match task.model.as_str() {
         "softmax" => "Softmax regression",
         "mlp" => "Neural network",
         "linear" => "Linear regression",
         other => other,
     };
-    let who = match session.enrolments.admission(task) {
-        None => "",
-        Some(Admission::Open) => " · enrol to take part",
-        Some(Admission::Invite) => " · by invitation",
-        Some(Admission::Approved) => " · by approval",
-    };
     format!(
-        "{model}, {} · {} done{who}",
+        "{model}, {} · {} done",
         count(task.dimension, "parameter"),
         count(task.rounds_done, "round")
     )
@@ -111,4 +137,29 @@ pub fn quality(task: &Task) -> Option<(&'static str, f64, String)> {
         value,
         score(value, is_accuracy),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_says_what_sets_its_task_apart() {
+        let manifest = |more: &str| {
+            let learning = r#""learning":{"schema":{"columns":[],"label":{"name":"l","kind":{"type":"number","min":0.0,"max":1.0}}}}"#;
+            serde_json::from_str::<Manifest>(&format!("{{{learning}{more}}}")).unwrap()
+        };
+        assert!(badges(None, Some(&manifest(""))).is_empty());
+        let privacy = Privacy {
+            epsilon: 8.0,
+            delta: 1e-5,
+            spent: 0.0,
+            rounds_left: 3,
+        };
+        let strict = manifest(r#","admission":"invite","vdaf":{"shares":3}"#);
+        assert_eq!(
+            badges(Some(privacy), Some(&strict)),
+            ["Noise, epsilon 8", "By invitation", "3 shares"]
+        );
+    }
 }

@@ -165,6 +165,51 @@ fn a_rejected_or_voided_contribution_says_why() {
 }
 
 #[test]
+fn history_alone_proves_nothing() {
+    use crate::proof::tests::{receipt, refused};
+    let said = || {
+        run([
+            start(),
+            event(SEALED),
+            Input::Delivered(delivered()),
+            outcome(Verdict::Verified, None),
+            over(&[record(2, "finished", 0.9)]),
+        ])
+    };
+    let told = said();
+    assert_eq!(told.status, Status::Counted);
+    assert_eq!(told.at(Step::Counted).mark, Mark::Running, "only told so");
+    assert!(
+        told.told().contains("proof is on its way"),
+        "{}",
+        told.told()
+    );
+    let after = |proof| {
+        let mut run = said();
+        run.take(Input::Proof(proof));
+        run
+    };
+    let early = after(Proof::Early {
+        because: String::new(),
+        late: true,
+    });
+    assert_eq!(early.at(Step::Counted).mark, Mark::Running);
+    let mut refused = after(Proof::Refused(refused("ledger-gone")));
+    assert_eq!(refused.at(Step::Counted).mark, Mark::Failed);
+    assert!(refused.told().contains("does not prove it"));
+    refused.take(Input::Proof(Proof::Right(receipt())));
+    assert_eq!(refused.at(Step::Counted).mark, Mark::Done);
+    assert!(refused.told().contains("proven in this browser"));
+    assert_eq!(after(Proof::NoLedger).at(Step::Counted).mark, Mark::Done);
+    let voided = after(Proof::Voided);
+    assert_eq!(
+        (voided.status, voided.effect.clone()),
+        (Status::Stopped, None)
+    );
+    assert!(voided.told().contains("its ledger has voided the round"));
+}
+
+#[test]
 fn another_tasks_round_counts_nothing() {
     let mut run = run([
         start(),
@@ -296,4 +341,15 @@ fn the_block_of_the_opening_is_known_before_anything_is_trained_and_stays() {
     // Another contribution has an opening of its own.
     let next = run([start(), event(FINAL), start()]);
     assert_eq!(next.opening, None);
+}
+
+#[test]
+fn a_person_whose_task_is_gone_reads_what_became_of_theirs() {
+    let sent = run([start(), event(SEALED), Input::Delivered(delivered())]);
+    let told = sent.gone_told(Some("Digits"));
+    assert!(
+        told.contains("no task “Digits” any more") && told.contains("round 2 ended with it"),
+        "{told}"
+    );
+    assert!(run([start()]).gone_told(None).contains("has ended with it"));
 }

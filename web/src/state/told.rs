@@ -2,6 +2,7 @@
 
 use super::{Mark, Run, Status, Step};
 use crate::format::bytes;
+use crate::proof::Proof;
 
 impl Run {
     /// Where a report is that is not being sent.
@@ -11,6 +12,20 @@ impl Run {
                 "Your contribution to round {round} is kept in this browser, and is not being sent."
             ),
             None => "Your contribution is kept in this browser, and is not being sent.".into(),
+        }
+    }
+
+    /// What a person reads whose task is gone. The report stays where it is: the task may be listed again.
+    pub fn gone_told(&self, title: Option<&str>) -> String {
+        let task = match title {
+            Some(title) => format!("The mesh has no task “{title}” any more"),
+            None => "The mesh no longer has a task that you contributed to".into(),
+        };
+        match (self.status, self.round) {
+            (Status::Delivered, Some(round)) => {
+                format!("{task}, so your contribution to its round {round} ended with it.")
+            }
+            _ => format!("{task}, so your contribution to it has ended with it."),
         }
     }
 
@@ -37,7 +52,18 @@ impl Run {
         let round = self.round.unwrap_or_default();
         match self.status {
             Status::Idle => String::new(),
-            Status::Counted => format!("Counted in round {round}."),
+            Status::Counted => match &self.proof {
+                Proof::Right(_) => {
+                    format!("Counted in round {round}, proven in this browser.")
+                }
+                Proof::NoLedger => format!("Counted in round {round}, as the mesh says."),
+                Proof::Refused(_) => format!(
+                    "The mesh says that it is counted in round {round}, and does not prove it."
+                ),
+                Proof::Asked | Proof::Early { .. } | Proof::Voided => format!(
+                    "The mesh says that it is counted in round {round}; its proof is on its way."
+                ),
+            },
             Status::Delivered => format!("Sent. Waiting for round {round} to close."),
             Status::Stopped if self.left => self.kept_told(),
             Status::Stopped if self.discarded => "Discarded.".into(),

@@ -73,8 +73,11 @@ pub fn rounds(session: Session, blocks: Blocks) -> impl IntoView {
     }
 }
 
-fn row(listed: &Listed, title: String, found: Option<Found>) -> impl IntoView + use<> {
-    let (state, stage, figures) = match found {
+/// A row's state, where its round stands, and figures.
+type Told = (&'static str, String, Vec<(&'static str, String)>);
+
+fn told(found: Option<Found>) -> Told {
+    match found {
         None => ("waits", "Checking…".to_owned(), Vec::new()),
         Some(Ok(Some(standing))) => {
             let reward = match (standing.stage.as_str(), standing.per_report) {
@@ -88,16 +91,21 @@ fn row(listed: &Listed, title: String, found: Option<Found>) -> impl IntoView + 
             ];
             ("right", standing.stage_told().to_owned(), figures)
         }
-        // Rounds whose rewards have run out are no longer in the state.
+        // A round of long ago, or one that never was: blocks are listed on the mesh's word.
         Some(Ok(None)) => (
-            "right",
-            "Over, and its rewards have run out".into(),
+            "none",
+            "The ledger has no such round, or no longer: rounds whose rewards have run out are dropped.".into(),
             Vec::new(),
         ),
         Some(Err(failure)) => ("wrong", failure.told(), Vec::new()),
-    };
+    }
+}
+
+fn row(listed: &Listed, title: String, found: Option<Found>) -> impl IntoView + use<> {
+    let (state, stage, figures) = told(found);
     let opened = listed
         .opened
+        .filter(|_| state != "none")
         .map(|height| format!("opened in block {height}"))
         .unwrap_or_default();
     view! {
@@ -112,5 +120,18 @@ fn row(listed: &Listed, title: String, found: Option<Found>) -> impl IntoView + 
                 {figures.into_iter().map(|(name, value)| view! { <div><dt>{name}</dt><dd>{value}</dd></div> }).collect_view()}
             </dl>
         </li>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_the_ledger_does_not_have_is_not_shown_as_proven() {
+        let (state, stage, figures) = told(Some(Ok(None)));
+        assert_eq!(state, "none");
+        assert!(stage.starts_with("The ledger has no such round"), "{stage}");
+        assert!(figures.is_empty());
     }
 }

@@ -78,6 +78,7 @@ pub fn verified(session: Session, height: Memo<Option<u64>>) -> impl IntoView {
 fn word(check: &Check) -> &'static str {
     match check {
         Check::Running => "waits",
+        Check::Done(status) if status.is_older() => "older",
         Check::Done(_) => "right",
         Check::Refused(failure) if is_unreached(&failure.code) => "unknown",
         Check::Refused(_) => "wrong",
@@ -87,7 +88,7 @@ fn word(check: &Check) -> &'static str {
 fn class(word: &str) -> &'static str {
     match word {
         "wrong" => "verdict notice bad",
-        "unknown" => "verdict notice warn",
+        "unknown" | "older" => "verdict notice warn",
         _ => "verdict notice",
     }
 }
@@ -103,6 +104,7 @@ fn title(check: &Check) -> &'static str {
     match word(check) {
         "waits" => "Checking in this browser… ",
         "right" => "Verified in this browser: ",
+        "older" => "The mesh shows an older block than it did: ",
         "unknown" => "Could not be checked: ",
         _ => "Refused by this browser: ",
     }
@@ -111,7 +113,7 @@ fn title(check: &Check) -> &'static str {
 fn told(check: &Check) -> String {
     match check {
         Check::Running => "The light node is loaded for it.".into(),
-        Check::Done(status) => format!("{}.", status.block.told()),
+        Check::Done(status) => status.told(),
         Check::Refused(failure) => failure.told(),
     }
 }
