@@ -176,11 +176,14 @@ fn a_ciphertext_that_is_none_is_a_fraud_of_who_signed_it() {
     use sha2::{Digest as _, Sha256};
 
     let mesh = Mesh::random(4, 10, 22);
-    let mut bytes = mesh.ciphertexts[1].to_bytes();
+    let honest = mesh.ciphertexts[1].prove(&[0]).unwrap().remove(0);
+    let (mut bytes, beside) = (honest.bytes, honest.path[0]);
     bytes[..5].copy_from_slice(&PRIMES[0].to_le_bytes()[..5]);
     let hash = |parts: [&[u8]; 3]| -> [u8; 32] { Sha256::digest(parts.concat()).into() };
     let leaf = hash([b"defim he v1 block\0", &[0; 4], &bytes]);
-    let root = Root(hash([b"defim he v1 root\0", &[0, 0, 0, 1], &leaf]));
+    // Beside it is the block of zeros.
+    let top = hash([b"defim he v1 node\0", &leaf, &beside]);
+    let root = Root(hash([b"defim he v1 root\0", &[0, 0, 0, 2], &top]));
     let members = (0..4).map(|k| match k {
         1 => Member {
             ciphertext: root,

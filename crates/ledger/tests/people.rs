@@ -193,7 +193,7 @@ fn a_transaction_is_carried_out_once_on_one_chain_for_its_sender() {
         check(&world.state, &forged, world.now_ms),
         Err(Reject::BadSignature)
     );
-    assert_eq!(world.ask(&light(0), give(1)), Ok(()));
+    assert_eq!(world.ask(&light(0), give(1)), Err(Reject::NothingMoved));
     let too_much = Body::Transfer {
         to: admin().id(),
         amount: 71,
@@ -279,7 +279,7 @@ fn a_proposal_takes_what_is_good_in_the_order_of_each_senders_numbers() {
     let first = world.tx_after(&admin(), give(1), 0);
     let second = world.tx_after(&admin(), give(2), 1);
     let gap = world.tx_after(&admin(), give(4), 3);
-    let poor = world.tx_after(&light(0), give(1000), 0);
+    let poor = world.tx_after(&light(1), give(1000), 0);
     let txs = [second.clone(), poor.clone(), first.clone(), gap.clone()];
     let small = defim_ledger::propose(&world.state, &world.head, &txs, world.now_ms, 0).unwrap();
     assert!(small.block.txs().is_empty(), "no room");
