@@ -22,12 +22,18 @@ use crate::{
     failure::{Failure, Outcome},
     http,
     ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
-    node::start::{Listening, directory, make_folder},
+    node::{
+        aggregation::{AggregationNode, NewTask},
+        start::{Listening, directory, make_folder},
+        task::{TaskRequest, try_out},
+    },
 };
 
 const FULL_NODES: [&str; 3] = ["full-1", "full-2", "full-3"];
 const VALIDATORS: [&str; 4] = ["validator-1", "validator-2", "validator-3", "validator-4"];
 const ADMIN_KEY: &str = "admin.key";
+/// Written last at the first start that succeeds.
+const TOKEN: &str = "admin.token";
 
 /// A node's ports. Kept: addresses are in people's pages and in peers' memories.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -105,14 +111,13 @@ fn reached_at(bound: SocketAddr) -> SocketAddr {
 struct Begun {
     genesis: Genesis,
     admin: NodeKey,
-    shown_once: Option<String>,
     validators: Vec<Validator>,
     peers: Directory,
 }
 
 /// Start the validation nodes. Genesis and admin key are made at the first start, and kept.
 async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
-    let (admin, shown_once) = setup::load_or_make_admin(&args.data.join(ADMIN_KEY))?;
+    let (admin, _) = setup::load_or_make_admin(&args.data.join(ADMIN_KEY))?;
     let mut first = Vec::new();
     for name in VALIDATORS {
         let data = args.data.join(name);
@@ -164,7 +169,6 @@ async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
     Ok(Begun {
         genesis,
         admin,
-        shown_once,
         validators,
         peers: others,
     })
@@ -181,6 +185,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         .iter()
         .map(|task| task_request(task, &args.schedule))
         .collect::<Outcome<Vec<_>>>()?;
+    try_out(&tasks, FULL_NODES.len() as u8)?;
     if let Some(web) = &args.web
         && !web.join("index.html").is_file()
     {
@@ -189,8 +194,10 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             web.display()
         )));
     }
-    make_folder(&args.data)?;
     let (listener, bound) = http::bind(args.listen).await?;
+    make_folder(&args.data)?;
+    // A start that failed half-way has told nobody the admin's key.
+    let first_start = !args.data.join(TOKEN).exists();
     let ip = if args.listen.ip().is_unspecified() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -226,7 +233,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         tokio::spawn(roll::keep(node.clone(), client.clone()));
     }
     let admin_token = load_or_make_token(&args.data)?;
-    let token_path = args.data.join("admin.token");
+    let token_path = args.data.join(TOKEN);
     let router = http::mesh_router(http::Mesh {
         node,
         embedded: Arc::new(full),
@@ -252,8 +259,8 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         println!("  API          http://{bound}/api/v1/openapi.json");
         println!("  admin token  {}", token_path.display());
         println!("  admin key    {}", args.data.join(ADMIN_KEY).display());
-        if let Some(seed) = begun.shown_once {
-            println!("               {seed}");
+        if first_start && let Ok(seed) = std::fs::read_to_string(args.data.join(ADMIN_KEY)) {
+            println!("               {}", seed.trim());
             println!(
                 "               It signs for the ledger's admin. It is shown this once; keep a copy where nobody finds it."
             );
