@@ -1,8 +1,11 @@
 //! The command line. `--json` works everywhere; every command shows an example under `--help`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    parser::ValueSource,
+};
 use defim_protocol::{AdmissionRule, vdaf::Scheme};
 
 /// DeFim: people and companies train one model together, and their rows stay where they are.
@@ -24,7 +27,7 @@ impl Cli {
     ///
     /// The exit code: 2 for wrong usage, 0 for help and version, which are answers.
     pub fn read() -> Result<Self, u8> {
-        Self::try_parse().map_err(|error| {
+        Self::with_given().map_err(|error| {
             // The arguments could not be read, so neither could `--json`.
             let json = std::env::args_os().any(|arg| arg == "--json");
             if error.use_stderr() && json {
@@ -40,6 +43,16 @@ impl Cli {
         })
     }
 
+    fn with_given() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+        if let (Command::Up(up), Some(("up", matches))) = (&mut cli.command, matches.subcommand()) {
+            up.given = given(matches);
+        }
+        Ok(cli)
+    }
+
     /// Whether this call serves until it is stopped.
     pub fn is_server(&self) -> bool {
         matches!(
@@ -50,6 +63,17 @@ impl Cli {
                 }
         )
     }
+}
+
+/// The arguments that were typed, by their fields' names; the others have their defaults.
+fn given(matches: &ArgMatches) -> BTreeSet<String> {
+    let typed =
+        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches
+        .ids()
+        .filter(typed)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Commands.
@@ -173,6 +197,9 @@ pub struct Up {
     /// When rounds close.
     #[command(flatten)]
     pub schedule: ScheduleArgs,
+    /// Which of all these were typed.
+    #[arg(skip)]
+    pub given: BTreeSet<String>,
 }
 
 /// When rounds of a new task close.

@@ -1,12 +1,15 @@
 //! `defim up`: a whole mesh in one process.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
 
+use defim_learn::LearningSpec;
 use defim_ledger::{FirstValidator, Genesis, NodeKey};
+use defim_protocol::Manifest;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -174,6 +177,81 @@ async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
     })
 }
 
+/// How a task of the folder differs from what was typed. What a task was made with, is its for good.
+fn differences(
+    request: &TaskRequest,
+    new: &NewTask,
+    made: &Manifest,
+    given: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut compare = |flag: &str, asked: String, made: String| {
+        if given.contains(flag) && asked != made {
+            let flag = flag.replace('_', "-");
+            all.push(format!("--{flag} {asked} is asked for, and it has {made}"));
+        }
+    };
+    let seconds = |ms: u64| (ms as f64 / 1000.0).to_string();
+    let (asked, has) = (&new.schedule, &made.schedule);
+    for (flag, asked, made) in [
+        ("min_batch", asked.min_batch.into(), has.min_batch.into()),
+        ("max_batch", asked.max_batch.into(), has.max_batch.into()),
+        ("rounds", asked.rounds, has.rounds),
+        ("max_weight", new.max_weight.into(), made.max_weight.into()),
+        ("shares", new.shares.into(), made.vdaf.shares.into()),
+    ] {
+        compare(flag, asked.to_string(), made.to_string());
+    }
+    compare("settle", seconds(asked.settle_ms), seconds(has.settle_ms));
+    compare("deadline", seconds(asked.round_ms), seconds(has.round_ms));
+    let rule = |rule| {
+        let word = serde_json::to_value(rule).ok();
+        let word = word.and_then(|word| Some(word.as_str()?.to_owned()));
+        word.unwrap_or_else(|| "none: anybody contributes".into())
+    };
+    compare("admission", rule(new.admission), rule(made.admission));
+    // Epsilon says nothing without its delta, which may be the default.
+    let promise = |epsilon: f64, delta: f64| format!("{epsilon} with --delta {delta}");
+    let asked = new.privacy.map(|p| promise(p.epsilon, p.delta));
+    let has = made.privacy.map(|p| promise(p.epsilon, p.delta));
+    let has = has.unwrap_or_else(|| "none: it adds no noise".into());
+    compare("epsilon", asked.unwrap_or_default(), has);
+    let spec = serde_json::from_str::<LearningSpec>(made.learning.get());
+    let other = spec.is_ok_and(|spec| match (&request.model, &request.learning) {
+        (Some(_), _) => spec.model != new.spec.model,
+        (None, Some(asked)) => spec != *asked,
+        (None, None) => false,
+    });
+    if other {
+        all.push("another model or specification is asked for with --tasks".into());
+    }
+    all
+}
+
+/// Refuse what was typed if a task of the folder was made with something else: it would have no effect, and who asks for
+/// noise must not believe that there is some.
+async fn as_made(
+    node: &AggregationNode,
+    tasks: &[TaskRequest],
+    given: &BTreeSet<String>,
+) -> Outcome {
+    for request in tasks {
+        let new = NewTask::try_from(request.clone())?;
+        let Some((_, run)) = node.find(&new.name).await else {
+            continue;
+        };
+        let differ = differences(request, &new, run.manifest(), given);
+        if !differ.is_empty() {
+            return Err(Failure::Usage(format!(
+                "task {} of this folder was made before, and stays as it is: {}. Leave that out, make another task with `defim task create --name`, or another mesh with another --data",
+                new.name,
+                differ.join("; ")
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Run it.
 ///
 /// # Errors
@@ -224,6 +302,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     others.retain(|_, peer| peer.role == Role::Full);
     others.extend(begun.peers);
     let node = aggregation.aggregation(others, true).await?;
+    as_made(&node, &tasks, &args.given).await?;
     create_tasks(&node, tasks).await?;
     let bases = VALIDATORS.map(|name| format!("{base}/nodes/{name}"));
     let client = LedgerClient::new(begun.genesis, bases.to_vec())?;
