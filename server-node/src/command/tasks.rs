@@ -161,12 +161,18 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
     for task in tasks {
         let state = match &task.round {
             Some(round) => format!("round {}: {}", round.round, round.text),
-            None if task.rounds_done >= task.rounds => "all rounds are done".to_owned(),
-            None => "no round is open".to_owned(),
+            None => match &task.ledger_waits {
+                Some(waits) => format!("waits for the ledger: {waits}"),
+                None if task.rounds_done >= task.rounds => "all rounds are done".to_owned(),
+                None => "no round is open".to_owned(),
+            },
         };
         println!(
             "{:<16} {:<8} {}/{} rounds  {state}",
-            task.name, task.model, task.rounds_done, task.rounds
+            task.name,
+            task.model,
+            task.rounds_accepted(),
+            task.rounds
         );
     }
     Ok(())
@@ -181,10 +187,13 @@ fn print(task: &TaskView) {
     );
     println!(
         "  rounds      {} of {} done{}",
-        task.rounds_done,
+        task.rounds_accepted(),
         task.rounds,
         if task.paused { ", paused" } else { "" }
     );
+    if let Some(waits) = &task.ledger_waits {
+        println!("              waits for the ledger: {waits}");
+    }
     println!("  first model {}", out::quality(task.initial.as_ref()));
     if let Ok(joined) = task.join() {
         let shares = joined.manifest().vdaf.shares;
@@ -220,7 +229,11 @@ fn print(task: &TaskView) {
                 "  round {:<5} {} contributions, {}",
                 record.round,
                 record.reports,
-                out::quality(record.metrics.as_ref())
+                out::quality(record.metrics.as_ref()),
+                match task.proposed == Some(record.round) {
+                    true => ": proposed, not accepted yet",
+                    false => "",
+                }
             ),
             Some(reason) => println!(
                 "  round {:<5} ended without a result: {reason}",
