@@ -461,6 +461,11 @@ pub enum AccountCommand {
     /// Give points to another account.
     #[command(after_help = "Example:\n  defim account transfer --key my.key --to KEY --amount 100")]
     Transfer(AccountTransfer),
+    /// Claim the rewards of all finished rounds in which a key's contribution was counted.
+    #[command(
+        after_help = "Rewards that are not claimed within 64 rounds stay with the task.\n\nExample:\n  defim account claim --mesh http://127.0.0.1:8080 --task digits --key my.key"
+    )]
+    Claim(AccountClaim),
 }
 
 /// `defim account show`.
@@ -477,6 +482,23 @@ pub struct AccountShow {
     /// Or the file with its secret key.
     #[arg(long)]
     pub key: Option<PathBuf>,
+}
+
+/// `defim account claim`.
+#[derive(Debug, Args)]
+pub struct AccountClaim {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// Task name or id.
+    #[arg(long)]
+    pub task: String,
+    /// File with the secret key that contributed.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
 }
 
 /// `defim account transfer`.

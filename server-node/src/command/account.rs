@@ -1,17 +1,13 @@
 //! `defim account`: balances, and giving from one's own.
 
-use defim_ledger::{Body, Canonical as _, Genesis, NodeId, NodeKey};
+use defim_ledger::{Body, Canonical as _, Genesis, NodeId};
 
-use super::{mesh::MeshClient, out};
+use super::{confirm::carried_out, mesh::MeshClient, out};
 use crate::{
     cli::{AccountShow, AccountTransfer},
     failure::{Failure, Outcome},
     http::GenesisView,
-    ledger::{
-        client::{LedgerClient, Submitted},
-        codec::unb64,
-        setup,
-    },
+    ledger::{client::LedgerClient, codec::unb64, setup},
 };
 
 /// A client of the ledger behind a mesh. The genesis is the mesh's own word, unless `chain` pins it.
@@ -87,43 +83,14 @@ pub async fn transfer(args: AccountTransfer, json: bool) -> Outcome {
         to,
         amount: args.amount,
     };
-    let before = ledger.account(key.id()).await?.nonce;
-    sent(&ledger, &key, body).await?;
-    settled(&ledger, key.id(), before).await?;
+    let done = carried_out(&MeshClient::new(&args.mesh)?, &ledger, &key, body).await?;
     let left = ledger.account(key.id()).await?.balance;
     if json {
-        out::json(&serde_json::json!({ "to": to, "amount": args.amount, "left": left }));
+        out::json(&serde_json::json!({
+            "to": to, "amount": args.amount, "left": left, "transaction": done.id, "height": done.height,
+        }));
     } else {
         println!("{} points given to {to}; {left} are left", args.amount);
     }
     Ok(())
-}
-
-/// Submit one transaction.
-///
-/// # Errors
-///
-/// [`Failure::Input`] with the ledger's reason.
-pub async fn sent(ledger: &LedgerClient, key: &NodeKey, body: Body) -> Outcome {
-    match ledger.submit(key, vec![body]).await?.pop() {
-        Some(Submitted::Refused(why)) => Err(Failure::Input(why)),
-        _ => Ok(()),
-    }
-}
-
-/// Wait until an account's transaction is in a final block.
-///
-/// # Errors
-///
-/// [`Failure::Unreachable`] if that takes longer than blocks take.
-pub async fn settled(ledger: &LedgerClient, owner: NodeId, nonce: u64) -> Outcome {
-    for _ in 0..100 {
-        if ledger.account(owner).await?.nonce > nonce {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
-    Err(Failure::Unreachable(
-        "the transaction waits for a block; the ledger needs three of four validation nodes to go on".into(),
-    ))
 }

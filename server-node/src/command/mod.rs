@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod bench;
+mod confirm;
 mod contribute;
 mod init;
 mod ledger;
@@ -67,6 +68,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Account { command } => match command {
             AccountCommand::Show(args) => account::show(args, json).await,
             AccountCommand::Transfer(args) => account::transfer(args, json).await,
+            AccountCommand::Claim(args) => receipt::claim_all(args, json).await,
         },
         Command::Score(args) => score::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,
