@@ -24,6 +24,17 @@ pub enum Role {
     Validation,
 }
 
+impl Role {
+    /// As configurations have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Aggregation => "aggregation",
+            Self::Validation => "validation",
+        }
+    }
+}
+
 /// One node, run with `defim node run`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -162,7 +162,7 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
     row(&view.aggregation.name, "aggregation", "up", mesh);
     for node in &view.nodes {
         let state = if node.reachable { "up" } else { "down" };
-        row(&node.name, "full", state, &node.http);
+        row(&node.name, node.role.name(), state, &node.http);
     }
     Ok(())
 }
