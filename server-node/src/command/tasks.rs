@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{mesh::MeshClient, out};
 use crate::{
     cli::{AdmissionArg, ModelArg, PrivacyArgs, ScheduleArgs},
+    config::read_token,
     failure::{Failure, Outcome},
     http::TaskView,
     node::task::{PrivacyRequest, TaskRequest},
@@ -107,23 +108,6 @@ pub fn request(
     })
 }
 
-fn token(path: &Path) -> Outcome<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::Input(format!(
-            "the admin token {} cannot be read: {e}; it is in the mesh's data folder",
-            path.display()
-        ))
-    })?;
-    let token = text.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_alphanumeric()) {
-        return Err(Failure::Input(format!(
-            "{} holds no admin token: letters and digits only",
-            path.display()
-        )));
-    }
-    Ok(token.to_owned())
-}
-
 /// `defim task create`.
 ///
 /// # Errors
@@ -131,7 +115,7 @@ fn token(path: &Path) -> Outcome<String> {
 /// [`Failure`].
 pub async fn create(mesh: &str, request: &TaskRequest, admin_token: &Path, json: bool) -> Outcome {
     let created: Value = MeshClient::new(mesh)?
-        .post("/tasks", request, &token(admin_token)?)
+        .post("/tasks", request, &read_token(admin_token)?)
         .await?;
     if json {
         out::json(&created);
@@ -226,7 +210,7 @@ fn print(task: &TaskView) {
     for record in task.history.iter().flatten() {
         match &record.reason {
             None => println!(
-                "  round {:<5} {} contributions, {}",
+                "  round {:<5} {} contributions, {}{}",
                 record.round,
                 record.reports,
                 out::quality(record.metrics.as_ref()),
@@ -278,7 +262,7 @@ pub async fn void_round(
         .post(
             &format!("/tasks/{id}/void-round"),
             &body,
-            &token(admin_token)?,
+            &read_token(admin_token)?,
         )
         .await?;
     if json {
@@ -306,7 +290,11 @@ pub async fn pause(
     let id = client.task(task).await?.id;
     let body = serde_json::json!({ "paused": paused });
     let view: TaskView = client
-        .post(&format!("/tasks/{id}/pause"), &body, &token(admin_token)?)
+        .post(
+            &format!("/tasks/{id}/pause"),
+            &body,
+            &read_token(admin_token)?,
+        )
         .await?;
     if json {
         out::json(&view);
