@@ -332,8 +332,11 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             FULL_NODES.len(),
             VALIDATORS.len()
         );
-        if pages {
-            println!("  page         http://{bound}/");
+        match pages {
+            true => println!("  page         http://{bound}/"),
+            false => println!(
+                "  no pages: they are not part of this program; `cargo xtask web` builds them, then --web FOLDER serves them"
+            ),
         }
         println!("  API          http://{bound}/api/v1/openapi.json");
         println!("  admin token  {}", token_path.display());
