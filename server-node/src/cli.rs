@@ -260,11 +260,21 @@ impl AdmissionArg {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct PrivacyArgs {
     /// Add noise for differential privacy with this epsilon, over all rounds together.
-    #[arg(long)]
+    #[arg(long, value_parser = epsilon)]
     pub epsilon: Option<f64>,
     /// The delta beside it.
-    #[arg(long, default_value_t = 1e-5, requires = "epsilon")]
+    #[arg(long, default_value_t = 1e-5, requires = "epsilon", value_parser = delta)]
     pub delta: f64,
+}
+
+fn epsilon(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 100.0);
+    number.ok_or_else(|| "it is a number above 0, up to 100".into())
+}
+
+fn delta(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n < 0.5);
+    number.ok_or_else(|| "it is a number above 0 and below 0.5".into())
 }
 
 /// `defim node`.
@@ -390,7 +400,7 @@ pub struct Simulate {
     #[command(flatten)]
     pub privacy: PrivacyArgs,
     /// Run this instead, on the same rows and seed, to compare with.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["epsilon", "dropouts", "shares", "full", "scheme", "enrolled"])]
     pub baseline: Option<Baseline>,
 }
 
@@ -430,8 +440,8 @@ pub struct LedgerShow {
     /// The mesh.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub mesh: String,
-    /// How many blocks, at most 100.
-    #[arg(long, default_value_t = 20)]
+    /// How many blocks, at most 100; those before them with --before.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub limit: u64,
     /// Only blocks below this height.
     #[arg(long)]
@@ -480,7 +490,7 @@ pub struct AccountShow {
     /// The account: a public key in base64url.
     pub account: Option<String>,
     /// Or the file with its secret key.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "account")]
     pub key: Option<PathBuf>,
 }
 
@@ -531,7 +541,7 @@ pub struct Audit {
     #[arg(long)]
     pub task: String,
     /// The finished round; by default the last one.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub round: Option<u64>,
     /// Blocks that are drawn; each has 4,096 coordinates.
     #[arg(long, default_value_t = defim_light::AUDIT_BLOCKS)]
@@ -575,7 +585,7 @@ pub struct Contribute {
     /// Take part in this many rounds, one contribution each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
-    /// Give up after this many seconds.
+    /// Give up after this many seconds, for each round.
     #[arg(long, default_value_t = 120.0)]
     pub timeout: f64,
 }
@@ -694,6 +704,9 @@ pub enum ModelCommand {
         /// File to write; by default the task's name with the format's ending.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Write over a file that is there.
+        #[arg(long)]
+        force: bool,
     },
 }
 
