@@ -2,9 +2,12 @@
 
 mod admin;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    parser::ValueSource,
+};
 use defim_protocol::{AdmissionRule, vdaf::Scheme};
 
 pub use admin::{AdminArgs, NodeEnrol, NodeRemove, TaskEnrolled, TaskInvite, TaskKey};
@@ -28,7 +31,7 @@ impl Cli {
     ///
     /// The exit code: 2 for wrong usage, 0 for help and version, which are answers.
     pub fn read() -> Result<Self, u8> {
-        Self::try_parse().map_err(|error| {
+        Self::with_given().map_err(|error| {
             // The arguments could not be read, so neither could `--json`.
             let json = std::env::args_os().any(|arg| arg == "--json");
             if error.use_stderr() && json {
@@ -44,6 +47,16 @@ impl Cli {
         })
     }
 
+    fn with_given() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+        if let (Command::Up(up), Some(("up", matches))) = (&mut cli.command, matches.subcommand()) {
+            up.given = given(matches);
+        }
+        Ok(cli)
+    }
+
     /// Whether this call serves until it is stopped.
     pub fn is_server(&self) -> bool {
         matches!(
@@ -54,6 +67,17 @@ impl Cli {
                 }
         )
     }
+}
+
+/// The arguments that were typed, by their fields' names; the others have their defaults.
+fn given(matches: &ArgMatches) -> BTreeSet<String> {
+    let typed =
+        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches
+        .ids()
+        .filter(typed)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Commands.
@@ -177,6 +201,9 @@ pub struct Up {
     /// When rounds close.
     #[command(flatten)]
     pub schedule: ScheduleArgs,
+    /// Which of all these were typed.
+    #[arg(skip)]
+    pub given: BTreeSet<String>,
 }
 
 /// When rounds of a new task close.
@@ -237,11 +264,21 @@ impl AdmissionArg {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct PrivacyArgs {
     /// Add noise for differential privacy with this epsilon, over all rounds together.
-    #[arg(long)]
+    #[arg(long, value_parser = epsilon)]
     pub epsilon: Option<f64>,
     /// The delta beside it.
-    #[arg(long, default_value_t = 1e-5, requires = "epsilon")]
+    #[arg(long, default_value_t = 1e-5, requires = "epsilon", value_parser = delta)]
     pub delta: f64,
+}
+
+fn epsilon(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 100.0);
+    number.ok_or_else(|| "it is a number above 0, up to 100".into())
+}
+
+fn delta(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n < 0.5);
+    number.ok_or_else(|| "it is a number above 0 and below 0.5".into())
 }
 
 /// `defim node`.
@@ -375,7 +412,7 @@ pub struct Simulate {
     #[command(flatten)]
     pub privacy: PrivacyArgs,
     /// Run this instead, on the same rows and seed, to compare with.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["epsilon", "dropouts", "shares", "full", "scheme", "enrolled"])]
     pub baseline: Option<Baseline>,
 }
 
@@ -415,8 +452,8 @@ pub struct LedgerShow {
     /// The mesh.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub mesh: String,
-    /// How many blocks, at most 100.
-    #[arg(long, default_value_t = 20)]
+    /// How many blocks, at most 100; those before them with --before.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub limit: u64,
     /// Only blocks below this height.
     #[arg(long)]
@@ -446,6 +483,11 @@ pub enum AccountCommand {
     /// Give points to another account.
     #[command(after_help = "Example:\n  defim account transfer --key my.key --to KEY --amount 100")]
     Transfer(AccountTransfer),
+    /// Claim the rewards of all finished rounds in which a key's contribution was counted.
+    #[command(
+        after_help = "Rewards that are not claimed within 64 rounds stay with the task.\n\nExample:\n  defim account claim --mesh http://127.0.0.1:8080 --task digits --key my.key"
+    )]
+    Claim(AccountClaim),
 }
 
 /// `defim account show`.
@@ -461,8 +503,25 @@ pub struct AccountShow {
     #[arg(allow_hyphen_values = true)]
     pub account: Option<String>,
     /// Or the file with its secret key.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "account")]
     pub key: Option<PathBuf>,
+}
+
+/// `defim account claim`.
+#[derive(Debug, Args)]
+pub struct AccountClaim {
+    /// The mesh.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub mesh: String,
+    /// Task name or id.
+    #[arg(long)]
+    pub task: String,
+    /// File with the secret key that contributed.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// The chain's id, as somebody you trust has given it.
+    #[arg(long)]
+    pub chain: Option<String>,
 }
 
 /// `defim account transfer`.
@@ -495,7 +554,7 @@ pub struct Audit {
     #[arg(long)]
     pub task: String,
     /// The finished round; by default the last one.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub round: Option<u64>,
     /// Blocks that are drawn; each has 4,096 coordinates.
     #[arg(long, default_value_t = defim_light::AUDIT_BLOCKS)]
@@ -539,7 +598,7 @@ pub struct Contribute {
     /// Take part in this many rounds, one contribution each.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
-    /// Give up after this many seconds.
+    /// Give up after this many seconds, for each round.
     #[arg(long, default_value_t = 120.0)]
     pub timeout: f64,
 }
@@ -677,6 +736,9 @@ pub enum ModelCommand {
         /// File to write; by default the task's name with the format's ending.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Write over a file that is there.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -24,6 +24,17 @@ pub enum Role {
     Validation,
 }
 
+impl Role {
+    /// As configurations have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Aggregation => "aggregation",
+            Self::Validation => "validation",
+        }
+    }
+}
+
 /// One node, run with `defim node run`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,14 +196,38 @@ pub fn load_or_make_key(path: &Path) -> Outcome<[u8; 32]> {
 /// [`Failure`] if the folder cannot be used.
 pub fn load_or_make_token(folder: &Path) -> Outcome<String> {
     let path = folder.join("admin.token");
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return Ok(text.trim().to_owned());
+    if path.exists() {
+        return read_token(&path);
     }
     let mut bytes = [0; 24];
     rand::rng().fill_bytes(&mut bytes);
     let token = hex::encode(bytes);
     write_secret(&path, &token)?;
     Ok(token)
+}
+
+/// Shortest admin token: who guesses it may create and pause tasks.
+const TOKEN_CHARS: usize = 32;
+
+/// The admin token in a file.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if there is none that nobody can guess.
+pub fn read_token(path: &Path) -> Outcome<String> {
+    let place = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::Input(format!(
+            "the admin token {place} cannot be read: {e}; it is in the mesh's data folder"
+        ))
+    })?;
+    let token = text.trim();
+    if token.len() < TOKEN_CHARS || !token.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Err(Failure::Input(format!(
+            "{place} holds no admin token: that has at least {TOKEN_CHARS} letters and digits; delete the mesh's own, and a new one is made at its next start"
+        )));
+    }
+    Ok(token.to_owned())
 }
 
 /// Write a file that only its owner may read.

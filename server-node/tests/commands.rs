@@ -183,6 +183,43 @@ fn exit_codes_are_those_of_the_contract() {
 }
 
 #[test]
+fn flags_that_contradict_each_other_or_their_range_are_wrong_usage() {
+    let usage = |args: &[&str], word: &str| {
+        let done = defim_with(args);
+        let message = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{args:?}: {message}");
+        assert!(message.contains(word), "\"{word}\" is not in: {message}");
+    };
+    usage(
+        &["account", "show", "--key", "F", "XXX"],
+        "cannot be used with",
+    );
+    for more in [["--epsilon", "8"], ["--dropouts", "1"], ["--shares", "3"]] {
+        let plain = ["simulate", "--task", "digits", "--baseline", "plain"];
+        usage(&[&plain[..], &more].concat(), "cannot be used with");
+    }
+    usage(&["ledger", "show", "--limit", "0"], "1..=100");
+    usage(&["ledger", "show", "--limit", "100000"], "1..=100");
+    usage(&["audit", "--task", "digits", "--round", "0"], "--round");
+    usage(
+        &["simulate", "--task", "digits", "--epsilon", "nan"],
+        "up to 100",
+    );
+}
+
+#[test]
+fn bytes_that_are_no_evidence_are_told_apart_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("digits.csv");
+    std::fs::write(&path, "1,2,3\n").unwrap();
+    let done = defim_with(&["ledger", "verify", "--evidence", path.to_str().unwrap()]);
+    let message = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{message}");
+    assert!(message.contains("digits.csv is no evidence of a fault"));
+    assert!(!message.contains("Serde"), "{message}");
+}
+
+#[test]
 fn json_says_what_failed() {
     let done = defim_with(&["simulate", "--task", "no-such-task", "--json"]);
     let line: Value = serde_json::from_str(text(&done.stdout).trim()).unwrap();
@@ -210,6 +247,7 @@ fn every_command_shows_an_example() {
         "task pause",
         "task void-round",
         "model export",
+        "account claim",
     ] {
         let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let help = text(&defim_with(&args).stdout);

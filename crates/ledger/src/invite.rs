@@ -100,7 +100,11 @@ mod tests {
 
     #[test]
     fn a_code_is_read_back_however_it_was_copied_or_typed() {
-        for bytes in [[0; 16], [0xFF; 16], std::array::from_fn(|i| 37_u8.wrapping_mul(i as u8))] {
+        for bytes in [
+            [0; 16],
+            [0xFF; 16],
+            std::array::from_fn(|i| 37_u8.wrapping_mul(i as u8)),
+        ] {
             let code = InviteCode::new(bytes);
             let text = code.to_string();
             assert_eq!(text.len(), 30, "{text}");

@@ -20,6 +20,14 @@ pub enum HttpError {
         /// Why there is no answer.
         why: String,
     },
+    /// A connection, and then nothing.
+    #[error("{url} does not answer within {after_s} s")]
+    Silent {
+        /// What was asked.
+        url: String,
+        /// How long it was waited for, in seconds.
+        after_s: u64,
+    },
     /// An answer that says no.
     #[error("{url} answers {status}: {body}")]
     Status {
@@ -54,7 +62,10 @@ pub struct PutAnswer {
 
 /// The client.
 #[derive(Debug, Clone)]
-pub struct HttpClient(Client);
+pub struct HttpClient {
+    client: Client,
+    timeout: Duration,
+}
 
 impl HttpClient {
     /// A client with deadlines.
@@ -63,20 +74,45 @@ impl HttpClient {
     ///
     /// [`HttpError`] if the system's TLS cannot be set up.
     pub fn new() -> Result<Self, HttpError> {
+        Self::within(TIMEOUT)
+    }
+
+    /// A client that waits no longer than this for a whole answer.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] if the system's TLS cannot be set up.
+    pub fn within(timeout: Duration) -> Result<Self, HttpError> {
+        let timeout = timeout.min(TIMEOUT);
         Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .build()
-            .map(Self)
+            .map(|client| Self { client, timeout })
             .map_err(|e| HttpError::Unreachable {
                 url: "the network".into(),
                 why: e.to_string(),
             })
     }
 
-    async fn read(url: &str, mut response: Response, max: usize) -> Result<Vec<u8>, HttpError> {
+    fn lost(&self, url: &str, error: &reqwest::Error) -> HttpError {
+        match error.is_timeout() && !error.is_connect() {
+            true => HttpError::Silent {
+                url: url.to_owned(),
+                after_s: self.timeout.as_secs(),
+            },
+            false => unreachable(url, error),
+        }
+    }
+
+    async fn read(
+        &self,
+        url: &str,
+        mut response: Response,
+        max: usize,
+    ) -> Result<Vec<u8>, HttpError> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(url, &e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.lost(url, &e))? {
             if body.len() + chunk.len() > max {
                 return Err(HttpError::TooLarge(url.to_owned()));
             }
@@ -85,12 +121,13 @@ impl HttpClient {
         Ok(body)
     }
 
-    async fn good(url: &str, response: Response) -> Result<Response, HttpError> {
+    async fn good(&self, url: &str, response: Response) -> Result<Response, HttpError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let body = Self::read(url, response, 64 * 1024)
+        let body = self
+            .read(url, response, 64 * 1024)
             .await
             .unwrap_or_default();
         let body = serde_json::from_slice::<serde_json::Value>(&body)
@@ -101,7 +138,11 @@ impl HttpClient {
                     .and_then(|m| m.as_str())
                     .map(str::to_owned)
             })
-            .unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(300).collect());
+            .unwrap_or_else(|| match (is_page(&body), body.is_empty()) {
+                (true, _) => "a page, which no mesh's API gives".into(),
+                (_, true) => "it does not say why".into(),
+                _ => String::from_utf8_lossy(&body).chars().take(300).collect(),
+            });
         Err(HttpError::Status {
             url: url.to_owned(),
             status: status.as_u16(),
@@ -115,13 +156,9 @@ impl HttpClient {
     ///
     /// [`HttpError`].
     pub async fn get_bytes(&self, url: &str, max: usize) -> Result<Vec<u8>, HttpError> {
-        let response = self
-            .0
-            .get(url)
-            .send()
-            .await
-            .map_err(|e| unreachable(url, &e))?;
-        Self::read(url, Self::good(url, response).await?, max).await
+        let sent = self.client.get(url).send().await;
+        let response = sent.map_err(|e| self.lost(url, &e))?;
+        self.read(url, self.good(url, response).await?, max).await
     }
 
     /// Get JSON.
@@ -130,11 +167,7 @@ impl HttpClient {
     ///
     /// [`HttpError`].
     pub async fn get_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, HttpError> {
-        let body = self.get_bytes(url, JSON_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
-            url: url.to_owned(),
-            why: e.to_string(),
-        })
+        parsed(url, &self.get_bytes(url, JSON_BYTES).await?)
     }
 
     /// Post JSON with a bearer token.
@@ -148,13 +181,10 @@ impl HttpClient {
         body: &B,
         token: &str,
     ) -> Result<T, HttpError> {
-        let request = self.0.post(url).bearer_auth(token).json(body);
-        let response = request.send().await.map_err(|e| unreachable(url, &e))?;
-        let body = Self::read(url, Self::good(url, response).await?, JSON_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
-            url: url.to_owned(),
-            why: e.to_string(),
-        })
+        let request = self.client.post(url).bearer_auth(token).json(body);
+        let response = request.send().await.map_err(|e| self.lost(url, &e))?;
+        let response = self.good(url, response).await?;
+        parsed(url, &self.read(url, response, JSON_BYTES).await?)
     }
 
     /// Post bytes; the answer is JSON.
@@ -168,16 +198,13 @@ impl HttpClient {
         bytes: Vec<u8>,
     ) -> Result<T, HttpError> {
         let request = self
-            .0
+            .client
             .post(url)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(bytes);
-        let response = request.send().await.map_err(|e| unreachable(url, &e))?;
-        let body = Self::read(url, Self::good(url, response).await?, JSON_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Malformed {
-            url: url.to_owned(),
-            why: e.to_string(),
-        })
+        let response = request.send().await.map_err(|e| self.lost(url, &e))?;
+        let response = self.good(url, response).await?;
+        parsed(url, &self.read(url, response, JSON_BYTES).await?)
     }
 
     /// Upload a report as DAP-09 does: `PUT {base}/tasks/{task}/reports`, with the media type of its number of shares.
@@ -194,13 +221,13 @@ impl HttpClient {
     ) -> Result<PutAnswer, HttpError> {
         let url = format!("{}/tasks/{task}/reports", base.trim_end_matches('/'));
         let request = self
-            .0
+            .client
             .put(&url)
             .header(CONTENT_TYPE, media_type)
             .body(bytes);
-        let response = request.send().await.map_err(|e| unreachable(&url, &e))?;
+        let response = request.send().await.map_err(|e| self.lost(&url, &e))?;
         let status = response.status();
-        let body = Self::read(&url, response, 64 * 1024).await?;
+        let body = self.read(&url, response, 64 * 1024).await?;
         let code = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
             .and_then(|value| {
@@ -224,6 +251,21 @@ impl HttpClient {
             code,
         })
     }
+}
+
+/// Whether these bytes are made for a browser.
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
+}
+
+fn parsed<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, HttpError> {
+    serde_json::from_slice(body).map_err(|e| HttpError::Malformed {
+        url: url.to_owned(),
+        why: match is_page(body) {
+            true => "it is a page, which no mesh's API gives".into(),
+            false => format!("it is not what a mesh's API gives ({e})"),
+        },
+    })
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> HttpError {

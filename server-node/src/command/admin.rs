@@ -1,17 +1,13 @@
 //! What admins do on the ledger: `defim task invite`, `approve`, `revoke` and `enrolled`, `defim node enrol` and `remove`.
 
 use defim_ledger::{
-    Admission, Body, InviteCode, InviteSlot, LightSlot, NodeEntry, NodeId, NodeKey, NodeSlot,
-    NodeStatus, TaskId,
+    Admission, Body, InviteCode, LightSlot, NodeEntry, NodeId, NodeKey, NodeSlot, NodeStatus,
+    TaskId,
 };
 use defim_protocol::AdmissionRule;
 use rand::RngCore as _;
 
-use super::{
-    account::{self, carry_out},
-    mesh::MeshClient,
-    out,
-};
+use super::{account, confirm::carried_out, mesh::MeshClient, out};
 use crate::{
     cli::{AdminArgs, NodeEnrol, NodeRemove, TaskEnrolled, TaskInvite, TaskKey},
     clock,
@@ -94,12 +90,9 @@ pub async fn invite(args: TaskInvite, json: bool) -> Outcome {
         uses,
         until_ms,
     };
-    let block = carry_out(&ledger, &key, body, async || {
-        let slot = InviteSlot(id, invite);
-        let (header, entry) = ledger.at(Place::Invite(id, invite), &slot).await?;
-        Ok(entry.map(|_| header.header().height))
-    })
-    .await?;
+    let block = carried_out(&MeshClient::new(&admin.mesh)?, &ledger, &key, body)
+        .await?
+        .height;
     if json {
         out::json(&serde_json::json!({
             "task": name, "code": code.to_string(), "uses": uses, "untilMs": until_ms, "block": block,
@@ -152,11 +145,9 @@ pub async fn approve(args: TaskKey, json: bool) -> Outcome {
         key: light,
         by: Admission::Approved,
     };
-    let block = carry_out(&ledger, &key, body, async || {
-        let (height, active) = takes_part(&ledger, id, light).await?;
-        Ok(active.then_some(height))
-    })
-    .await?;
+    let block = carried_out(&MeshClient::new(&args.admin.mesh)?, &ledger, &key, body)
+        .await?
+        .height;
     if json {
         out::json(&serde_json::json!({ "task": name, "key": light, "block": block }));
     } else {
@@ -179,11 +170,9 @@ pub async fn revoke(args: TaskKey, json: bool) -> Outcome {
         task: id,
         key: light,
     };
-    let block = carry_out(&ledger, &key, body, async || {
-        let (height, active) = takes_part(&ledger, id, light).await?;
-        Ok((!active).then_some(height))
-    })
-    .await?;
+    let block = carried_out(&MeshClient::new(&args.admin.mesh)?, &ledger, &key, body)
+        .await?
+        .height;
     if json {
         out::json(&serde_json::json!({ "task": name, "key": light, "block": block }));
     } else {
@@ -224,11 +213,6 @@ pub async fn enrolled(args: TaskEnrolled, json: bool) -> Outcome {
     Ok(())
 }
 
-async fn node_entry(ledger: &LedgerClient, node: NodeId) -> Outcome<(u64, Option<NodeEntry>)> {
-    let (header, entry) = ledger.at(Place::Node(node), &NodeSlot(node)).await?;
-    Ok((header.header().height, entry))
-}
-
 /// `defim node enrol`.
 ///
 /// # Errors
@@ -250,11 +234,9 @@ pub async fn enrol_node(args: NodeEnrol, json: bool) -> Outcome {
         name: wanted.name.clone(),
         address: wanted.address.clone(),
     };
-    let block = carry_out(&ledger, &key, body, async || {
-        let (height, entry) = node_entry(&ledger, node).await?;
-        Ok((entry.as_ref() == Some(&wanted)).then_some(height))
-    })
-    .await?;
+    let block = carried_out(&MeshClient::new(&args.admin.mesh)?, &ledger, &key, body)
+        .await?
+        .height;
     if json {
         out::json(&serde_json::json!({ "node": node, "entry": wanted, "block": block }));
     } else {
@@ -275,12 +257,14 @@ pub async fn remove_node(args: NodeRemove, json: bool) -> Outcome {
     let key = args.admin.key()?;
     let node = key_of(&args.node, "node")?;
     let ledger = args.admin.ledger().await?;
-    let block = carry_out(&ledger, &key, Body::RemoveNode { node }, async || {
-        let (height, entry) = node_entry(&ledger, node).await?;
-        let removed = entry.is_some_and(|entry| entry.status == NodeStatus::Removed);
-        Ok(removed.then_some(height))
-    })
-    .await?;
+    let block = carried_out(
+        &MeshClient::new(&args.admin.mesh)?,
+        &ledger,
+        &key,
+        Body::RemoveNode { node },
+    )
+    .await?
+    .height;
     if json {
         out::json(&serde_json::json!({ "node": node, "block": block }));
     } else {

@@ -13,7 +13,7 @@ use defim_net::{
     upload::{Report, upload},
 };
 use defim_protocol::{
-    Digest, NodeId, NodeKey, Reason, ReportId, report::media_type, wire::protocol,
+    Digest, NodeId, NodeKey, Reason, ReportId, RoundNumber, report::media_type, wire::protocol,
 };
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(300);
+/// Even with `--timeout 0` what is there may be answered.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// One contribution, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -67,6 +69,9 @@ struct Sender {
     endpoint: Option<Endpoint>,
     client: MeshClient,
     leader: Leader,
+    round: RoundNumber,
+    /// Whether the report's id follows from a key, so that there is one a round.
+    keyed: bool,
 }
 
 impl Sender {
@@ -110,6 +115,12 @@ impl Sender {
                     }
                 }
                 Output::Delivered { path, because } => return Ok((path, because)),
+                Output::Refused { code, .. } if self.keyed && code == Reason::Replayed.slug() => {
+                    return Err(Failure::Input(format!(
+                        "this key has contributed to round {} already, which counts once; wait for the next round",
+                        self.round
+                    )));
+                }
                 Output::Refused { code, message } => {
                     return Err(Failure::Input(format!("{message} ({code})")));
                 }
@@ -194,8 +205,34 @@ impl Sender {
                 },
             },
             Err(HttpError::Unreachable { why, .. }) => failed("unreachable", why),
+            Err(error @ HttpError::Silent { .. }) => failed("unreachable", error.to_string()),
             Err(error) => failed("broken", error.to_string()),
         }
+    }
+}
+
+/// Why no round takes a report now.
+fn standstill(view: &TaskView, last: Option<u64>, timeout: f64) -> String {
+    let name = &view.name;
+    let state = match (&view.round, view.paused, &view.ledger_waits) {
+        (_, true, _) => defim_protocol::RoundPhase::Paused.text(),
+        (Some(round), ..) if last == Some(round.round) => {
+            return format!(
+                "round {} of task {name} is still open and has yours; the next has not opened within {timeout} s. {}",
+                round.round, round.text
+            );
+        }
+        (Some(round), ..) => round.text.clone(),
+        (None, false, Some(waits)) => {
+            format!("no round is open, the ledger is waited for: {waits}")
+        }
+        (None, false, None) => "no round is open".to_owned(),
+    };
+    match last {
+        Some(last) => format!(
+            "round {last} of task {name} has yours; the next has not opened within {timeout} s: {state}"
+        ),
+        None => format!("task {name} takes no contribution now: {state}"),
     }
 }
 
@@ -204,8 +241,10 @@ async fn next_round(
     client: &MeshClient,
     task: &str,
     last: Option<u64>,
-    give_up: std::time::Instant,
+    timeout: f64,
 ) -> Outcome<TaskView> {
+    let give_up = clock::start() + Duration::from_secs_f64(timeout);
+    let mut told = false;
     loop {
         let view = client.task(task).await?;
         if view.rounds_done >= view.rounds {
@@ -221,16 +260,11 @@ async fn next_round(
             return Ok(view);
         }
         if clock::start() >= give_up {
-            let state = match (view.round, view.paused, view.ledger_waits) {
-                (Some(round), ..) => round.text,
-                (None, true, _) => defim_protocol::RoundPhase::Paused.text(),
-                (None, false, Some(waits)) => format!("no round is open: {waits}"),
-                (None, false, None) => "no round is open".to_owned(),
-            };
-            return Err(Failure::Unreachable(format!(
-                "task {} takes no contribution now: {state}",
-                view.name
-            )));
+            return Err(Failure::Unreachable(standstill(&view, last, timeout)));
+        }
+        if view.paused && !told {
+            eprintln!("waiting: task {} is paused", view.name);
+            told = true;
         }
         tokio::time::sleep(POLL).await;
     }
@@ -326,7 +360,8 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
     if !args.timeout.is_finite() || !(0.0..=1e6).contains(&args.timeout) {
         return Err(Failure::Usage("--timeout is a number of seconds".into()));
     }
-    let client = MeshClient::new(&args.mesh)?;
+    let limit = Duration::from_secs_f64(args.timeout);
+    let client = MeshClient::within(&args.mesh, limit.max(LEAST))?;
     let key = match &args.key {
         None => None,
         Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
@@ -339,8 +374,8 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
     let mut endpoint = None;
     let mut last = None;
     for _ in 0..args.rounds {
-        let give_up = clock::start() + Duration::from_secs_f64(args.timeout);
-        let view = next_round(&client, &args.task, last, give_up).await?;
+        let give_up = clock::start() + limit;
+        let view = next_round(&client, &args.task, last, args.timeout).await?;
         let task = view.join()?;
         let round = view.round.as_ref().map_or(0, |round| round.round);
         let base_model = view
@@ -386,9 +421,18 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             endpoint: endpoint.clone(),
             client: client.clone(),
             leader: Leader::of(prepared.report.committee.leader(), &mesh)?,
+            round,
+            keyed: task.admission().is_some(),
         };
         let started = clock::start();
-        let (path, because) = sender.deliver(&prepared.report, give_up).await?;
+        let delivered = sender.deliver(&prepared.report, give_up);
+        let delivered = tokio::time::timeout_at((give_up + LEAST).into(), delivered).await;
+        let (path, because) = delivered.map_err(|_| {
+            Failure::Unreachable(format!(
+                "full node {} does not answer within {} s; whether it has the contribution is not known",
+                sender.leader.name, args.timeout
+            ))
+        })??;
         let mut done = Contribution {
             task: view.name.clone(),
             round,

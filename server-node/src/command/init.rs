@@ -13,7 +13,7 @@ use crate::{
     ledger::setup,
     node::{
         start::{make_folder, peer_of},
-        task::TaskRequest,
+        task::{TaskRequest, try_out},
     },
 };
 
@@ -105,6 +105,19 @@ pub fn run(args: &Init, json: bool) -> Outcome {
             "--host is the address the nodes are reached at; it cannot be 0.0.0.0 or ::".into(),
         ));
     }
+    if (1..4).contains(&args.validators) {
+        return Err(Failure::Usage(format!(
+            "--validators {}: a ledger has at least 4 validation nodes, of which one may fail; or none, with 0",
+            args.validators
+        )));
+    }
+    if args.schedule.shares > args.full {
+        return Err(Failure::Usage(format!(
+            "--shares {shares} takes at least {shares} full nodes, each for another share; --full makes {}",
+            args.full,
+            shares = args.schedule.shares
+        )));
+    }
     let (full, validators) = (u16::from(args.full), u16::from(args.validators));
     let highest = STEP * (full + validators) + 2;
     if args.base_port.checked_add(highest).is_none() || args.base_port == 0 {
@@ -125,6 +138,7 @@ pub fn run(args: &Init, json: bool) -> Outcome {
         .iter()
         .map(|task| task_request(task, &args.schedule))
         .collect::<Outcome<_>>()?;
+    try_out(&aggregation.tasks, args.full)?;
     let mut nodes = vec![aggregation];
     for number in 1..=full {
         nodes.push(config(

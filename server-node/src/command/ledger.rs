@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use defim_aggregation::repeat::Fault;
 use defim_ledger::{
-    Block, Canonical as _, Digest, Genesis, State, apply,
+    Block, Canonical as _, Digest, Genesis, NodeId, State, apply,
     light::{Certificate, LightChain},
 };
 use defim_validation::evidence::Evidence;
@@ -170,24 +171,61 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
 fn evidence(path: &Path, json: bool) -> Outcome {
     let place = path.display();
     let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("{place}: {e}")))?;
-    let nothing = |e: defim_validation::evidence::NoEvidence| Failure::Input(e.to_string());
-    let evidence = Evidence::from_bytes(&bytes).map_err(nothing)?;
+    let nothing =
+        |e: defim_validation::evidence::NoEvidence| Failure::Input(format!("{place}: {e}"));
+    // What the decoder says of other bytes helps nobody.
+    let evidence = Evidence::from_bytes(&bytes).map_err(|_| {
+        Failure::Input(format!(
+            "{place} is no evidence of a fault; a validation node that complains has it, under /api/v1/ledger/evidence and the digest in its vote"
+        ))
+    })?;
     let digest = Digest::of(&bytes);
     match evidence.check().map_err(nothing)? {
         None => Err(Failure::Input(format!(
             "{place} shows no fault: the round comes out as its record says"
         ))),
         Some(fault) => {
-            let accused = evidence.record.signer;
+            let accused = accused(&fault, evidence.record.signer);
+            let what = match &fault {
+                Fault::Batch { .. } => "signed a batch that is none, as leader of its committee",
+                _ => "signed a record that is not so",
+            };
             if json {
                 out::json(&serde_json::json!({
                     "evidence": digest, "accused": accused, "fault": fault.to_string(),
                 }));
             } else {
                 println!("the evidence holds ({digest})");
-                println!("  node {accused} signed a record that is not so: {fault}");
+                println!("  node {accused} {what}: {fault}");
             }
             Ok(())
         }
+    }
+}
+
+/// Who answers for a fault: for a batch the leader of the committee that signed it, for all else who signed the record.
+fn accused(fault: &Fault, signer: NodeId) -> NodeId {
+    match fault {
+        Fault::Batch { signers, .. } => signers.first().copied().unwrap_or(signer),
+        _ => signer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use defim_aggregation::repeat::BatchFault;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_its_leaders_fault_and_a_record_its_signers() {
+        let [aggregation, leader, helper] = [1, 2, 3].map(|n| NodeId([n; 32]));
+        let batch = Fault::Batch {
+            committee: 0,
+            signers: vec![leader, helper],
+            why: BatchFault::Count { said: 2, have: 3 },
+        };
+        assert_eq!(accused(&batch, aggregation), leader);
+        assert_eq!(accused(&Fault::Sum, aggregation), aggregation);
     }
 }

@@ -1,5 +1,7 @@
 //! A client of a mesh's API.
 
+use std::time::Duration;
+
 use defim_net::http::{HttpClient, HttpError};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,12 +21,33 @@ pub struct MeshClient {
 fn failure(error: HttpError) -> Failure {
     let text = error.to_string();
     match error {
+        // What TLS says to an answer without it, and HTTP to one with it.
+        HttpError::Unreachable { url, why }
+            if url.starts_with("https:") && why.contains("InvalidContentType") =>
+        {
+            Failure::Unreachable(format!(
+                "{url} is no https; write http:// in --mesh if the mesh has no certificate"
+            ))
+        }
+        HttpError::Unreachable { url, why }
+            if url.starts_with("http:") && why.contains("invalid HTTP version") =>
+        {
+            Failure::Unreachable(format!("{url} is no plain http; write https:// in --mesh"))
+        }
         HttpError::Unreachable { .. } => {
             Failure::Unreachable(format!("{text}; is the mesh up? `defim up` starts one"))
         }
+        HttpError::Silent { .. } => Failure::Unreachable(format!(
+            "{text}, although it takes connections; try again later, or look at its log"
+        )),
         HttpError::Status { status, .. } if status < 500 => Failure::Input(text),
-        HttpError::Status { .. } => Failure::Unreachable(text),
-        HttpError::TooLarge(_) | HttpError::Malformed { .. } => Failure::Integrity(text),
+        HttpError::Status { .. } => Failure::Unreachable(format!(
+            "{text}; try again later, or look at the log of the node that serves it"
+        )),
+        HttpError::Malformed { .. } => Failure::Input(format!(
+            "{text}; check the address after --mesh, and whether both are of one version"
+        )),
+        HttpError::TooLarge(_) => Failure::Integrity(text),
     }
 }
 
@@ -35,6 +58,19 @@ impl MeshClient {
     ///
     /// [`Failure::Usage`] if this is no address.
     pub fn new(base: &str) -> Outcome<Self> {
+        Self::with(base, HttpClient::new())
+    }
+
+    /// A client that waits no longer than this for an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn within(base: &str, timeout: Duration) -> Outcome<Self> {
+        Self::with(base, HttpClient::within(timeout))
+    }
+
+    fn with(base: &str, http: Result<HttpClient, HttpError>) -> Outcome<Self> {
         let base = base.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Failure::Usage(format!(
@@ -43,7 +79,7 @@ impl MeshClient {
         }
         Ok(Self {
             base,
-            http: HttpClient::new().map_err(failure)?,
+            http: http.map_err(failure)?,
         })
     }
 
@@ -71,6 +107,20 @@ impl MeshClient {
             .get_json(&format!("{}/api/v1{path}", self.base))
             .await
             .map_err(failure)
+    }
+
+    /// Get JSON from the API; nothing if the mesh has no such thing.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn get_if_there<T: DeserializeOwned>(&self, path: &str) -> Outcome<Option<T>> {
+        let url = format!("{}/api/v1{path}", self.base);
+        match self.http.get_json(&url).await {
+            Ok(there) => Ok(Some(there)),
+            Err(HttpError::Status { status: 404, .. }) => Ok(None),
+            Err(error) => Err(failure(error)),
+        }
     }
 
     /// Post JSON to the API, as admin.
@@ -114,7 +164,13 @@ impl MeshClient {
                 "\"{name}\" is no task name: letters, digits, \"-\", \"_\" and \".\"; `defim task list` shows all"
             )));
         }
-        self.get(&format!("/tasks/{name}")).await
+        let task = self.get_if_there(&format!("/tasks/{name}")).await?;
+        task.ok_or_else(|| {
+            Failure::Input(format!(
+                "there is no task \"{name}\" at {}; `defim task list` shows all",
+                self.base
+            ))
+        })
     }
 
     /// Public bytes of the API; whether they are the right ones is for the caller to check.
@@ -162,7 +218,7 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
     row(&view.aggregation.name, "aggregation", "up", mesh);
     for node in &view.nodes {
         let state = if node.reachable { "up" } else { "down" };
-        row(&node.name, "full", state, &node.http);
+        row(&node.name, node.role.name(), state, &node.http);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod audit;
 mod bench;
+mod confirm;
 mod contribute;
 mod init;
 mod leader;
@@ -71,6 +72,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Account { command } => match command {
             AccountCommand::Show(args) => account::show(args, json).await,
             AccountCommand::Transfer(args) => account::transfer(args, json).await,
+            AccountCommand::Claim(args) => receipt::claim_all(args, json).await,
         },
         Command::Score(args) => score::run(args, json).await,
         Command::Contribute(args) => contribute::run(args, json).await,

@@ -1,6 +1,6 @@
 //! `defim model`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use defim_protocol::Digest;
 
@@ -9,6 +9,22 @@ use crate::{
     cli::{ModelCommand, ModelFormat},
     failure::{Failure, Outcome},
 };
+
+/// Without `force`, a file that is there is never written over: it may be rows.
+fn write(path: &Path, bytes: &[u8], force: bool) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    match force {
+        true => options.write(true).create(true).truncate(true),
+        false => options.write(true).create_new(true),
+    };
+    let file = options.open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => std::io::Error::other(
+            "it is there already; name another file with --out, or write over it with --force",
+        ),
+        _ => e,
+    });
+    std::io::Write::write_all(&mut file?, bytes)
+}
 
 /// Run it.
 ///
@@ -21,6 +37,7 @@ pub async fn run(command: ModelCommand, json: bool) -> Outcome {
         mesh,
         format,
         out: path,
+        force,
     } = command;
     let client = MeshClient::new(&mesh)?;
     let view = client.task(&task).await?;
@@ -40,7 +57,7 @@ pub async fn run(command: ModelCommand, json: bool) -> Outcome {
     })?;
     let ModelFormat::Safetensors = format;
     let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", view.name)));
-    std::fs::write(&path, &bytes)
+    write(&path, &bytes, force)
         .map_err(|e| Failure::Input(format!("{} cannot be written: {e}", path.display())))?;
     if json {
         out::json(

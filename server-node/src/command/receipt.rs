@@ -4,19 +4,22 @@
 use std::time::Duration;
 
 use defim_ledger::{
-    Account, Canonical as _, Digest, LightSlot, NodeKey, RoundSlot, Stage, TaskId, light::Receipt,
+    Account, Canonical as _, Digest, Light, LightSlot, NodeId, NodeKey, RoundSlot, Stage, TaskId,
+    TaskSlot, light::Receipt, light_report_id,
 };
 use defim_light::{JoinedTask, enrolment::Sender};
 use defim_protocol::{AdmissionRule, ReportId, RoundNumber};
 use serde::Serialize;
 
-use super::{account, mesh::MeshClient};
+use super::{account, confirm, mesh::MeshClient, out};
 use crate::{
+    cli::AccountClaim,
     failure::{Failure, Outcome},
     http::ReceiptView,
     ledger::{
         client::{LedgerClient, Submitted},
         codec::{Place, read},
+        setup,
     },
 };
 
@@ -35,6 +38,13 @@ pub struct Receipted {
     pub reward: u64,
     /// Whether the reward was claimed.
     pub claimed: bool,
+}
+
+/// A light node's entry, if it takes part in the task.
+async fn enrolled(ledger: &LedgerClient, task: TaskId, owner: NodeId) -> Outcome<Option<Light>> {
+    let place = Place::Light(task, owner);
+    let light = ledger.at(place, &LightSlot(task, owner)).await?.1;
+    Ok(light.filter(|light| light.active))
 }
 
 async fn send(ledger: &LedgerClient, tx: Vec<u8>) -> Outcome {
@@ -57,11 +67,7 @@ pub async fn enrol(
     invite: Option<&str>,
 ) -> Outcome {
     let (id, owner) = (task.task(), key.id());
-    let place = Place::Light(id, owner);
-    let active = async || -> Outcome<bool> {
-        let light = ledger.at(place, &LightSlot(id, owner)).await?.1;
-        Ok(light.is_some_and(|light| light.active))
-    };
+    let active = async || -> Outcome<bool> { Ok(enrolled(ledger, id, owner).await?.is_some()) };
     if active().await? {
         return Ok(());
     }
@@ -113,6 +119,83 @@ pub async fn is_final(
     )))
 }
 
+/// A report that is counted, by a receipt that was verified here.
+struct Counted {
+    receipt: Receipt,
+    report: ReportId,
+    height: u64,
+    signers: usize,
+    reward: u64,
+}
+
+/// Get and verify the receipt of a report; nothing if it is not counted in that round.
+async fn fetch(
+    client: &MeshClient,
+    ledger: &LedgerClient,
+    task: TaskId,
+    round: RoundNumber,
+    report: ReportId,
+) -> Outcome<Option<Counted>> {
+    let path = format!("/ledger/receipt/{task}/{round}/{report}");
+    let Some(view) = client.get_if_there::<ReceiptView>(&path).await? else {
+        return Ok(None);
+    };
+    let receipt: Receipt = read(&view.receipt)?;
+    let header = ledger.follow(&view.sealed).await?;
+    let refused = |why: String| Failure::Integrity(format!("the receipt is refused: {why}"));
+    if (receipt.task, receipt.round) != (task, round) {
+        return Err(refused("it is of another round".into()));
+    }
+    let counted = receipt
+        .verify(&header, &report)
+        .map_err(|e| refused(e.to_string()))?;
+    Ok(Some(Counted {
+        height: counted.height,
+        signers: header.signers().len(),
+        reward: counted.reward,
+        receipt,
+        report,
+    }))
+}
+
+/// Claims that wait for blocks at the same time.
+const TOGETHER: usize = 16;
+
+/// Claim the rewards of a key's reports, and wait until the ledger has paid them all.
+async fn claim(ledger: &LedgerClient, key: &NodeKey, task: TaskId, counted: &[Counted]) -> Outcome {
+    let owner = key.id();
+    let (mut sent_from, mut waited) = (None, 0);
+    while waited < TRIES {
+        let nonce = ledger.account(owner).await?.nonce;
+        let light = enrolled(ledger, task, owner).await?;
+        let claimed = light.map(|light| light.claimed).unwrap_or_default();
+        let left: Vec<_> = counted
+            .iter()
+            .filter(|one| !claimed.contains(&one.receipt.round))
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        // The account has gone on: with what was sent, or with what came before it.
+        if sent_from != Some(nonce) {
+            (sent_from, waited) = (Some(nonce), 0);
+            for (nonce, one) in (nonce..).zip(left.into_iter().take(TOGETHER)) {
+                let chain = ledger.genesis().chain();
+                let sender = Sender { key, chain, nonce };
+                let tx = sender.claim(&one.receipt.to_bytes(), one.report)?;
+                match ledger.send(tx).await? {
+                    Submitted::Waiting(_) => {}
+                    Submitted::Refused(why) if confirm::came_second(&why, nonce) => break,
+                    Submitted::Refused(why) => return Err(Failure::Input(why)),
+                }
+            }
+        }
+        waited += 1;
+        tokio::time::sleep(POLL).await;
+    }
+    Err(confirm::late())
+}
+
 /// Get and verify the receipt of a counted report, and claim its reward with the key that it is counted under.
 ///
 /// # Errors
@@ -139,31 +222,95 @@ pub async fn receipt(
             _ => tokio::time::sleep(POLL).await,
         }
     }
-    let path = format!("/ledger/receipt/{task}/{round}/{report}");
-    let view: ReceiptView = client.get(&path).await?;
-    let receipt: Receipt = read(&view.receipt)?;
-    let header = ledger.follow(&view.sealed).await?;
-    let refused = |why: String| Failure::Integrity(format!("the receipt is refused: {why}"));
-    if (receipt.task, receipt.round) != (task, round) {
-        return Err(refused("it is of another round".into()));
-    }
-    let counted = receipt
-        .verify(&header, &report)
-        .map_err(|e| refused(e.to_string()))?;
-    if let Some(key) = key {
-        let sender = Sender {
-            key,
-            chain: ledger.genesis().chain(),
-            nonce: ledger.account(key.id()).await?.nonce,
-        };
-        let before = sender.nonce;
-        send(ledger, sender.claim(&receipt.to_bytes(), report)?).await?;
-        account::settled(ledger, key.id(), before).await?;
-    }
-    Ok(Receipted {
+    let counted = fetch(client, ledger, task, round, report).await?;
+    let counted = counted.ok_or_else(|| {
+        Failure::Input(format!(
+            "report {report} is not counted in round {round}, or not yet"
+        ))
+    })?;
+    let receipted = Receipted {
         height: counted.height,
-        signers: header.signers().len(),
+        signers: counted.signers,
         reward: counted.reward,
         claimed: key.is_some(),
-    })
+    };
+    if let Some(key) = key {
+        claim(ledger, key, task, &[counted]).await?;
+    }
+    Ok(receipted)
+}
+
+/// What was claimed, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Claimed {
+    task: String,
+    account: NodeId,
+    /// What all of it pays.
+    points: u64,
+    rounds: Vec<RoundNumber>,
+    /// What the account has now.
+    balance: u64,
+}
+
+/// `defim account claim`: the rewards of every finished round in which the key's report was counted.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if the key takes no part in the task.
+pub async fn claim_all(args: AccountClaim, json: bool) -> Outcome {
+    let key = setup::read_key(&args.key)?;
+    let owner = key.id();
+    let client = MeshClient::new(&args.mesh)?;
+    let view = client.task(&args.task).await?;
+    let id = view.join()?.task();
+    let ledger = account::ledger(&args.mesh, args.chain.as_deref()).await?;
+    let light = enrolled(&ledger, id, owner).await?.ok_or_else(|| {
+        Failure::Input(format!(
+            "key {owner} is not enrolled for task {}, or no longer, and is paid nothing; is it the file that was given to `defim contribute --key`?",
+            view.name
+        ))
+    })?;
+    let task = ledger.at(Place::Task(id), &TaskSlot(id)).await?.1;
+    let newest = task.map_or(0, |task| task.round);
+    // Of older rounds nothing can be claimed any more.
+    let oldest = newest.saturating_sub(ledger.genesis().params.claim_rounds);
+    let mut found = Vec::new();
+    for round in (oldest.max(1)..=newest).filter(|round| !light.claimed.contains(round)) {
+        let Some(entry) = ledger.round(id, round).await? else {
+            continue;
+        };
+        if !matches!(entry.stage, Stage::Finished { .. }) {
+            continue;
+        }
+        let report = light_report_id(&id, &entry.randomness, &owner);
+        found.extend(fetch(&client, &ledger, id, round, report).await?);
+    }
+    claim(&ledger, &key, id, &found).await?;
+    let claimed = Claimed {
+        task: view.name,
+        account: owner,
+        points: found.iter().map(|one| one.reward).sum(),
+        rounds: found.iter().map(|one| one.receipt.round).collect(),
+        balance: ledger.account(owner).await?.balance,
+    };
+    if json {
+        out::json(&claimed);
+        return Ok(());
+    }
+    let rounds: Vec<_> = claimed.rounds.iter().map(ToString::to_string).collect();
+    match rounds.is_empty() {
+        true => println!(
+            "nothing to claim: no finished round of {} has a report of {owner} that is not paid; it has {} points",
+            claimed.task, claimed.balance
+        ),
+        false => println!(
+            "{} points claimed, for round{} {} of {}; {owner} has {} points",
+            claimed.points,
+            if rounds.len() == 1 { "" } else { "s" },
+            rounds.join(", "),
+            claimed.task,
+            claimed.balance
+        ),
+    }
+    Ok(())
 }

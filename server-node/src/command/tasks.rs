@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{mesh::MeshClient, out};
 use crate::{
     cli::{AdmissionArg, ModelArg, PrivacyArgs, ScheduleArgs},
+    config::read_token,
     failure::{Failure, Outcome},
     http::TaskView,
     node::task::{PrivacyRequest, TaskRequest},
@@ -107,23 +108,6 @@ pub fn request(
     })
 }
 
-fn token(path: &Path) -> Outcome<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::Input(format!(
-            "the admin token {} cannot be read: {e}; it is in the mesh's data folder",
-            path.display()
-        ))
-    })?;
-    let token = text.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_alphanumeric()) {
-        return Err(Failure::Input(format!(
-            "{} holds no admin token: letters and digits only",
-            path.display()
-        )));
-    }
-    Ok(token.to_owned())
-}
-
 /// `defim task create`.
 ///
 /// # Errors
@@ -131,7 +115,7 @@ fn token(path: &Path) -> Outcome<String> {
 /// [`Failure`].
 pub async fn create(mesh: &str, request: &TaskRequest, admin_token: &Path, json: bool) -> Outcome {
     let created: Value = MeshClient::new(mesh)?
-        .post("/tasks", request, &token(admin_token)?)
+        .post("/tasks", request, &read_token(admin_token)?)
         .await?;
     if json {
         out::json(&created);
@@ -161,12 +145,18 @@ pub async fn list(mesh: &str, json: bool) -> Outcome {
     for task in tasks {
         let state = match &task.round {
             Some(round) => format!("round {}: {}", round.round, round.text),
-            None if task.rounds_done >= task.rounds => "all rounds are done".to_owned(),
-            None => "no round is open".to_owned(),
+            None => match &task.ledger_waits {
+                Some(waits) => format!("waits for the ledger: {waits}"),
+                None if task.rounds_done >= task.rounds => "all rounds are done".to_owned(),
+                None => "no round is open".to_owned(),
+            },
         };
         println!(
             "{:<16} {:<8} {}/{} rounds  {state}",
-            task.name, task.model, task.rounds_done, task.rounds
+            task.name,
+            task.model,
+            task.rounds_accepted(),
+            task.rounds
         );
     }
     Ok(())
@@ -181,10 +171,13 @@ fn print(task: &TaskView) {
     );
     println!(
         "  rounds      {} of {} done{}",
-        task.rounds_done,
+        task.rounds_accepted(),
         task.rounds,
         if task.paused { ", paused" } else { "" }
     );
+    if let Some(waits) = &task.ledger_waits {
+        println!("              waits for the ledger: {waits}");
+    }
     println!("  first model {}", out::quality(task.initial.as_ref()));
     if let Ok(joined) = task.join() {
         let shares = joined.manifest().vdaf.shares;
@@ -217,10 +210,14 @@ fn print(task: &TaskView) {
     for record in task.history.iter().flatten() {
         match &record.reason {
             None => println!(
-                "  round {:<5} {} contributions, {}",
+                "  round {:<5} {} contributions, {}{}",
                 record.round,
                 record.reports,
-                out::quality(record.metrics.as_ref())
+                out::quality(record.metrics.as_ref()),
+                match task.proposed == Some(record.round) {
+                    true => ": proposed, not accepted yet",
+                    false => "",
+                }
             ),
             Some(reason) => println!(
                 "  round {:<5} ended without a result: {reason}",
@@ -265,7 +262,7 @@ pub async fn void_round(
         .post(
             &format!("/tasks/{id}/void-round"),
             &body,
-            &token(admin_token)?,
+            &read_token(admin_token)?,
         )
         .await?;
     if json {
@@ -293,7 +290,11 @@ pub async fn pause(
     let id = client.task(task).await?.id;
     let body = serde_json::json!({ "paused": paused });
     let view: TaskView = client
-        .post(&format!("/tasks/{id}/pause"), &body, &token(admin_token)?)
+        .post(
+            &format!("/tasks/{id}/pause"),
+            &body,
+            &read_token(admin_token)?,
+        )
         .await?;
     if json {
         out::json(&view);

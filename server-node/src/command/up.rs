@@ -1,12 +1,15 @@
 //! `defim up`: a whole mesh in one process.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
 
+use defim_learn::LearningSpec;
 use defim_ledger::{FirstValidator, Genesis, NodeKey};
+use defim_protocol::Manifest;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -22,12 +25,18 @@ use crate::{
     failure::{Failure, Outcome},
     http,
     ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
-    node::start::{Listening, directory, make_folder},
+    node::{
+        aggregation::{AggregationNode, NewTask},
+        start::{Listening, directory, make_folder},
+        task::{TaskRequest, try_out},
+    },
 };
 
 const FULL_NODES: [&str; 3] = ["full-1", "full-2", "full-3"];
 const VALIDATORS: [&str; 4] = ["validator-1", "validator-2", "validator-3", "validator-4"];
 const ADMIN_KEY: &str = "admin.key";
+/// Written last at the first start that succeeds.
+const TOKEN: &str = "admin.token";
 
 /// A node's ports. Kept: addresses are in people's pages and in peers' memories.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -105,14 +114,13 @@ fn reached_at(bound: SocketAddr) -> SocketAddr {
 struct Begun {
     genesis: Genesis,
     admin: NodeKey,
-    shown_once: Option<String>,
     validators: Vec<Validator>,
     peers: Directory,
 }
 
 /// Start the validation nodes. Genesis and admin key are made at the first start, and kept.
 async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
-    let (admin, shown_once) = setup::load_or_make_admin(&args.data.join(ADMIN_KEY))?;
+    let (admin, _) = setup::load_or_make_admin(&args.data.join(ADMIN_KEY))?;
     let mut first = Vec::new();
     for name in VALIDATORS {
         let data = args.data.join(name);
@@ -164,10 +172,84 @@ async fn ledger(args: &Up, peers: &Directory) -> Outcome<Begun> {
     Ok(Begun {
         genesis,
         admin,
-        shown_once,
         validators,
         peers: others,
     })
+}
+
+/// How a task of the folder differs from what was typed. What a task was made with, is its for good.
+fn differences(
+    request: &TaskRequest,
+    new: &NewTask,
+    made: &Manifest,
+    given: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut compare = |flag: &str, asked: String, made: String| {
+        if given.contains(flag) && asked != made {
+            let flag = flag.replace('_', "-");
+            all.push(format!("--{flag} {asked} is asked for, and it has {made}"));
+        }
+    };
+    let seconds = |ms: u64| (ms as f64 / 1000.0).to_string();
+    let (asked, has) = (&new.schedule, &made.schedule);
+    for (flag, asked, made) in [
+        ("min_batch", asked.min_batch.into(), has.min_batch.into()),
+        ("max_batch", asked.max_batch.into(), has.max_batch.into()),
+        ("rounds", asked.rounds, has.rounds),
+        ("max_weight", new.max_weight.into(), made.max_weight.into()),
+        ("shares", new.shares.into(), made.vdaf.shares.into()),
+    ] {
+        compare(flag, asked.to_string(), made.to_string());
+    }
+    compare("settle", seconds(asked.settle_ms), seconds(has.settle_ms));
+    compare("deadline", seconds(asked.round_ms), seconds(has.round_ms));
+    let rule = |rule| {
+        let word = serde_json::to_value(rule).ok();
+        let word = word.and_then(|word| Some(word.as_str()?.to_owned()));
+        word.unwrap_or_else(|| "none: anybody contributes".into())
+    };
+    compare("admission", rule(new.admission), rule(made.admission));
+    // Epsilon says nothing without its delta, which may be the default.
+    let promise = |epsilon: f64, delta: f64| format!("{epsilon} with --delta {delta}");
+    let asked = new.privacy.map(|p| promise(p.epsilon, p.delta));
+    let has = made.privacy.map(|p| promise(p.epsilon, p.delta));
+    let has = has.unwrap_or_else(|| "none: it adds no noise".into());
+    compare("epsilon", asked.unwrap_or_default(), has);
+    let spec = serde_json::from_str::<LearningSpec>(made.learning.get());
+    let other = spec.is_ok_and(|spec| match (&request.model, &request.learning) {
+        (Some(_), _) => spec.model != new.spec.model,
+        (None, Some(asked)) => spec != *asked,
+        (None, None) => false,
+    });
+    if other {
+        all.push("another model or specification is asked for with --tasks".into());
+    }
+    all
+}
+
+/// Refuse what was typed if a task of the folder was made with something else: it would have no effect, and who asks for
+/// noise must not believe that there is some.
+async fn as_made(
+    node: &AggregationNode,
+    tasks: &[TaskRequest],
+    given: &BTreeSet<String>,
+) -> Outcome {
+    for request in tasks {
+        let new = NewTask::try_from(request.clone())?;
+        let Some((_, run)) = node.find(&new.name).await else {
+            continue;
+        };
+        let differ = differences(request, &new, run.manifest(), given);
+        if !differ.is_empty() {
+            return Err(Failure::Usage(format!(
+                "task {} of this folder was made before, and stays as it is: {}. Leave that out, make another task with `defim task create --name`, or another mesh with another --data",
+                new.name,
+                differ.join("; ")
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Run it.
@@ -181,6 +263,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         .iter()
         .map(|task| task_request(task, &args.schedule))
         .collect::<Outcome<Vec<_>>>()?;
+    try_out(&tasks, FULL_NODES.len() as u8)?;
     if let Some(web) = &args.web
         && !web.join("index.html").is_file()
     {
@@ -189,8 +272,10 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             web.display()
         )));
     }
-    make_folder(&args.data)?;
     let (listener, bound) = http::bind(args.listen).await?;
+    make_folder(&args.data)?;
+    // A start that failed half-way has told nobody the admin's key.
+    let first_start = !args.data.join(TOKEN).exists();
     let ip = if args.listen.ip().is_unspecified() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -217,6 +302,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     others.retain(|_, peer| peer.role == Role::Full);
     others.extend(begun.peers);
     let node = aggregation.aggregation(others, true).await?;
+    as_made(&node, &tasks, &args.given).await?;
     create_tasks(&node, tasks).await?;
     let bases = VALIDATORS.map(|name| format!("{base}/nodes/{name}"));
     let client = LedgerClient::new(begun.genesis, bases.to_vec())?;
@@ -226,7 +312,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         tokio::spawn(roll::keep(node.clone(), client.clone()));
     }
     let admin_token = load_or_make_token(&args.data)?;
-    let token_path = args.data.join("admin.token");
+    let token_path = args.data.join(TOKEN);
     let router = http::mesh_router(http::Mesh {
         node,
         embedded: Arc::new(full),
@@ -246,14 +332,17 @@ pub async fn run(args: Up, json: bool) -> Outcome {
             FULL_NODES.len(),
             VALIDATORS.len()
         );
-        if pages {
-            println!("  page         http://{bound}/");
+        match pages {
+            true => println!("  page         http://{bound}/"),
+            false => println!(
+                "  no pages: they are not part of this program; `cargo xtask web` builds them, then --web FOLDER serves them"
+            ),
         }
         println!("  API          http://{bound}/api/v1/openapi.json");
         println!("  admin token  {}", token_path.display());
         println!("  admin key    {}", args.data.join(ADMIN_KEY).display());
-        if let Some(seed) = begun.shown_once {
-            println!("               {seed}");
+        if first_start && let Ok(seed) = std::fs::read_to_string(args.data.join(ADMIN_KEY)) {
+            println!("               {}", seed.trim());
             println!(
                 "               It signs for the ledger's admin. It is shown this once; keep a copy where nobody finds it."
             );

@@ -17,7 +17,7 @@ use super::{
     Mesh, artefacts,
     body::{self, BodyError},
     error::{self, ApiError},
-    events,
+    events, ledger,
     view::{HistoryPage, MeshView, TaskView},
 };
 use crate::{
@@ -34,7 +34,9 @@ use crate::{
 #[openapi(
     info(title = "DeFim mesh", description = "Tasks, rounds, models and nodes of one mesh. Ids and digests are unpadded base64url; times are milliseconds since 1970."),
     servers((url = "/api/v1")),
-    paths(health, mesh, tasks, task, model, create, pause, void_round, events::events, artefacts::record, artefacts::artefact, artefacts::block),
+    paths(health, mesh, tasks, task, model, create, pause, void_round, events::events, artefacts::record, artefacts::artefact, artefacts::block,
+        ledger::genesis, ledger::head, ledger::handovers, ledger::blocks, ledger::block, ledger::chain, ledger::opening,
+        ledger::state, ledger::lights, ledger::evidence, ledger::submit, ledger::receipt),
     components(schemas(ApiError, MeshView, TaskView, PauseRequest, VoidRequest, Created))
 )]
 struct Description;

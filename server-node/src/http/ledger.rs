@@ -78,7 +78,9 @@ pub struct ValidatorView {
     pub address: String,
 }
 
-async fn genesis(State(validator): State<Validator>) -> Json<GenesisView> {
+/// How the ledger begins.
+#[utoipa::path(get, path = "/ledger/genesis", responses((status = 200, body = GenesisView)))]
+pub async fn genesis(State(validator): State<Validator>) -> Json<GenesisView> {
     let genesis = validator.genesis();
     Json(GenesisView {
         chain: genesis.chain().to_string(),
@@ -138,7 +140,9 @@ async fn sealed(validator: &Validator, height: u64) -> Outcome<Option<Sealed>> {
     Ok(None)
 }
 
-async fn head(State(validator): State<Validator>) -> Result<Json<HeadView>, ApiError> {
+/// The newest final block's header and certificate.
+#[utoipa::path(get, path = "/ledger/head", responses((status = 200, body = HeadView), (status = 404, body = ApiError)))]
+pub async fn head(State(validator): State<Validator>) -> Result<Json<HeadView>, ApiError> {
     let head = validator.handle().head().borrow().clone();
     if head.height == 0 {
         return Err(nothing_yet());
@@ -160,13 +164,17 @@ async fn head(State(validator): State<Validator>) -> Result<Json<HeadView>, ApiE
     }))
 }
 
+/// Where an answer begins.
 #[derive(Deserialize)]
-struct From {
+pub struct From {
     #[serde(default)]
     from: u64,
 }
 
-async fn handovers(
+/// The last headers of epochs, over which the validators of later ones are followed.
+#[utoipa::path(get, path = "/ledger/handovers", params(("from" = Option<u64>, Query, description = "first epoch, by default 0")),
+    responses((status = 200, body = Vec<Sealed>), (status = 400, body = ApiError)))]
+pub async fn handovers(
     State(validator): State<Validator>,
     Query(From { from }): Query<From>,
 ) -> Result<Json<Vec<Sealed>>, ApiError> {
@@ -194,13 +202,18 @@ async fn handovers(
     Ok(Json(all))
 }
 
+/// Which blocks are wanted.
 #[derive(Deserialize)]
-struct PageQuery {
+pub struct PageQuery {
     before: Option<u64>,
     limit: Option<u64>,
 }
 
-async fn blocks(
+/// The newest blocks for people, newest first; those before them page by page.
+#[utoipa::path(get, path = "/ledger/blocks",
+    params(("before" = Option<u64>, Query, description = "only blocks below this height"), ("limit" = Option<u64>, Query, description = "most blocks, at most 100 and by default 20")),
+    responses((status = 200, body = Vec<BlockView>), (status = 400, body = ApiError)))]
+pub async fn blocks(
     State(validator): State<Validator>,
     Query(PageQuery { before, limit }): Query<PageQuery>,
 ) -> Result<Json<Vec<BlockView>>, ApiError> {
@@ -231,7 +244,10 @@ const CHAIN_BYTES: usize = 4 * 1024 * 1024;
 /// Most blocks of it.
 const CHAIN_BLOCKS: u64 = 1_000;
 
-async fn chain(
+/// Blocks with their certificates as they are stored, ascending, in `postcard`: pairs of a block and a certificate or none.
+#[utoipa::path(get, path = "/ledger/chain", params(("from" = Option<u64>, Query, description = "first height")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = 400, body = ApiError)))]
+pub async fn chain(
     State(validator): State<Validator>,
     Query(From { from }): Query<From>,
 ) -> Result<Response, ApiError> {
@@ -269,7 +285,10 @@ pub struct WholeBlock {
     pub view: BlockView,
 }
 
-async fn block(
+/// One final block.
+#[utoipa::path(get, path = "/ledger/blocks/{height}", operation_id = "ledger_block", params(("height" = u64, Path)),
+    responses((status = 200, body = WholeBlock), (status = 404, body = ApiError)))]
+pub async fn block(
     State(validator): State<Validator>,
     Path(height): Path<u64>,
 ) -> Result<Json<WholeBlock>, ApiError> {
@@ -297,7 +316,10 @@ pub struct OpeningView {
     pub sealed: Sealed,
 }
 
-async fn opening(
+/// The opening of a round, proven under a final header.
+#[utoipa::path(get, path = "/ledger/opening/{task}/{round}", params(("task" = String, Path, description = "id"), ("round" = u64, Path)),
+    responses((status = 200, body = OpeningView), (status = 404, body = ApiError)))]
+pub async fn opening(
     State(validator): State<Validator>,
     Path((task, round)): Path<(TaskIdPath, RoundNumber)>,
 ) -> Result<Json<OpeningView>, ApiError> {
@@ -333,7 +355,7 @@ fn opens(tx: &SignedTx, task: TaskId, round: RoundNumber) -> bool {
 }
 
 /// A task id in an address.
-struct TaskIdPath(TaskId);
+pub struct TaskIdPath(TaskId);
 
 impl<'de> Deserialize<'de> for TaskIdPath {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -355,7 +377,11 @@ pub struct StateView {
     pub value: serde_json::Value,
 }
 
-async fn state(
+/// What stands at a place in the newest final state, proven under its header.
+#[utoipa::path(get, path = "/ledger/state/{place}",
+    params(("place" = String, Path, description = "account.{node}, node.{node}, task.{task}, round.{task}.{round}, light.{task}.{key} or validators")),
+    responses((status = 200, body = StateView), (status = 404, body = ApiError)))]
+pub async fn state(
     State(validator): State<Validator>,
     Path(place): Path<String>,
 ) -> Result<Json<StateView>, ApiError> {
@@ -383,7 +409,10 @@ async fn state(
     )
 }
 
-async fn lights(
+/// Keys of the light nodes that are enrolled for a task.
+#[utoipa::path(get, path = "/ledger/lights/{task}", params(("task" = String, Path, description = "id")),
+    responses((status = 200, body = Vec<String>), (status = 400, body = ApiError)))]
+pub async fn lights(
     State(validator): State<Validator>,
     Path(task): Path<TaskIdPath>,
 ) -> Json<Vec<defim_ledger::NodeId>> {
@@ -392,7 +421,10 @@ async fn lights(
     Json(active.map(|(key, _)| key).collect())
 }
 
-async fn evidence(
+/// Bytes that show a fault, from the validator that complained about it.
+#[utoipa::path(get, path = "/ledger/evidence/{digest}", params(("digest" = String, Path, description = "base64url")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = 404, body = ApiError)))]
+pub async fn evidence(
     State(validator): State<Validator>,
     Path(digest): Path<String>,
 ) -> Result<Response, ApiError> {
@@ -406,7 +438,10 @@ async fn evidence(
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
-async fn submit(State(validator): State<Validator>, body: Bytes) -> Response {
+/// Take a signed transaction, to be put into a block.
+#[utoipa::path(post, path = "/ledger/txs", request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 202, description = "`{id}`", content_type = "application/json"), (status = 400, body = ApiError), (status = 413, body = ApiError)))]
+pub async fn submit(State(validator): State<Validator>, body: Bytes) -> Response {
     if body.len() > limits::TX_BYTES {
         return ApiError::too_large(limits::TX_BYTES).into_response();
     }
@@ -455,7 +490,11 @@ impl Receipts {
     }
 }
 
-async fn receipt(
+/// The receipt of a counted report, under a final header.
+#[utoipa::path(get, path = "/ledger/receipt/{task}/{round}/{report}",
+    params(("task" = String, Path, description = "name or id"), ("round" = u64, Path), ("report" = String, Path, description = "base64url")),
+    responses((status = 200, body = ReceiptView), (status = 404, body = ApiError)))]
+pub async fn receipt(
     State(Receipts { node, client }): State<Receipts>,
     Path((task, round, report)): Path<(String, RoundNumber, String)>,
 ) -> Result<Json<ReceiptView>, ApiError> {

@@ -17,6 +17,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, header},
+    middleware::map_response,
 };
 use defim_protocol::limits;
 use tower_http::{
@@ -69,6 +70,7 @@ pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
         api = ledger::Proxy::new(client.bases())?
             .router()
             .merge(receipts.router())
+            .layer(map_response(error::as_json))
             .merge(api);
     }
     let mut router = Router::new()
@@ -87,14 +89,24 @@ pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
     }
     if let Some(folder) = &mesh.web {
         // One document for all pages; it looks at the address itself.
-        router = router.route_service("/ledger", ServeFile::new(folder.join("index.html")));
-        router = router.fallback_service(ServeDir::new(folder));
+        let page = || ServeFile::new(folder.join("index.html"));
+        router = router.route_service("/ledger", page());
+        // It says of an address that is none, that it is none.
+        router = router.fallback_service(ServeDir::new(folder).not_found_service(page()));
+    } else {
+        router = router.fallback(|| async {
+            error::ApiError::not_found(
+                "this node serves no pages; GET /api/v1/openapi.json lists what it serves",
+            )
+        });
     }
     Ok(guard(router))
 }
 
 fn validator_routes(validator: Validator) -> Router {
-    ledger::router(validator).merge(api::health_router())
+    ledger::router(validator)
+        .layer(map_response(error::as_json))
+        .merge(api::health_router())
 }
 
 /// A validation node's ledger and health.

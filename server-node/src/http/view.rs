@@ -17,6 +17,7 @@ use crate::{
     clock,
     config::Role,
     failure::{Failure, Outcome},
+    ledger::clerk::Standing,
     node::{aggregation::has_builtin_rows, run::Run},
 };
 
@@ -200,12 +201,21 @@ pub struct TaskView {
     pub rounds: u64,
     /// Differential privacy; none: no noise is added.
     pub privacy: Option<PrivacyView>,
+    /// The last of the rounds that ended with a model, if the validators have yet to accept that model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<u64>,
     /// What the ledger waits for before the next round opens, in words.
     #[serde(default)]
     pub ledger_waits: Option<String>,
 }
 
 impl TaskView {
+    /// Rounds whose model is not only proposed.
+    pub fn rounds_accepted(&self) -> u64 {
+        self.rounds_done
+            .saturating_sub(self.proposed.is_some().into())
+    }
+
     /// Verify that this is the task that it says it is.
     ///
     /// # Errors
@@ -336,6 +346,21 @@ impl Mesh {
             }
             None => None,
         };
+        let standing = run.standing();
+        let ended = self
+            .node
+            .store()
+            .history(manifest.task().0, None, 1)
+            .await?;
+        let proposed = ended.last().filter(|last| {
+            let ahead = |standing: &Standing| {
+                last.round > standing.round || (last.round == standing.round && standing.unsettled)
+            };
+            last.model.is_some() && standing.as_ref().is_some_and(ahead)
+        });
+        // While the ledger's newest round is open here, nobody waits for the ledger.
+        let open = machine.open_round().map(|open| open.round);
+        let waits = standing.filter(|s| !(s.unsettled && open == Some(s.round)));
         let model = match machine.spec().model {
             ModelSpec::Softmax => "softmax",
             ModelSpec::Mlp { .. } => "mlp",
@@ -359,7 +384,8 @@ impl Mesh {
             rounds_done: machine.rounds_done(),
             rounds: manifest.schedule.rounds,
             privacy: privacy_view(machine),
-            ledger_waits: run.standing().and_then(|standing| standing.waits),
+            proposed: proposed.map(|last| last.round),
+            ledger_waits: waits.and_then(|standing| standing.waits),
         })
     }
 

@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(4);
 pub struct Standing {
     /// The newest round on the ledger; 0 before the first.
     pub round: RoundNumber,
+    /// Whether the validators have yet to settle that round.
+    pub unsettled: bool,
     /// The height under which that was read.
     pub height: u64,
     /// What the ledger waits for, in words.
@@ -159,6 +161,7 @@ impl Clerk {
         let Some(task) = task else {
             run.set_standing(Standing {
                 round: 0,
+                unsettled: false,
                 height,
                 waits: Some("the task is put on the ledger".into()),
             });
@@ -180,6 +183,7 @@ impl Clerk {
         };
         run.set_standing(Standing {
             round: task.round,
+            unsettled: task.unsettled,
             height,
             waits,
         });
@@ -376,7 +380,7 @@ fn waiting(round: &Round, validators: usize) -> String {
             "{} of {validators} validation nodes have voted on the new model",
             round.votes.len()
         ),
-        _ => "the round goes on".into(),
+        _ => "what the round has come to waits for validation nodes' votes".into(),
     }
 }
 

@@ -11,15 +11,13 @@ use defim_aggregation::coordinator::Input;
 use defim_learn::{
     BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv,
 };
-use defim_light::JoinedTask;
 use defim_protocol::{
-    AdmissionRule, Digest, Manifest, Member, NodeId, NodeKey, Privacy, RoundNumber, Schedule,
-    SignedText, TaskId, VerifiedManifest, VerifiedRound, limits,
-    vdaf::{Scheme, VdafSpec},
+    AdmissionRule, Digest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
+    VerifiedManifest, VerifiedRound,
+    vdaf::Scheme,
     wire::{Request, Response},
 };
 use defim_store::WorkStore;
-use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::{Link, artefact::Published, run::Run, task::PrivacyRequest};
@@ -303,10 +301,7 @@ impl AggregationNode {
                 new.name
             )));
         }
-        new.spec
-            .validate()
-            .map_err(|e| Failure::Input(e.to_string()))?;
-        let members: Vec<Member> = self
+        let members = self
             .inner
             .link
             .peers()
@@ -319,68 +314,7 @@ impl AggregationNode {
                 })
             })
             .collect();
-        // By name: the directory's order is that of the keys.
-        let mut members = members;
-        members.sort_by(|a, b| a.name.cmp(&b.name));
-        let learning = serde_json::to_string(&new.spec)
-            .and_then(RawValue::from_string)
-            .map_err(|e| Failure::Other(e.to_string()))?;
-        let vdaf = VdafSpec {
-            scheme: new.scheme,
-            dimension: new.spec.dimension(),
-            frac_bits: new.spec.frac_bits,
-            shares: new.shares,
-        };
-        let privacy = new
-            .privacy
-            .map(|asked| {
-                Privacy::new(
-                    &vdaf,
-                    new.max_weight,
-                    asked.epsilon,
-                    asked.delta,
-                    new.schedule.rounds,
-                )
-            })
-            .transpose()
-            .map_err(|e| Failure::Input(e.to_string()))?;
-        let manifest = Manifest {
-            name: new.name,
-            title: new.title,
-            summary: new.summary,
-            aggregation: self.id(),
-            members,
-            vdaf,
-            schedule: new.schedule,
-            privacy,
-            max_weight: new.max_weight,
-            admission: new.admission,
-            created_ms: clock::now(),
-            learning,
-        };
-        let signed = manifest
-            .sign(&self.inner.key)
-            .map_err(|e| Failure::Input(e.to_string()))?;
-        // What a light node checks before it takes part: a task that none can join is refused here.
-        let joined = JoinedTask::join(signed, None).map_err(|e| Failure::Input(e.to_string()))?;
-        let manifest = joined.manifest().clone();
-        let bytes = manifest
-            .vdaf
-            .report_bytes()
-            .map_err(|e| Failure::Input(e.to_string()))?;
-        if bytes > limits::REPORT_BYTES {
-            return Err(Failure::Input(format!(
-                "a contribution would have {bytes} bytes, more than the {} allowed; choose a smaller model",
-                limits::REPORT_BYTES
-            )));
-        }
-        if manifest.schedule.round_ms < limits::ROUND_MS {
-            return Err(Failure::Input(format!(
-                "a round of {} ms ends before anybody has trained; the deadline is at least {} s",
-                manifest.schedule.round_ms,
-                limits::ROUND_MS / 1000
-            )));
-        }
+        let manifest = new.sign(&self.inner.key, members)?;
         let text =
             serde_json::to_vec(manifest.signed()).map_err(|e| Failure::Other(e.to_string()))?;
         let task = manifest.task();

@@ -1,12 +1,21 @@
 //! What a task is made from.
 
+use defim_full::Secrets;
 use defim_learn::LearningSpec;
-use defim_protocol::{AdmissionRule, Schedule, vdaf::Scheme};
+use defim_light::JoinedTask;
+use defim_protocol::{
+    AdmissionRule, Manifest, Member, NodeKey, Privacy, Schedule, VerifiedManifest, limits,
+    vdaf::{Scheme, VdafSpec},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::aggregation::NewTask;
-use crate::failure::Failure;
+use crate::{
+    clock,
+    failure::{Failure, Outcome},
+};
 
 /// The promise that a task is to make for all of its rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -128,6 +137,103 @@ impl TryFrom<TaskRequest> for NewTask {
             )),
         }
     }
+}
+
+impl NewTask {
+    /// The task, signed by its aggregation node, for these full nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] if a value is out of range, or nobody could join such a task.
+    pub fn sign(self, key: &NodeKey, mut members: Vec<Member>) -> Outcome<VerifiedManifest> {
+        let input = |e: &dyn std::fmt::Display| Failure::Input(e.to_string());
+        self.spec.validate().map_err(|e| input(&e))?;
+        // By name: directories have the order of the keys.
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let learning = serde_json::to_string(&self.spec)
+            .and_then(RawValue::from_string)
+            .map_err(|e| Failure::Other(e.to_string()))?;
+        let vdaf = VdafSpec {
+            scheme: self.scheme,
+            dimension: self.spec.dimension(),
+            frac_bits: self.spec.frac_bits,
+            shares: self.shares,
+        };
+        let privacy = self
+            .privacy
+            .map(|PrivacyRequest { epsilon, delta }| {
+                Privacy::new(&vdaf, self.max_weight, epsilon, delta, self.schedule.rounds)
+            })
+            .transpose()
+            .map_err(|e| input(&e))?;
+        let manifest = Manifest {
+            name: self.name,
+            title: self.title,
+            summary: self.summary,
+            aggregation: key.id(),
+            members,
+            vdaf,
+            schedule: self.schedule,
+            privacy,
+            max_weight: self.max_weight,
+            admission: self.admission,
+            created_ms: clock::now(),
+            learning,
+        };
+        let signed = manifest.sign(key).map_err(|e| input(&e))?;
+        // What a light node checks before it takes part: a task that none can join is refused here.
+        let joined = JoinedTask::join(signed, None).map_err(|e| input(&e))?;
+        let manifest = joined.manifest().clone();
+        let bytes = manifest.vdaf.report_bytes().map_err(|e| input(&e))?;
+        if bytes > limits::REPORT_BYTES {
+            return Err(Failure::Input(format!(
+                "a contribution would have {bytes} bytes, more than the {} allowed; choose a smaller model",
+                limits::REPORT_BYTES
+            )));
+        }
+        if manifest.schedule.round_ms < limits::ROUND_MS {
+            return Err(Failure::Input(format!(
+                "a round of {} ms ends before anybody has trained; the deadline is at least {} s",
+                manifest.schedule.round_ms,
+                limits::ROUND_MS / 1000
+            )));
+        }
+        Ok(manifest)
+    }
+}
+
+/// Refuse tasks that a mesh of so many full nodes could not run, before anything of the mesh is written.
+///
+/// # Errors
+///
+/// [`Failure::Input`] with the first value that is out of range, [`Failure::Usage`] for a name that comes twice.
+pub fn try_out(tasks: &[TaskRequest], full_nodes: u8) -> Outcome {
+    let mut names = std::collections::BTreeSet::new();
+    // Nobody's keys: only what does not depend on keys is tried.
+    let member = |number: u8| {
+        let secrets = Secrets::from_seed([number; 32]);
+        Member {
+            node: secrets.node.id(),
+            name: format!("full-{number}"),
+            hpke: secrets.sealing.config(),
+        }
+    };
+    let members: Vec<_> = (1..=full_nodes).map(member).collect();
+    for request in tasks {
+        let new = NewTask::try_from(request.clone())?;
+        let name = new.name.clone();
+        new.sign(&NodeKey::from_seed([0; 32]), members.clone())
+            .map_err(|failure| match failure {
+                Failure::Input(why) => Failure::Input(format!("task {name} cannot be made: {why}")),
+                other => other,
+            })?;
+        if !names.insert(name.clone()) {
+            return Err(Failure::Usage(format!(
+                "--tasks names \"{name}\" twice; `defim task create --name` makes a second one of its kind"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A built-in task.

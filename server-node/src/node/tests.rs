@@ -173,7 +173,15 @@ impl Scene {
             let ids: Vec<_> = (0..2)
                 .map(|n| ReportId([16 * *index as u8 + n; 16]))
                 .collect();
-            let summary = BatchSummary::new(task, round, Digest::of(b"opening"), *index, &ids, BTreeMap::new()).unwrap();
+            let summary = BatchSummary::new(
+                task,
+                round,
+                Digest::of(b"opening"),
+                *index,
+                &ids,
+                BTreeMap::new(),
+            )
+            .unwrap();
             let committee = self.task.committee(*index).unwrap();
             let sign = |member: &&Member| summary.sign(&key_of(&member.node)).unwrap();
             let signatures: Vec<_> = committee.members().iter().map(sign).collect();

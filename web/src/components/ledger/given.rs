@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 
 use crate::ledger::Given;
-use crate::light::{self, Failure};
+use crate::light;
 use crate::proof::{self, Proof};
 use crate::schema::Manifest;
 use crate::session::{Loaded, Session};
