@@ -19,7 +19,8 @@
 //!   signed, with at least `min_batch` reports in all, is encrypted and opened.
 //! - A helper answers for a report of three shares only what is in its store: the same share again, the same end again.
 //! - A node opens one set of ciphertexts a round, and of the selections that it has encrypted only the last: the records of
-//!   both are on disk before anything leaves ([`LastEncrypted`]).
+//!   both are on disk before anything leaves ([`LastEncrypted`]). Of a selection it makes one ciphertext, and each is spent of
+//!   the task's privacy budget, opened or not.
 //! - A report counts once: ids are sorted and distinct under the batch's root, and the store's
 //!   replay cache refuses an id for ever.
 //! - Where light nodes are enrolled, a report has the one id of its key, and each member sees the signature in its own seal
