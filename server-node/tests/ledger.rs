@@ -54,8 +54,8 @@ impl Mesh {
         let bytes = tx.sign(&key).to_bytes();
         let url = format!("{}/api/v1/ledger/txs", self.url());
         let sent = reqwest::Client::new().post(url).body(bytes).send();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all();
-        let answer = { runtime }.build().unwrap().block_on(sent).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let answer = runtime.block_on(sent).unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
         self.wait("it is carried out", |mesh| nonce(mesh) > before);
     }

@@ -692,7 +692,12 @@ async fn pass_state(
     Path(place): Path<String>,
 ) -> Result<Json<StateView>, ApiError> {
     let place: Place = place.parse().map_err(ApiError::not_found)?;
-    let (sealed, proof, value) = proxy.client.stated(place).await?;
+    let (sealed, proof, value) = match proxy.client.stated(place).await {
+        Ok(stated) => stated,
+        // As the validators say it.
+        Err(Failure::Input(why)) => return Err(ApiError::not_found(why)),
+        Err(failure) => return Err(failure.into()),
+    };
     Ok(Json(StateView {
         sealed,
         proof: b64(&proof.to_bytes()),
