@@ -449,7 +449,7 @@ export interface AuditOptions {
 export interface Audited {
   task: string;
   round: number;
-  /** Digest of the round's signed record. */
+  /** Digest of the round's signed record, which is the one that the mesh shows: compare it with the ledger's, as `defim audit` does. */
   record: string;
   /** The blocks that were added up again here. */
   blocks: number[];

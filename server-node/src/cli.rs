@@ -562,6 +562,10 @@ pub struct Audit {
     /// Check this proof of somebody else against the round's record, instead of drawing blocks.
     #[arg(long, conflicts_with = "blocks")]
     pub proof: Option<PathBuf>,
+    /// The id of the mesh's ledger, which has to name the round's record; without it the mesh is believed as to which ledger is
+    /// its own, and whether it has one.
+    #[arg(long)]
+    pub chain: Option<String>,
     /// Where a proof is written if the sum is wrong.
     #[arg(long, default_value = "fraud.bin")]
     pub out: PathBuf,

@@ -11,6 +11,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Mesh, NODES, text};
+use defim_ledger::{Body, Canonical as _, NodeKey, Tx};
 use serde_json::Value;
 
 impl Mesh {
@@ -32,6 +33,31 @@ impl Mesh {
                 Some((block["height"].as_u64()?, digest))
             })
             .collect()
+    }
+
+    /// The mesh's admin has this carried out.
+    fn as_admin(&self, body: Body) {
+        let seed = std::fs::read_to_string(self.folder().join("admin.key")).unwrap();
+        let key = NodeKey::from_seed(hex::decode(seed.trim()).unwrap().try_into().unwrap());
+        let owner = key.id().to_string();
+        let nonce = |mesh: &Self| {
+            let account = mesh.json(&["account", "show", &owner]).unwrap();
+            account["nonce"].as_u64().unwrap()
+        };
+        let tx = Tx {
+            from: key.id(),
+            nonce: nonce(self),
+            chain: self.verified()["chain"].as_str().unwrap().parse().unwrap(),
+            body,
+        };
+        let before = tx.nonce;
+        let bytes = tx.sign(&key).to_bytes();
+        let url = format!("{}/api/v1/ledger/txs", self.url());
+        let sent = reqwest::Client::new().post(url).body(bytes).send();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let answer = runtime.block_on(sent).unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        self.wait("it is carried out", |mesh| nonce(mesh) > before);
     }
 
     fn with_silos(init: &[&str]) -> Self {
@@ -180,4 +206,35 @@ fn twenty_kills_lose_no_block_and_pay_no_round_twice() {
     let rounds = account["balance"].as_u64().unwrap() / 1_000;
     assert!(rounds >= verified["rounds"].as_u64().unwrap());
     assert!(rounds <= mesh.verified()["rounds"].as_u64().unwrap());
+}
+
+#[test]
+fn a_task_goes_on_without_a_full_node_that_an_admin_has_removed() {
+    let mesh = Mesh::start(&["--min-batch", "2"]);
+    // Reports are there before, for all committees.
+    for _ in 0..2 {
+        assert!(mesh.contribute(&[]).status.success());
+    }
+    let nodes = mesh.json(&["node", "list"]).unwrap();
+    let all = nodes["nodes"].as_array().unwrap();
+    let gone = all.iter().find(|node| node["name"] == "full-3").unwrap();
+    let node = gone["id"].as_str().unwrap().parse().unwrap();
+    mesh.as_admin(Body::RemoveNode { node });
+    // A report in three is for the two that are left; a round that counted others is given up.
+    let finished = |mesh: &Mesh| mesh.verified()["rounds"].as_u64().unwrap();
+    let wanted = finished(&mesh) + 2;
+    let mut sent = 0;
+    while finished(&mesh) < wanted {
+        assert!(sent < 60, "{}", mesh.task());
+        let done = mesh.contribute(&[]);
+        // Between two rounds nobody is waited for.
+        sent += 1;
+        if !done.status.success() {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+    }
+    let audit = mesh.json(&["audit", "--task", "digits"]).unwrap();
+    assert_eq!(audit["verdict"], "right");
+    assert_eq!(audit["chain"], mesh.verified()["chain"]);
+    assert_eq!(audit["parties"], 2);
 }

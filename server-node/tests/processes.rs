@@ -143,6 +143,8 @@ fn silos_train(shares: &str) {
             (&audit["verdict"], &audit["parties"]),
             (&"right".into(), &3.into())
         );
+        // Of the very record that the ledger has.
+        assert!(audit["chain"].is_string() && audit["height"].as_u64() > Some(0));
     }
     let none = mesh.call(&["audit", "--task", "digits", "--round", "900"]);
     assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));

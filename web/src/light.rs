@@ -235,7 +235,7 @@ impl Audited {
         } = self;
         match &self.fraud {
             None => format!(
-                "Checked here: this browser added {} of {of_blocks} {} of the encrypted sums of {parties} full nodes up again, and got what round {round} says.",
+                "Checked here: this browser added {} of {of_blocks} {} of the encrypted sums of {parties} full nodes up again, and got what the record that this mesh shows of round {round} says.",
                 self.blocks.len(),
                 if *of_blocks == 1 { "block" } else { "blocks" },
             ),

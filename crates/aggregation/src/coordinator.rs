@@ -4,7 +4,7 @@
 //! its end. After a crash a new machine starts from what the store holds ([`Restored`]).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -41,6 +41,8 @@ pub struct Coordinator {
     open: Option<OpenRound>,
     /// Rows of the full nodes' silos, as they last said.
     silo_rows: BTreeMap<NodeId, u64>,
+    /// Full nodes that take no part on the ledger.
+    absent: BTreeSet<NodeId>,
     threshold: Threshold,
     paused: bool,
     held: bool,
@@ -114,6 +116,7 @@ impl Coordinator {
             last_round: 0,
             open: None,
             silo_rows: BTreeMap::new(),
+            absent: BTreeSet::new(),
             threshold,
             paused: restored.paused,
             held: restored.held,
@@ -196,6 +199,11 @@ impl Coordinator {
         self.spent.saturating_add(open)
     }
 
+    /// Full nodes whose committees are left out.
+    pub fn absent(&self) -> &BTreeSet<NodeId> {
+        &self.absent
+    }
+
     /// How many selections the privacy budget still allows to be encrypted, before the open round.
     fn left(&self) -> u64 {
         match self.task.privacy {
@@ -238,6 +246,12 @@ impl Coordinator {
             Input::Hold(held) => {
                 self.held = held;
                 self.out.push_back(Output::Changed);
+            }
+            Input::Absent(nodes) => {
+                if let Some(open) = &mut self.open {
+                    open.leave_out(nodes.clone());
+                }
+                self.absent = nodes;
             }
             Input::Void { round, reason } => {
                 if self.open_round().is_some_and(|open| open.round == round) {
@@ -288,7 +302,9 @@ impl Coordinator {
         };
         self.last_round = opened.round;
         let (task, left) = (self.task.clone(), self.left());
-        self.open = Some(OpenRound::new(round, task, self.threshold, left));
+        let mut open = OpenRound::new(round, task, self.threshold, left);
+        open.leave_out(self.absent.clone());
+        self.open = Some(open);
         self.out.push_back(Output::Open { signed, opened });
         self.out.push_back(Output::Changed);
     }

@@ -1,6 +1,6 @@
 //! What the coordinator is told, and what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use defim_learn::Metrics;
 use defim_protocol::{
@@ -79,6 +79,9 @@ pub enum Input {
     Pause(bool),
     /// The next round waits, or no longer: the ledger has not settled the one before.
     Hold(bool),
+    /// These full nodes take no part on the ledger, which refuses the batches of their committees: a round that has not
+    /// selected its batches leaves them out, and so do later ones.
+    Absent(BTreeSet<NodeId>),
     /// An admin gives this round up, if it is the open one.
     Void {
         /// The round.

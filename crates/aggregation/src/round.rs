@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defim_he::{SumShare, Threshold};
 use defim_protocol::{
-    CommitteeIndex, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, SignedText,
+    Committee, CommitteeIndex, Millis, NodeId, NodeKey, Reason, ReportId, RoundPhase, SignedText,
     VerifiedManifest, VerifiedRound,
     batch::AgreedBatch,
     sum::{Selection, SumError, VerifiedSelection},
@@ -165,6 +165,8 @@ pub(crate) struct OpenRound {
     opened: VerifiedRound,
     task: VerifiedManifest,
     threshold: Threshold,
+    /// Full nodes whose committees are neither waited for nor selected.
+    absent: BTreeSet<NodeId>,
     progress: BTreeMap<CommitteeIndex, Progress>,
     closed: BTreeMap<CommitteeIndex, Option<AgreedBatch>>,
     /// The accepted reports of each agreed batch.
@@ -194,6 +196,7 @@ impl OpenRound {
             opened,
             task,
             threshold,
+            absent: BTreeSet::new(),
             progress: BTreeMap::new(),
             closed: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -262,6 +265,19 @@ impl OpenRound {
     /// Whether another selection may be encrypted.
     fn may_select(&self) -> bool {
         self.spent() < self.most_attempts
+    }
+
+    /// Leave the committees of these nodes out. Once batches are selected that is too late: full nodes stand by a selection.
+    pub fn leave_out(&mut self, absent: BTreeSet<NodeId>) {
+        if matches!(self.step, Step::Collecting | Step::Closing) {
+            self.absent = absent;
+        }
+    }
+
+    /// Whether a committee has a member that is left out.
+    fn lacks(&self, committee: &Committee) -> bool {
+        let mut members = committee.members().into_iter();
+        members.any(|member| self.absent.contains(&member.node))
     }
 
     /// What a full node is to be asked now.
@@ -518,14 +534,18 @@ impl OpenRound {
     }
 
     fn verified(&self) -> u64 {
-        let verified = self.progress.values().map(|p| p.verified);
-        verified.fold(0, u64::saturating_add)
+        let counts = |index: &CommitteeIndex| {
+            let committee = self.task.committee(*index);
+            committee.is_some_and(|committee| !self.lacks(&committee))
+        };
+        let verified = self.progress.iter().filter(|(index, _)| counts(index));
+        verified.fold(0, |sum, (_, p)| sum.saturating_add(p.verified))
     }
 
-    fn unclosed(&self) -> impl Iterator<Item = defim_protocol::Committee> {
-        self.task
-            .committees()
-            .filter(|committee| !self.closed.contains_key(&committee.index()))
+    fn unclosed(&self) -> impl Iterator<Item = Committee> {
+        self.task.committees().filter(|committee| {
+            !self.closed.contains_key(&committee.index()) && !self.lacks(committee)
+        })
     }
 
     fn leads(&self, node: &NodeId, batch: &ClosedBatch) -> bool {
@@ -581,10 +601,11 @@ impl OpenRound {
     ) -> impl Iterator<Item = (CommitteeIndex, &'a AgreedBatch)> {
         self.closed.iter().filter_map(|(index, batch)| {
             let committee = self.task.committee(*index)?;
-            let here = committee
-                .members()
-                .iter()
-                .all(|member| !without.contains(&member.node));
+            let here = !self.lacks(&committee)
+                && committee
+                    .members()
+                    .iter()
+                    .all(|member| !without.contains(&member.node));
             batch.as_ref().filter(|_| here).map(|batch| (*index, batch))
         })
     }

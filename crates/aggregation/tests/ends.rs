@@ -25,19 +25,21 @@ const ROUND_MS: u64 = 60_000;
 
 struct World {
     key: Arc<NodeKey>,
-    members: [NodeKey; 2],
+    members: Vec<NodeKey>,
     task: VerifiedManifest,
 }
 
 impl World {
     fn new() -> Self {
-        Self::of(None)
+        Self::with(2, None)
     }
 
     /// `budget`: the rounds that a task with noise promises for.
-    fn of(budget: Option<u64>) -> Self {
+    fn with(full_nodes: u8, budget: Option<u64>) -> Self {
         let key = Arc::new(NodeKey::from_seed([9; 32]));
-        let members = [NodeKey::from_seed([1; 32]), NodeKey::from_seed([2; 32])];
+        let members: Vec<_> = (1..=full_nodes)
+            .map(|n| NodeKey::from_seed([n; 32]))
+            .collect();
         let spec = builtin("diabetes", None).unwrap().spec;
         let learning = serde_json::to_string(&spec).unwrap();
         let vdaf = VdafSpec {
@@ -51,7 +53,7 @@ impl World {
             title: String::new(),
             summary: String::new(),
             aggregation: key.id(),
-            members: (1..3)
+            members: (1..=full_nodes)
                 .map(|n: u8| Member {
                     node: members[usize::from(n) - 1].id(),
                     name: format!("full-{n}"),
@@ -82,26 +84,32 @@ impl World {
 
     /// The first committee's batch of two.
     fn closed(&self, opened: &SignedText) -> ClosedBatch {
+        self.closed_by(opened, 0)
+    }
+
+    /// A committee's batch of two.
+    fn closed_by(&self, opened: &SignedText, committee: u32) -> ClosedBatch {
         let round = VerifiedRound::verify(opened.clone(), &self.task).unwrap();
-        let all = (1_u8..).map(|n| ReportId([n; 16]));
-        let ours = all.filter(|id| self.task.committee_of(&round, id).index() == 0);
+        let all = (0_u16..).map(|n| {
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&n.to_be_bytes());
+            ReportId(id)
+        });
+        let ours = all.filter(|id| self.task.committee_of(&round, id).index() == committee);
         let ids: Vec<_> = ours.take(2).collect();
-        let summary = BatchSummary::new(
-            self.task.task(),
-            1,
-            round.randomness(),
-            0,
-            &ids,
-            BTreeMap::new(),
-        )
-        .unwrap();
+        let no = BTreeMap::new();
+        let summary =
+            BatchSummary::new(self.task.task(), 1, round.randomness(), committee, &ids, no)
+                .unwrap();
+        let seats = self.task.committee(committee).unwrap();
+        let key = |node| self.members.iter().find(|key| key.id() == node).unwrap();
         ClosedBatch {
             ids,
-            committee: 0,
-            signatures: self
-                .members
+            committee,
+            signatures: seats
+                .members()
                 .iter()
-                .map(|key| summary.sign(key).unwrap())
+                .map(|member| summary.sign(key(member.node)).unwrap())
                 .collect(),
             rejected: Vec::new(),
         }
@@ -337,7 +345,7 @@ fn what_was_asked_to_be_encrypted_is_spent_whether_it_is_opened_or_not() {
             _ => None,
         })
     };
-    let world = World::of(Some(1));
+    let world = World::with(2, Some(1));
     // Nothing was encrypted: the round has cost nothing, and the task goes on.
     let mut machine = world.machine(Restored::default());
     told(&mut machine, 0, Input::Tick);
@@ -369,4 +377,67 @@ fn what_was_asked_to_be_encrypted_is_spent_whether_it_is_opened_or_not() {
         assert_eq!(spent(&told(&mut machine, 20_000, void())), Some(1));
         assert!(machine.is_complete());
     }
+}
+
+#[test]
+fn committees_of_a_node_that_the_ledger_has_put_out_are_neither_waited_for_nor_selected() {
+    let world = World::with(3, None);
+    let gone = world.members[2].id();
+    let mut machine = world.machine(Restored::default());
+    told(&mut machine, 0, Input::Absent([gone].into()));
+    let outputs = told(&mut machine, 1, Input::Tick);
+    let Output::Open { signed, .. } = &outputs[0] else {
+        panic!("no round")
+    };
+    let (with, without): (Vec<_>, Vec<_>) = world.task.committees().partition(|committee| {
+        let members = committee.members();
+        members.iter().any(|member| member.node == gone)
+    });
+    let said = |committee: &defim_protocol::Committee, verified| {
+        let progress = Progress {
+            task: world.task.task(),
+            round: 1,
+            committee: committee.index(),
+            phase: RoundPhase::WaitingForReports { have: 0, need: 2 },
+            pending: 0,
+            verified,
+            rejected: Vec::new(),
+            at_ms: 0,
+        };
+        Input::Progress(committee.leader().node, progress)
+    };
+    // Reports that cannot be counted do not close the round.
+    for committee in &with {
+        told(&mut machine, 10, said(committee, 5));
+    }
+    told(&mut machine, 10, Input::Tick);
+    let ready = |machine: &Coordinator| machine.question(&world.members[0].id()).is_some();
+    assert!(!ready(&machine));
+    told(&mut machine, 20, said(&without[0], 2));
+    told(&mut machine, 20, Input::Tick);
+    assert!(ready(&machine) && machine.question(&gone).is_none());
+    // Nobody waits for the others, and what they agree on is left out.
+    let mut outputs = Vec::new();
+    for committee in world.task.committees() {
+        let closed = world.closed_by(signed, committee.index());
+        let answer = Response::Closed(vec![closed]);
+        outputs.extend(told(
+            &mut machine,
+            30,
+            Input::Answered(committee.leader().node, answer),
+        ));
+    }
+    let selections: Vec<defim_protocol::sum::Selection> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::StoreSelection(1, signed) => serde_json::from_str(&signed.payload).ok(),
+            _ => None,
+        })
+        .collect();
+    let [selection] = &selections[..] else {
+        panic!("{} selections", selections.len())
+    };
+    let selected: Vec<_> = selection.batches.keys().copied().collect();
+    let usable: Vec<_> = without.iter().map(|committee| committee.index()).collect();
+    assert_eq!(selected, usable);
 }

@@ -1,4 +1,6 @@
 //! Checking a finished round with little: some random blocks of its encrypted sum are added up again.
+//!
+//! What is checked is the record that was given. That it is the one that counts, only the ledger says ([`Audit::record`]).
 
 use defim_he::{
     NodeId, Opening, Root, Round,

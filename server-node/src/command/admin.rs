@@ -1,8 +1,7 @@
 //! What admins do on the ledger: `defim task invite`, `approve`, `revoke` and `enrolled`, `defim node enrol` and `remove`.
 
 use defim_ledger::{
-    Admission, Body, InviteCode, LightSlot, NodeEntry, NodeId, NodeKey, NodeSlot, NodeStatus,
-    TaskId,
+    Admission, Body, InviteCode, LightSlot, NodeEntry, NodeId, NodeKey, NodeStatus, TaskId,
 };
 use defim_protocol::AdmissionRule;
 use rand::RngCore as _;

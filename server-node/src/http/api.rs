@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::{
-    Mesh, artefacts,
-    body::{self, BodyError},
+    Mesh, artefacts, body,
     error::{self, ApiError},
     events, ledger,
     view::{HistoryPage, MeshView, TaskView},
 };
 use crate::{
     failure::Failure,
+    ledger::clerk,
     node::{
         aggregation::{AggregationNode, NewTask, builtin_rows},
         run::Run,
@@ -227,15 +227,7 @@ fn admin(mesh: &Mesh, headers: &HeaderMap) -> Result<(), ApiError> {
 async fn json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let held = body::read(body, limits::API_BODY_BYTES)
         .await
-        .map_err(|error| match error {
-            BodyError::TooLarge => ApiError::too_large(limits::API_BODY_BYTES),
-            BodyError::Slow | BodyError::Broken => {
-                Failure::Input("the request's body did not come to its end".into()).into()
-            }
-            BodyError::Busy => {
-                Failure::Unreachable("too many requests at once; try again later".into()).into()
-            }
-        })?;
+        .map_err(|error| error.into_answer(limits::API_BODY_BYTES))?;
     serde_json::from_slice(&held.bytes)
         .map_err(|e| Failure::Input(format!("the request cannot be read: {e}")).into())
 }
@@ -302,8 +294,8 @@ pub struct VoidRequest {
     pub reason: String,
 }
 
-/// End the open round without a result: its contributions are dropped, and the next round opens.
-/// Needs the admin token.
+/// End the open round without a result: its contributions are dropped, and the next round opens. A round that is over here and
+/// open on the ledger only is given up there. Needs the admin token.
 #[utoipa::path(post, path = "/tasks/{task}/void-round", params(("task" = String, Path, description = "name or id")), request_body = VoidRequest,
     responses((status = 200, body = TaskView), (status = 400, body = ApiError), (status = 401, body = ApiError), (status = 404, body = ApiError)))]
 async fn void_round(
@@ -313,11 +305,29 @@ async fn void_round(
     body: Body,
 ) -> Result<Json<TaskView>, ApiError> {
     admin(&mesh, &headers)?;
-    let (_, run) = find(&mesh.node, &text).await?;
+    let (id, run) = find(&mesh.node, &text).await?;
     let request: VoidRequest = json(body).await?;
     let reason: String = request.reason.chars().take(limits::NAME_CHARS).collect();
-    mesh.node.void(&run, request.round, &reason).await?;
+    match (
+        mesh.node.void(&run, request.round, &reason).await,
+        &mesh.ledger,
+    ) {
+        (Ok(()), _) => {}
+        // It may be over here, and stuck there.
+        (Err(Failure::Input(_)), Some(ledger)) => {
+            let reason = ended(&reason);
+            clerk::void_there(ledger, &mesh.node.key(), id, request.round, &reason).await?;
+        }
+        (Err(failure), _) => return Err(failure.into()),
+    }
     whole(&mesh, &run).await
+}
+
+fn ended(reason: &str) -> String {
+    match reason.trim() {
+        "" => "an administrator ended it".into(),
+        why => format!("an administrator ended it: {why}"),
+    }
 }
 
 async fn whole(mesh: &Mesh, run: &Run) -> Result<Json<TaskView>, ApiError> {

@@ -6,11 +6,14 @@ use axum::body::{Body, HttpBody as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_stream::StreamExt as _;
 
+use super::error::ApiError;
+use crate::failure::Failure;
+
 /// Bytes that all unfinished bodies may hold together.
 const IN_FLIGHT_BYTES: usize = 256 * 1024 * 1024;
 const UNIT: usize = 1024;
 /// Longest wait for the next piece of a body.
-const STALL: Duration = Duration::from_secs(15);
+pub const STALL: Duration = Duration::from_secs(15);
 /// Longest time for a whole body.
 const WHOLE: Duration = Duration::from_secs(120);
 
@@ -34,6 +37,21 @@ pub enum BodyError {
     Busy,
     /// The connection broke.
     Broken,
+}
+
+impl BodyError {
+    /// What the API answers to it. `most` bytes were allowed.
+    pub fn into_answer(self, most: usize) -> ApiError {
+        match self {
+            Self::TooLarge => ApiError::too_large(most),
+            Self::Slow | Self::Broken => {
+                Failure::Input("the request's body did not come to its end".into()).into()
+            }
+            Self::Busy => {
+                Failure::Unreachable("too many requests at once; try again later".into()).into()
+            }
+        }
+    }
 }
 
 /// Read a body of at most `most` bytes.

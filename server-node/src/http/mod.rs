@@ -67,7 +67,7 @@ pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
             client: client.clone(),
         };
         // The receipts' address is the more exact one.
-        api = ledger::Proxy::new(client.bases())?
+        api = ledger::Proxy::new(client.clone())?
             .router()
             .merge(receipts.router())
             .layer(map_response(error::as_json))

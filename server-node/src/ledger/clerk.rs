@@ -3,11 +3,17 @@
 //! It compares where a round stands here and there, and sends what is missing. So it can stop at any moment: what it
 //! has sent is seen on the ledger, and what it has not is sent later.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use defim_aggregation::coordinator::Input;
 use defim_ledger::{
-    AccountSlot, AdmissionRule, Body, CreateTask, Digest, NodeKey, NodeSlot, NodeStatus, Opened,
-    Role as LedgerRole, Round, Stage, Task, TaskId, TaskTerms, Void, signed_digest,
+    AccountSlot, AdmissionRule, BatchSummary, Body, CommitteeIndex, CreateTask, Digest, NodeId,
+    NodeKey, NodeSlot, NodeStatus, Opened, Role as LedgerRole, Round, Stage, Task, TaskId,
+    TaskTerms, Void, signed_digest,
 };
 use defim_protocol::{RoundNumber, SignedText, VerifiedManifest, record::VerifiedRecord};
 
@@ -26,6 +32,10 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(250);
 /// How long what was sent may take to be in a block before it is sent again.
 const AGAIN: Duration = Duration::from_secs(4);
+/// How long what the ledger says of a full node is believed without looking again.
+const KNOWN: Duration = Duration::from_secs(2);
+/// What a round that ends for this reason is said to have ended for.
+const ABSENT: &str = "a full node of its committees takes no part on the ledger any longer; the next round leaves it out";
 
 /// What the ledger says of a task's newest round, for pages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +58,40 @@ pub struct Clerk {
     /// With it the clerk enrols nodes and creates tasks by itself: for meshes that one operator runs.
     admin: Option<NodeKey>,
     sent: BTreeMap<Digest, tokio::time::Instant>,
+    members: Members,
+}
+
+/// Which full nodes take part, as the ledger says, and when that was looked at.
+#[derive(Default)]
+struct Members(BTreeMap<NodeId, (bool, tokio::time::Instant)>);
+
+impl Members {
+    /// Those of these nodes that are slashed or removed: the ledger takes no batch of theirs. One that is not enrolled yet is
+    /// on its way.
+    async fn absent(
+        &mut self,
+        client: &LedgerClient,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> Outcome<BTreeSet<NodeId>> {
+        let mut absent = BTreeSet::new();
+        for node in nodes {
+            let known = self.0.get(&node).copied();
+            let active = match known.filter(|(_, at)| at.elapsed() < KNOWN) {
+                Some((active, _)) => active,
+                None => {
+                    let entry = client.at(Place::Node(node), &NodeSlot(node)).await?.1;
+                    let active = entry.is_none_or(|entry| entry.status == NodeStatus::Active);
+                    let now = tokio::time::Instant::now();
+                    self.0.insert(node, (active, now));
+                    active
+                }
+            };
+            if !active {
+                absent.insert(node);
+            }
+        }
+        Ok(absent)
+    }
 }
 
 impl Clerk {
@@ -64,6 +108,7 @@ impl Clerk {
             key,
             admin,
             sent: BTreeMap::new(),
+            members: Members::default(),
         }
     }
 
@@ -91,13 +136,21 @@ impl Clerk {
 
     /// Send transactions of one sender, if the same ones are not under way.
     async fn send(&mut self, admin: bool, bodies: Vec<Body>) -> Outcome {
+        match self.try_send(admin, bodies).await? {
+            None => Ok(()),
+            Some(why) => Err(Failure::Other(format!("the ledger refuses it: {why}"))),
+        }
+    }
+
+    /// As [`Clerk::send`], with why the ledger refuses one of them, if it does.
+    async fn try_send(&mut self, admin: bool, bodies: Vec<Body>) -> Outcome<Option<String>> {
         let text = bodies
             .iter()
             .map(|body| format!("{body:?}"))
             .collect::<String>();
         let digest = Digest::of(text.as_bytes());
         if bodies.is_empty() || self.sent.contains_key(&digest) {
-            return Ok(());
+            return Ok(None);
         }
         let key = match (admin, &self.admin) {
             (true, Some(key)) => key,
@@ -106,12 +159,15 @@ impl Clerk {
         };
         let answers = self.client.submit(key, bodies).await?;
         self.sent.insert(digest, tokio::time::Instant::now());
-        for answer in answers {
-            if let Submitted::Refused(why) = answer {
-                return Err(Failure::Other(format!("the ledger refuses it: {why}")));
-            }
-        }
-        Ok(())
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            Submitted::Refused(why) => Some(why),
+            Submitted::Waiting(_) => None,
+        }))
+    }
+
+    async fn absent(&mut self, run: &Run) -> Outcome<BTreeSet<NodeId>> {
+        let nodes = run.manifest().members.iter().map(|member| member.node);
+        self.members.absent(&self.client, nodes).await
     }
 
     /// Enrol the nodes of the mesh; true once all are.
@@ -196,6 +252,11 @@ impl Clerk {
             self.send(false, vec![Body::RoundOpened { statement: signed }])
                 .await?;
         }
+        // Before the next round opens, or selects its batches.
+        let absent = self.absent(run).await?;
+        if *run.machine().await?.absent() != absent {
+            self.node.handle(run, Input::Absent(absent)).await?;
+        }
         if let Some(round) = &round {
             self.settle(id, &task, round, run).await?;
         }
@@ -211,29 +272,29 @@ impl Clerk {
             (_, None) => Ok(()),
             (Stage::Open, Some(Ended::Finished(record))) => {
                 let record = verified(record, run.manifest(), number)?;
-                let bodies = batches(&record, round);
-                let bodies = match bodies.is_empty() {
-                    true => vec![
-                        Body::Opened(self.opened(&record, run).await?),
-                        model_updated(&record),
-                    ],
-                    false => bodies,
+                let missing = batches(&record, round);
+                if missing.is_empty() {
+                    let opened = Body::Opened(self.opened(&record, run).await?);
+                    return self.send(false, vec![opened, model_updated(&record)]).await;
+                }
+                let committees = committees(&missing);
+                let Some(why) = self.try_send(false, missing).await? else {
+                    return Ok(());
                 };
-                self.send(false, bodies).await
+                // Whether that is why is looked up, and not read out of somebody's words.
+                self.members.0.clear();
+                let absent = self.absent(run).await?;
+                if !lacks_any(run.manifest(), &committees, &absent) {
+                    return Err(Failure::Other(format!("the ledger refuses it: {why}")));
+                }
+                self.send(false, vec![given_up(id, number, ABSENT)]).await
             }
             (Stage::Opened(_), Some(Ended::Finished(record))) => {
                 let record = verified(record, run.manifest(), number)?;
                 self.send(false, vec![model_updated(&record)]).await
             }
             (Stage::Open | Stage::Opened(_), Some(Ended::Voided(reason))) => {
-                let reason = reason.chars().take(300).collect();
-                let body = Body::RoundVoided {
-                    task: id,
-                    round: number,
-                    reason,
-                    evidence: None,
-                };
-                self.send(false, vec![body]).await
+                self.send(false, vec![given_up(id, number, &reason)]).await
             }
             // The validators have refused its model: it is none here either.
             (Stage::Voided { why, .. }, Some(Ended::Finished(_))) => {
@@ -364,6 +425,78 @@ fn batches(record: &VerifiedRecord, round: &Round) -> Vec<Body> {
         .collect()
 }
 
+fn committees(batches: &[Body]) -> BTreeSet<CommitteeIndex> {
+    let committee = |body: &Body| match body {
+        Body::BatchClosed { statements } => {
+            let summary = BatchSummary::read(&statements.first()?.payload).ok()?;
+            Some(summary.committee)
+        }
+        _ => None,
+    };
+    batches.iter().filter_map(committee).collect()
+}
+
+/// Whether one of these committees has one of these nodes.
+fn lacks_any(
+    task: &VerifiedManifest,
+    committees: &BTreeSet<CommitteeIndex>,
+    absent: &BTreeSet<NodeId>,
+) -> bool {
+    committees.iter().any(|index| {
+        let committee = task.committee(*index);
+        committee.is_some_and(|committee| {
+            let mut members = committee.members().into_iter();
+            members.any(|member| absent.contains(&member.node))
+        })
+    })
+}
+
+fn given_up(task: TaskId, round: RoundNumber, reason: &str) -> Body {
+    Body::RoundVoided {
+        task,
+        round,
+        reason: reason.chars().take(300).collect(),
+        evidence: None,
+    }
+}
+
+/// Give a round up that is open on the ledger, and over or unknown here. What came of it here is taken back once that is final.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if it is not open there, or the ledger refuses it.
+pub async fn void_there(
+    client: &LedgerClient,
+    key: &NodeKey,
+    id: TaskId,
+    round: Option<RoundNumber>,
+    reason: &str,
+) -> Outcome {
+    let place = Place::Task(id);
+    let task = client.at(place, &defim_ledger::TaskSlot(id)).await?.1;
+    let open = task.filter(|task| task.unsettled).map(|task| task.round);
+    let round = match (open, round) {
+        (Some(open), None) => open,
+        (Some(open), Some(asked)) if open == asked => open,
+        (Some(open), Some(asked)) => {
+            return Err(Failure::Input(format!(
+                "round {asked} is not open; round {open} is, on the ledger"
+            )));
+        }
+        (None, _) => {
+            return Err(Failure::Input(
+                "no round is open, here or on the ledger".into(),
+            ));
+        }
+    };
+    let body = given_up(id, round, reason);
+    match client.submit(key, vec![body]).await?.pop() {
+        Some(Submitted::Waiting(_)) => Ok(()),
+        Some(Submitted::Refused(why)) => Err(Failure::Input(why)),
+        None => Err(Failure::Unreachable("no validation node answers".into())),
+    }
+}
+
 fn model_updated(record: &VerifiedRecord) -> Body {
     Body::ModelUpdated(defim_ledger::ModelUpdated {
         task: record.task,
@@ -390,5 +523,57 @@ fn voided(why: &Void) -> String {
         Void::Complaints => "the validation nodes refuse its model".into(),
         Void::Slashed => "the aggregation node was slashed".into(),
         Void::Closed => "an administrator closed the task".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use defim_ledger::{Canonical as _, RoundOpened, SignedTx};
+
+    use super::super::fake::{Lie, TASK, World, admin, four, key};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_node_that_was_removed_is_absent_and_one_that_is_to_come_is_not() {
+        let mut world = World::with_task();
+        let node = key(10).id();
+        world.sent(&admin(), vec![Body::RemoveNode { node }]);
+        let (_world, _fakes, client) = four(world, Lie::Forged).await;
+        let asked = [10, 11, 77].map(|number| key(number).id());
+        let absent = Members::default().absent(&client, asked.into_iter()).await;
+        assert_eq!(absent.unwrap(), [node].into());
+    }
+
+    #[tokio::test]
+    async fn a_round_that_is_open_on_the_ledger_only_can_be_given_up() {
+        let mut world = World::with_task();
+        let aggregation = key(12);
+        let fund = Body::FundTask {
+            task: TASK,
+            amount: 1000,
+        };
+        world.sent(&admin(), vec![fund]);
+        let (world, fakes, client) = four(world, Lie::None).await;
+        let void = async |round| void_there(&client, &aggregation, TASK, round, "stuck").await;
+        assert!(matches!(void(None).await, Err(Failure::Input(_))));
+        let opened = RoundOpened {
+            task: TASK,
+            round: 1,
+            base_model: Digest([2; 32]),
+            opened_ms: 1,
+            deadline_ms: 90_000,
+            weights: BTreeMap::new(),
+        };
+        let statement = opened.sign(&aggregation).unwrap();
+        let open = Body::RoundOpened { statement };
+        world.lock().unwrap().sent(&aggregation, vec![open]);
+        assert!(matches!(void(Some(2)).await, Err(Failure::Input(_))));
+        void(Some(1)).await.unwrap();
+        let sent = fakes[0].taken.lock().unwrap().pop().unwrap();
+        let sent = SignedTx::from_bytes(&sent).unwrap();
+        assert_eq!(sent.tx.body, given_up(TASK, 1, "stuck"));
+        world.lock().unwrap().run(&[sent]);
+        let task = world.lock().unwrap().state().task(&TASK).unwrap();
+        assert!(!task.unsettled);
     }
 }

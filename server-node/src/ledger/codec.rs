@@ -2,7 +2,8 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use defim_ledger::{
-    Canonical, Header, NodeId, RoundNumber, State, StateProof, TaskId, light::Certificate,
+    Canonical, Header, NodeId, ProofError, RoundNumber, State, StateProof, TaskId,
+    light::{Certificate, FinalHeader},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -153,6 +154,38 @@ impl Place {
             Self::Light(task, key) => at(state, &LightSlot(*task, *key)),
             Self::Invite(task, invite) => at(state, &InviteSlot(*task, *invite)),
             Self::Validators => at(state, &ValidatorsSlot()),
+        }
+    }
+
+    /// What stands there by a proof under a final header, for people.
+    ///
+    /// # Errors
+    ///
+    /// [`ProofError`] if the proof does not show it.
+    pub fn read(
+        &self,
+        header: &FinalHeader,
+        proof: &StateProof,
+    ) -> Result<serde_json::Value, ProofError> {
+        use defim_ledger::{
+            AccountSlot, InviteSlot, LightSlot, NodeSlot, RoundSlot, Slot, TaskSlot, ValidatorsSlot,
+        };
+        fn read<S: Slot>(
+            header: &FinalHeader,
+            proof: &StateProof,
+            slot: &S,
+        ) -> Result<serde_json::Value, ProofError> {
+            let entry = header.state(slot, proof)?;
+            Ok(serde_json::to_value(entry).unwrap_or_default())
+        }
+        match self {
+            Self::Account(node) => read(header, proof, &AccountSlot(*node)),
+            Self::Node(node) => read(header, proof, &NodeSlot(*node)),
+            Self::Task(task) => read(header, proof, &TaskSlot(*task)),
+            Self::Round(task, round) => read(header, proof, &RoundSlot(*task, *round)),
+            Self::Light(task, key) => read(header, proof, &LightSlot(*task, *key)),
+            Self::Invite(task, invite) => read(header, proof, &InviteSlot(*task, *invite)),
+            Self::Validators => read(header, proof, &ValidatorsSlot()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A validation node: it agrees on blocks with the others, and votes on every proposed round.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -9,13 +9,19 @@ use std::{
 };
 
 use defim_ledger::{
-    Block, Body, Digest, Genesis, NodeId, NodeKey, RoundNumber, RoundOpened, RoundSlot, SignedTx,
-    Stage, State, TaskId, Tx, Vote,
+    Block, Body, Digest, Evidence as Shown, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus,
+    Role as LedgerRole, Round, RoundNumber, RoundOpened, RoundSlot, SignedTx, Stage, State, TaskId,
+    Tx, Vote,
 };
 use defim_net::http::HttpClient;
+use defim_protocol::record::RoundRecord;
 use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, judge::Judged};
 
-use super::vote::Source;
+use super::{
+    casting::UnderWay,
+    shown::{self, Signed},
+    vote::{Docket, Key, Proposed, Source, patiently, unavailable},
+};
 use crate::{
     clock,
     config::{Directory, Role, load_or_make_seed},
@@ -24,10 +30,10 @@ use crate::{
 
 /// How often it looks for rounds to vote on.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long a vote may take to come into a block before it is sent again.
-const AGAIN_MS: u64 = 5_000;
 /// How long the bytes of a round may be missing before the validator complains.
-const PATIENCE_MS: u64 = 30_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The word for a transaction that does not wait here, though no rule of the ledger is against it.
+pub const BUSY: &str = "busy";
 /// Blocks that are looked through for openings at a start.
 const LOOK_BACK: u64 = 4_096;
 
@@ -47,6 +53,20 @@ struct Inner {
     evidence: PathBuf,
     /// Heights of the blocks that opened rounds.
     openings: Mutex<BTreeMap<(TaskId, RoundNumber), u64>>,
+}
+
+/// What was found of a round.
+struct Found {
+    judged: Judged,
+    /// Who has signed what an honest node never does, and what shows it.
+    shown: Vec<(NodeId, Shown)>,
+}
+
+/// What is sent to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cast {
+    Vote(Key),
+    Slash(NodeId),
 }
 
 fn other(error: impl std::fmt::Display) -> Failure {
@@ -154,7 +174,7 @@ impl Validator {
         match self.inner.handle.submit(tx).await {
             Ok(_) | Err(Refused::Known) => Ok(id),
             Err(Refused::Ledger(reject)) => Err((reject.slug(), reject.text().to_owned())),
-            Err(error) => Err(("busy", error.to_string())),
+            Err(error) => Err((BUSY, error.to_string())),
         }
     }
 
@@ -189,7 +209,14 @@ impl Validator {
         let mut events = self.inner.handle.events();
         let head = self.inner.handle.head().borrow().height;
         let mut seen = head.saturating_sub(LOOK_BACK);
+        let mut known = Vec::new();
         loop {
+            // Those who come are connected to before their first epoch, and who follows may follow.
+            let now = peers_of(&self.inner.handle.state(), &self.inner.genesis);
+            if now != known {
+                self.inner.handle.set_peers(now.clone());
+                known = now;
+            }
             // Blocks that came before it listened, or while it was behind.
             let newest = self.inner.handle.settled().block.header().height;
             while seen < newest {
@@ -220,45 +247,56 @@ impl Validator {
 
     /// Vote on every round that waits for it.
     async fn vote(self) {
-        let mut sent: BTreeMap<(TaskId, RoundNumber), u64> = BTreeMap::new();
-        let mut missing: BTreeMap<(TaskId, RoundNumber), u64> = BTreeMap::new();
-        let mut judged: BTreeMap<(TaskId, RoundNumber), Judged> = BTreeMap::new();
+        let mut docket = Docket::default();
+        let mut under_way = UnderWay::default();
+        let mut slashes: BTreeMap<NodeId, Shown> = BTreeMap::new();
+        let mut refused: BTreeSet<NodeId> = BTreeSet::new();
         loop {
             tokio::time::sleep(LOOK).await;
             let state = self.inner.handle.state();
-            let now = clock::now();
             let waiting = self.unvoted(&state);
-            sent.retain(|key, _| waiting.contains(key));
-            missing.retain(|key, _| waiting.contains(key));
-            judged.retain(|key, _| waiting.contains(key));
+            docket.tidy(&waiting).await;
+            slashes.retain(|node, _| is_active(&state, node));
+            under_way.retain(|cast| match cast {
+                Cast::Vote(key) => waiting.contains(key),
+                Cast::Slash(node) => slashes.contains_key(node),
+            });
             for key in waiting {
-                if sent.get(&key).is_some_and(|at| now < at + AGAIN_MS) {
+                let Some(proposed) = proposed(&state, key) else {
                     continue;
-                }
-                if let std::collections::btree_map::Entry::Vacant(place) = judged.entry(key) {
-                    let since = *missing.entry(key).or_insert(now);
-                    match self.judge(&state, key).await {
-                        Ok(Some(found)) => {
-                            place.insert(found);
-                        }
-                        Ok(None) => continue,
-                        Err(failure) if now < since + PATIENCE_MS => {
-                            tracing::debug!(validator = self.name(), %failure, "a round's bytes are asked for again");
-                            continue;
-                        }
-                        Err(failure) => {
-                            place.insert(unavailable(failure.to_string()));
-                        }
-                    }
-                }
-                if let Some(found) = judged.get(&key)
-                    && let Err(failure) = self.cast(&state, key, found).await
-                {
-                    tracing::warn!(validator = self.name(), %failure, "a vote is cast again");
+                };
+                let (model, aggregation) = (proposed.model.model, proposed.task.terms.aggregation);
+                let this = self.clone();
+                docket.begin(key, aggregation, || this.found(proposed));
+                let Some(found) = docket.done(&key) else {
                     continue;
-                }
-                sent.insert(key, now);
+                };
+                let new = found
+                    .shown
+                    .iter()
+                    .filter(|(node, _)| is_active(&state, node) && !refused.contains(node));
+                slashes.extend(new.cloned());
+                let body = Body::Vote(Vote {
+                    task: key.0,
+                    round: key.1,
+                    model,
+                    verdict: found.judged.verdict,
+                });
+                // Refused by the ledger, it may be good in a moment: the round is looked at again.
+                self.cast(&state, &mut under_way, Cast::Vote(key), body)
+                    .await;
             }
+            for (node, evidence) in &slashes {
+                let body = Body::Slash {
+                    node: *node,
+                    evidence: evidence.clone(),
+                };
+                let cast = Cast::Slash(*node);
+                if !self.cast(&state, &mut under_way, cast, body).await {
+                    refused.insert(*node);
+                }
+            }
+            slashes.retain(|node, _| !refused.contains(node));
         }
     }
 
@@ -281,36 +319,35 @@ impl Validator {
             .collect()
     }
 
-    async fn judge(
-        &self,
-        state: &State,
-        (id, number): (TaskId, RoundNumber),
-    ) -> Outcome<Option<Judged>> {
-        let (Some(task), Some(round)) = (state.task(&id), state.get(&RoundSlot(id, number))) else {
-            return Ok(None);
-        };
-        if !matches!(round.stage, Stage::Proposed(..)) {
-            return Ok(None);
+    /// Judge a round, as long as there is patience for it.
+    async fn found(self, proposed: Proposed) -> Found {
+        let found = patiently(PATIENCE, || self.judge(&proposed)).await;
+        let found = found.unwrap_or_else(|why| Found {
+            judged: unavailable(why),
+            shown: Vec::new(),
+        });
+        if let Some(why) = &found.judged.why {
+            tracing::warn!(validator = self.name(), task = %proposed.id, round = proposed.opened.round, why, "a round is complained about");
         }
-        let base = self
-            .inner
-            .aggregation
-            .get(&task.terms.aggregation)
-            .ok_or_else(|| {
-                Failure::Unreachable(
-                    "the task's aggregation node is not among this node's peers".into(),
-                )
-            })?;
+        found
+    }
+
+    async fn judge(&self, proposed: &Proposed) -> Outcome<Found> {
+        let aggregation = &proposed.task.terms.aggregation;
+        let base = self.inner.aggregation.get(aggregation).ok_or_else(|| {
+            Failure::Unreachable(
+                "the task's aggregation node is not among this node's peers".into(),
+            )
+        })?;
         let source = Source {
-            http: &self.inner.http,
-            base,
+            http: self.inner.http.clone(),
+            base: base.clone(),
         };
-        let enrolled = state.lights(&id).into_keys().collect();
-        let found = source.judge(id, number, &task, &round, &enrolled).await?;
-        if let Some(why) = &found.why {
-            tracing::warn!(validator = self.name(), task = %id, round = number, why, "a round is complained about");
-        }
-        if let Some(evidence) = &found.evidence {
+        // Once a round, and not each time that it is looked for: it goes through all of the state.
+        let enrolled = self.inner.handle.state().lights(&proposed.id);
+        let enrolled = enrolled.into_keys().collect();
+        let (judged, record) = source.judge(proposed, &enrolled).await?;
+        if let Some(evidence) = &judged.evidence {
             let path = self.inner.evidence.join(evidence.digest().to_string());
             tokio::fs::create_dir_all(&self.inner.evidence)
                 .await
@@ -319,50 +356,195 @@ impl Validator {
                 .await
                 .map_err(other)?;
         }
-        Ok(Some(found))
+        let shown = match record {
+            Some(record) => self.shown(proposed, &record).await,
+            None => Vec::new(),
+        };
+        Ok(Found { judged, shown })
     }
 
+    /// Who has signed other statements for the ledger than for the round's record.
+    async fn shown(&self, proposed: &Proposed, record: &RoundRecord) -> Vec<(NodeId, Shown)> {
+        let key = (proposed.id, proposed.opened.round);
+        let settled = self.inner.handle.settled();
+        let round: Option<Round> = settled.state.get(&RoundSlot(key.0, key.1));
+        if !round.is_some_and(|round| shown::differs(&round, record)) {
+            return Vec::new();
+        }
+        let Some(first) = self.opening(key.0, key.1) else {
+            return Vec::new();
+        };
+        let mut signed = Signed::default();
+        for height in first..=settled.block.header().height {
+            if let Ok(Some((block, _))) = self.block(height).await {
+                signed.read(&block, key);
+            }
+        }
+        shown::shown(proposed.task.terms.aggregation, &signed, record)
+    }
+
+    /// Send something to the ledger, unless it is under way; false if the ledger refuses it.
     async fn cast(
         &self,
         state: &State,
-        (task, round): (TaskId, RoundNumber),
-        found: &Judged,
-    ) -> Outcome {
-        let me = self.inner.key.id();
-        let model = state
-            .get(&RoundSlot(task, round))
-            .and_then(|round| match round.stage {
-                Stage::Proposed(_, proposed) => Some(proposed.model),
-                _ => None,
-            });
-        let Some(model) = model else { return Ok(()) };
+        under_way: &mut UnderWay<Cast>,
+        cast: Cast,
+        body: Body,
+    ) -> bool {
+        let (me, now) = (self.inner.key.id(), clock::now());
+        if under_way.has(&cast, now) {
+            return true;
+        }
+        let nonce = under_way.number(state.account(&me).nonce, now);
         let tx = Tx {
             from: me,
-            nonce: self.inner.handle.state().account(&me).nonce,
+            nonce,
             chain: self.inner.genesis.chain(),
-            body: Body::Vote(Vote {
-                task,
-                round,
-                model,
-                verdict: found.verdict,
-            }),
+            body,
         };
         match self.submit(tx.sign(&self.inner.key)).await {
-            Ok(_) => Ok(()),
-            // Another vote of this validator has the number; it is the next one's turn soon.
-            Err((_, why)) => Err(Failure::Other(why)),
+            Ok(_) => {
+                under_way.sent(cast, nonce, now);
+                true
+            }
+            Err((code, why)) => {
+                tracing::warn!(
+                    validator = self.name(),
+                    why,
+                    "what was sent to the ledger is not taken"
+                );
+                code == BUSY
+            }
         }
     }
 }
 
-fn unavailable(why: String) -> Judged {
-    Judged {
-        verdict: defim_ledger::Verdict::Complain {
-            fault: defim_ledger::Fault::Unavailable,
-            accused: None,
-            evidence: Digest::of(why.as_bytes()),
-        },
-        why: Some(why),
-        evidence: None,
+fn is_active(state: &State, node: &NodeId) -> bool {
+    let entry = state.get(&NodeSlot(*node));
+    entry.is_some_and(|entry| entry.status == NodeStatus::Active)
+}
+
+fn proposed(state: &State, (id, number): Key) -> Option<Proposed> {
+    let task = state.task(&id)?;
+    let round = state.get(&RoundSlot(id, number))?;
+    match round.stage.clone() {
+        Stage::Proposed(opened, model) => Some(Proposed {
+            id,
+            task,
+            round,
+            opened,
+            model,
+        }),
+        _ => None,
+    }
+}
+
+/// Whom a validator connects to: the validators of this epoch, those who follow them, and other enrolled validation nodes, which
+/// follow the chain and may be validators later. In this order: who comes last is left out first.
+fn peers_of(state: &State, genesis: &Genesis) -> Vec<([u8; 32], SocketAddr)> {
+    let nodes = state.nodes();
+    let sets = state.validators();
+    let current = sets.iter().flat_map(|sets| sets.current.keys());
+    let next = sets.iter().flat_map(|sets| sets.next.iter());
+    let next = next.flat_map(|(_, set)| set.keys());
+    let enrolled = nodes.iter().filter(|(_, entry)| {
+        entry.role == LedgerRole::Validation && entry.status == NodeStatus::Active
+    });
+    let mut peers: Vec<([u8; 32], SocketAddr)> = Vec::new();
+    for node in current.chain(next).chain(enrolled.map(|(node, _)| node)) {
+        let first = genesis.validators.iter().find(|first| first.node == *node);
+        let said = nodes.get(node).map(|entry| entry.address.as_str());
+        let mut addresses = said
+            .into_iter()
+            .chain(first.map(|first| first.address.as_str()));
+        let Some(address) = addresses.find_map(|text| text.parse().ok()) else {
+            tracing::warn!(%node, "a validation node's address on the ledger is none; it looks like 127.0.0.1:9000");
+            continue;
+        };
+        if !peers.iter().any(|(known, _)| *known == node.0) {
+            peers.push((node.0, address));
+        }
+    }
+    peers
+}
+
+#[cfg(test)]
+mod tests {
+    use defim_ledger::{FirstValidator, Params, Role as On};
+
+    use super::*;
+    use crate::{clock, ledger::fake::admin};
+
+    fn free() -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_validator_that_joins_is_connected_to_and_agrees_on_blocks() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let ids = folders.each_ref().map(|folder| {
+            let seed = load_or_make_seed(folder.path()).unwrap();
+            NodeKey::from_seed(seed).id()
+        });
+        let at = [free(), free()];
+        let genesis = Genesis {
+            name: "test".into(),
+            timestamp_ms: clock::now(),
+            validators: vec![FirstValidator {
+                node: ids[0],
+                name: "first".into(),
+                address: at[0].to_string(),
+            }],
+            admins: vec![admin().id()],
+            treasury: admin().id(),
+            supply: 1000,
+            params: Params {
+                epoch_blocks: 5,
+                ..Params::default()
+            },
+        };
+        let mut validators = Vec::new();
+        for (folder, at) in folders.iter().zip(at) {
+            let (folder, peers) = (folder.path(), Directory::new());
+            let started = Validator::start("v".into(), folder, genesis.clone(), at, &peers).await;
+            validators.push(started.unwrap());
+        }
+        let mut set = ids.to_vec();
+        set.sort_unstable();
+        let mut bodies = vec![
+            Body::EnrolNode {
+                node: ids[1],
+                role: On::Validation,
+                name: "second".into(),
+                address: at[1].to_string(),
+            },
+            Body::SetValidators { set, from_epoch: 2 },
+        ];
+        let to = ids[0];
+        bodies.extend((0..12).map(|_| Body::Transfer { to, amount: 1 }));
+        // One block each: the last ones are final only if both have signed.
+        for (nonce, body) in (0..).zip(bodies) {
+            let tx = Tx {
+                from: admin().id(),
+                nonce,
+                chain: genesis.chain(),
+                body,
+            };
+            validators[0].submit(tx.sign(&admin())).await.unwrap();
+            let carried_out = async {
+                while validators[0].handle().state().account(&admin().id()).nonce <= nonce {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let done = tokio::time::timeout(Duration::from_secs(60), carried_out).await;
+            assert!(done.is_ok(), "transaction {nonce} is in no block");
+        }
+        let state = validators[0].handle().state();
+        assert!(state.head().unwrap().height >= 12);
+        assert_eq!(state.validators().unwrap().current.len(), 2);
+        for validator in validators {
+            let _ = validator.handle().stop().await;
+        }
     }
 }
