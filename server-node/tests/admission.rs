@@ -66,7 +66,7 @@ fn hyphened() -> String {
 fn with_an_invite_light_nodes_enrol_themselves_until_it_is_used_up() {
     let mesh = Mesh::start(&["--min-batch", "2", "--admission", "invite"]);
     // What is no code, and a code that nobody has made.
-    let none = mesh.light("one.key", &["--invite", "guess"]);
+    let none = mesh.light("one.key", &["--invite", "never"]);
     refused(&none, 3, "26 letters and digits");
     let other = mesh.light("one.key", &["--invite", "00000-00000-00000-00000-000000"]);
     refused(&other, 3, "code does not fit");

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The word for a transaction that does not wait here, though no rule of the ledger is against it.
 pub const BUSY: &str = "busy";
+/// What a transaction is answered whose number is another one's, or has others missing before it: its sender takes the next.
+const OTHER_NUMBER: &str = "other-number";
 /// Blocks that are looked through for openings at a start.
 const LOOK_BACK: u64 = 4_096;
 
@@ -174,6 +176,9 @@ impl Validator {
         match self.inner.handle.submit(tx).await {
             Ok(_) | Err(Refused::Known) => Ok(id),
             Err(Refused::Ledger(reject)) => Err((reject.slug(), reject.text().to_owned())),
+            Err(error @ (Refused::Taken(_) | Refused::Gap { .. })) => {
+                Err((OTHER_NUMBER, error.to_string()))
+            }
             Err(error) => Err((BUSY, error.to_string())),
         }
     }
@@ -413,7 +418,7 @@ impl Validator {
                     why,
                     "what was sent to the ledger is not taken"
                 );
-                code == BUSY
+                matches!(code, BUSY | OTHER_NUMBER)
             }
         }
     }
