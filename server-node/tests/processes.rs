@@ -363,12 +363,9 @@ fn a_full_node_that_is_killed_once_sums_are_encrypted_is_not_missed() {
         finished(&mesh.task()) == [(1, 3)]
     });
     // And the next one, by those that are left.
-    for _ in 0..3 {
-        mesh.wait("a contribution is taken", |mesh| {
-            mesh.contribute(&["--timeout", "1"]).status.success()
-        });
-    }
+    // Light nodes draw who checks a report: one that has drawn the missing node as helper is not counted.
     mesh.wait("the next round is finished", |mesh| {
+        mesh.contribute(&["--timeout", "1"]);
         finished(&mesh.task()) == [(1, 3), (2, 3)]
     });
 }

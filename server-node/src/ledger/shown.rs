@@ -110,10 +110,15 @@ mod tests {
         opened.sign(&key(12)).unwrap()
     }
 
-    fn closed(reports: std::ops::Range<u8>, members: &[NodeKey]) -> Vec<SignedText> {
+    /// A batch of this opening.
+    fn closed(
+        opening: &SignedText,
+        reports: std::ops::Range<u8>,
+        members: &[NodeKey],
+    ) -> Vec<SignedText> {
         let ids: Vec<_> = reports.map(|n| ReportId([n; 16])).collect();
-        let summary =
-            BatchSummary::new(TASK, 1, Digest([5; 32]), 0, &ids, BTreeMap::new()).unwrap();
+        let opening = round_randomness(opening);
+        let summary = BatchSummary::new(TASK, 1, opening, 0, &ids, BTreeMap::new()).unwrap();
         let signed = members.iter().map(|member| summary.sign(member).unwrap());
         signed.collect()
     }
@@ -152,7 +157,8 @@ mod tests {
         let model = world.state().task(&TASK).unwrap().model;
         let mut members = [key(10), key(11)];
         members.sort_by_key(NodeKey::id);
-        let (first, batch) = (opening(model, 70_000), closed(0..3, &members));
+        let first = opening(model, 70_000);
+        let batch = closed(&first, 0..3, &members);
         let opened = Body::RoundOpened {
             statement: first.clone(),
         };
@@ -168,7 +174,7 @@ mod tests {
         assert!(!differs(&round, &honest));
         assert!(shown(key(12).id(), &ledger, &honest).is_empty());
 
-        let other = closed(0..4, &members);
+        let other = closed(&first, 0..4, &members);
         let lie = record(&opening(model, 80_000), &other);
         assert!(differs(&round, &lie));
         let all = shown(key(12).id(), &ledger, &lie);
@@ -182,7 +188,7 @@ mod tests {
         }
         // Somebody else's signature accuses nobody.
         let mut foreign = honest.clone();
-        foreign.batches = vec![closed(0..4, &[key(30), key(31)])];
+        foreign.batches = vec![closed(&first, 0..4, &[key(30), key(31)])];
         assert!(shown(key(12).id(), &ledger, &foreign).is_empty());
     }
 }
