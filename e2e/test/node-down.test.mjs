@@ -57,9 +57,14 @@ test("with one full node down the others do without it, and the page says who is
     await page.useSample();
     await page.contribute();
   }
-  for (const page of pages) await page.reaches("counted");
+  for (const page of pages) await page.reaches("sent");
+  // A report whose helper is the one that is away is not counted: who checks it is drawn, and not for the mesh to choose.
+  const folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  for (let n = 0; n < 12; n++) await mesh.contribute({ data: await digits(folder, 100 * n, 100 * n + 100) });
+  await until("the round to finish", async () => (await mesh.get("/tasks/digits")).history.length > 0);
   await pages[0].shoot("one-node-away");
   const { history } = await mesh.get("/tasks/digits");
-  assert.equal(history[0].reports, 2);
+  assert.ok(history[0].reports >= 2);
   for (const page of pages) assert.deepEqual(page.errors, []);
 });
