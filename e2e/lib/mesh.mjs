@@ -118,10 +118,10 @@ export class Mesh {
   }
 
   /** A native light node that takes part in some rounds; resolves to its JSON lines. With an `invite` it enrols a key of its own. */
-  async contribute({ task = "digits", data, rounds = 1, invite }) {
+  async contribute({ task = "digits", data, rounds = 1, invite, wait = true }) {
     const args = ["contribute", "--mesh", this.url, "--task", task, "--data", data, "--rounds", rounds];
     const key = ["--key", `${data}.key`, "--invite", invite];
-    const all = [...args, ...(invite === undefined ? [] : key), "--wait", "--timeout", 240, "--json"];
+    const all = [...args, ...(invite === undefined ? [] : key), ...(wait ? ["--wait"] : []), "--timeout", 240, "--json"];
     const out = await run(program(), all.map(String));
     return out.trim().split("\n").map((line) => JSON.parse(line));
   }
