@@ -4,11 +4,21 @@ use defim_protocol::{
     Committee, Credential, NodeKey, ReportId, RoundNumber, TaskId,
     report::{Extension, Metadata, PlaintextShare, SealedShares},
     seal::{Seat, seal},
+    vdaf::UpdateVdaf,
 };
-use prio::{codec::Encode as _, vdaf::Client as _};
+use prio::{
+    codec::Encode as _,
+    vdaf::{Vdaf, VdafError},
+};
 use rand::{CryptoRng, RngCore};
 
 use crate::{JoinedTask, LightError, OpenRound};
+
+/// What sharding gives.
+type Sharded = (
+    <UpdateVdaf as Vdaf>::PublicShare,
+    Vec<<UpdateVdaf as Vdaf>::InputShare>,
+);
 
 /// An update as shares, one for each member, proof included. Each share alone is random.
 pub struct Split {
@@ -56,14 +66,14 @@ impl Split {
         id: ReportId,
         key: Option<&NodeKey>,
         time_s: u64,
+        shard: impl FnOnce(&UpdateVdaf, &Vec<f64>, &[u8; 16]) -> Result<Sharded, VdafError>,
     ) -> Result<Self, LightError> {
         let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
         let vdaf = task.manifest().vdaf;
         let instance = vdaf.instance()?;
         let measurement = vdaf.measurement(values);
-        let (public, shares) = instance
-            .shard(&measurement, id.as_bytes())
-            .map_err(|e| failed(&e))?;
+        let (public, shares) =
+            shard(&instance, &measurement, id.as_bytes()).map_err(|e| failed(&e))?;
         let committee = task.committee_of(round, &id);
         let members = committee.members().len();
         // A share that no member is there for would be missing in the total.

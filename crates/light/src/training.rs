@@ -7,6 +7,7 @@ use defim_learn::{
     train,
 };
 use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber};
+use prio::vdaf::Client as _;
 use rand::{CryptoRng, RngCore};
 
 use crate::{JoinedTask, LightError, ReadyRound, SealedReport, Split};
@@ -185,7 +186,39 @@ impl Training {
         time_s: u64,
     ) -> Result<Split, LightError> {
         let (values, key) = (update.values(), self.key.as_deref());
-        Split::new(&self.task, &self.round, values, id, key, time_s)
+        Split::new(
+            &self.task,
+            &self.round,
+            values,
+            id,
+            key,
+            time_s,
+            |v, m, n| v.shard(m, n),
+        )
+    }
+
+    /// As [`Training::split`], with randomness of the caller's: for runs that are to be the same again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Training::split`].
+    pub fn split_with<R: RngCore + CryptoRng>(
+        &self,
+        update: &FixedUpdate,
+        id: ReportId,
+        time_s: u64,
+        rng: &mut R,
+    ) -> Result<Split, LightError> {
+        let (values, key) = (update.values(), self.key.as_deref());
+        Split::new(
+            &self.task,
+            &self.round,
+            values,
+            id,
+            key,
+            time_s,
+            |v, m, n| v.shard_with(m, n, rng),
+        )
     }
 
     /// How good the round's model is on these rows.

@@ -8,6 +8,7 @@ use prio::{
     field::{Field64, FieldPrio2},
     vdaf::{Aggregatable, Aggregator, Client, Collector, PrepareTransition, Vdaf, VdafError},
 };
+use rand::{CryptoRng, RngCore};
 
 use super::{NONCE_BYTES, VERIFY_KEY_BYTES};
 
@@ -148,6 +149,52 @@ impl Vdaf for UpdateVdaf {
 
     fn num_aggregators(&self) -> usize {
         each!(self, vdaf => vdaf.num_aggregators())
+    }
+}
+
+impl UpdateVdaf {
+    /// As [`Client::shard`], with randomness of the caller's: for runs that are to be the same again.
+    ///
+    /// # Errors
+    ///
+    /// [`VdafError`] if the measurement is refused.
+    #[allow(clippy::type_complexity)]
+    pub fn shard_with<R: RngCore + CryptoRng>(
+        &self,
+        measurement: &[f64],
+        nonce: &[u8; NONCE_BYTES],
+        rng: &mut R,
+    ) -> Result<(<Self as Vdaf>::PublicShare, Vec<<Self as Vdaf>::InputShare>), VdafError> {
+        Ok(match self {
+            P64(vdaf) => {
+                let (public, shares) = with(rng, vdaf.randomness_len(), |randomness| {
+                    vdaf.shard_with_randomness(measurement, nonce, randomness)
+                })?;
+                (P64(public), shares.into_iter().map(P64).collect())
+            }
+            P32(vdaf) => {
+                let (public, shares) = with(rng, vdaf.randomness_len(), |randomness| {
+                    vdaf.shard_with_randomness(measurement, nonce, randomness)
+                })?;
+                (P32(public), shares.into_iter().map(P32).collect())
+            }
+        })
+    }
+}
+
+/// Draws until the wraparound checks pass, which an honest vector misses once in 2^46 times.
+fn with<T, R: RngCore + CryptoRng>(
+    rng: &mut R,
+    length: usize,
+    shard: impl Fn(&[u8]) -> Result<T, pine::PineError>,
+) -> Result<T, VdafError> {
+    let mut randomness = vec![0; length];
+    loop {
+        rng.fill_bytes(&mut randomness);
+        match shard(&randomness) {
+            Err(pine::PineError::Encode(pine::EncodeError::Retry)) => {}
+            result => return Ok(result?),
+        }
     }
 }
 
