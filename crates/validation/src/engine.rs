@@ -1,6 +1,6 @@
 //! The parts of one validator, put together over any runtime and any network.
 
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +14,18 @@ use commonware_consensus::marshal::{self, Start};
 use commonware_consensus::simplex;
 use commonware_consensus::simplex::scheme::ed25519::Scheme;
 use commonware_consensus::types::{FixedEpocher, Height, ViewDelta};
-use commonware_cryptography::certificate::Verifier as _;
 use commonware_cryptography::{Digestible as _, Signer as _, ed25519, sha256};
 use commonware_p2p::utils::mux;
 use commonware_p2p::{Blocker, Provider, Receiver, Recipients, Sender, max_message_size};
 use commonware_parallel::Sequential;
-use commonware_runtime::buffer::paged::{self, CacheRef};
+use commonware_runtime::buffer::paged::CacheRef;
 use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage};
-use commonware_storage::archive::prunable;
-use commonware_storage::translator::EightCap;
-use commonware_utils::{NZU64, NZUsize, NonZeroDuration};
+use commonware_utils::{NZUsize, NonZeroDuration};
 use rand_core::CryptoRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::app::{App, millis};
+use crate::archives::{self, BUFFER, PAGE, PER_SECTION};
 use crate::block::Wire;
 use crate::config::{Limits, Timing};
 use crate::epochs::{ConsensusChannels, Epochs, Schemes};
@@ -39,12 +37,7 @@ use crate::shared::{Final, Head, Settled, Shared};
 /// Marshal's mailbox.
 pub(crate) type Marshal<M> = Mailbox<Scheme, Standard<Wire<<M as Machine>::Block>>>;
 
-/// Changing it makes files of before unreadable.
-const PAGE: NonZeroU16 = paged::page_size(4096);
 const MAILBOX: NonZeroUsize = NZUsize!(1024);
-const BUFFER: NonZeroUsize = NZUsize!(256 << 10);
-/// Blocks and certificates in a file.
-const PER_SECTION: NonZeroU64 = NZU64!(1024);
 /// Final blocks under way to the ledger, and gaps that are filled at a time.
 const UNDER_WAY: NonZeroUsize = NZUsize!(16);
 /// Views below the final one whose blocks peers may still ask for.
@@ -239,27 +232,6 @@ impl<M: Machine> Running<M> {
     }
 }
 
-fn archive<C>(
-    prefix: &str,
-    name: &str,
-    cache: &CacheRef,
-    codec: C,
-) -> prunable::Config<EightCap, C> {
-    prunable::Config {
-        translator: EightCap,
-        metadata_partition: format!("{prefix}-{name}-metadata"),
-        key_partition: format!("{prefix}-{name}-key"),
-        key_page_cache: cache.clone(),
-        value_partition: format!("{prefix}-{name}-value"),
-        compression: None,
-        codec_config: codec,
-        items_per_section: PER_SECTION,
-        key_write_buffer: BUFFER,
-        value_write_buffer: BUFFER,
-        replay_buffer: BUFFER,
-    }
-}
-
 /// Starts a validator below `context`. The handle ends with the first part that ends, which is never in
 /// the ordinary course of things; whoever drops the tasks of `context` stops them all.
 pub(crate) async fn start<E, M, C, S, R, P, B>(
@@ -326,24 +298,7 @@ where
     );
     buffer_engine.start(net.blocks);
 
-    let storage = |error: commonware_storage::archive::Error| Fatal::Storage(error.to_string());
-    let finalizations = prunable::Archive::init(
-        context.child("finalizations"),
-        archive(
-            &prefix,
-            "finalizations",
-            &cache,
-            Scheme::certificate_codec_config_unbounded(),
-        ),
-    )
-    .await
-    .map_err(storage)?;
-    let blocks = prunable::Archive::init(
-        context.child("finalized"),
-        archive(&prefix, "blocks", &cache, limits.block_bytes),
-    )
-    .await
-    .map_err(storage)?;
+    let (finalizations, blocks) = archives::open(&context, &prefix, &cache, &limits).await?;
     let genesis = Wire::new(shared.machine.genesis());
     let genesis_digest = genesis.digest();
     let (actor, marshal, floor) = Actor::init(

@@ -52,6 +52,7 @@
 //! assert!(outcome.heights.iter().all(|height| *height > 5));
 //! ```
 mod app;
+mod archives;
 mod block;
 mod config;
 mod engine;

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{error, warn};
 
 use crate::app::millis;
+use crate::archives;
 use crate::config::{Limits, Timing};
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings, Stored};
 use crate::epochs::public_key;
@@ -100,6 +101,41 @@ impl Node {
     /// If the configuration or the node's files do not allow it.
     pub async fn start(config: Config<Ledger, Deep<Ledger>>) -> Result<NodeHandle<Ledger>, Fatal> {
         launch_ledger(config)?.started().await
+    }
+
+    /// Puts final blocks that were made elsewhere, from height 1 on without a gap, into the files of a node that has
+    /// none yet; for measurements of long histories. The node carries them out when it starts, and believes
+    /// their certificates, as it believes all its files. It returns when all is written.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be written, or these are no blocks.
+    pub fn fill(
+        config: &Config,
+        blocks: Box<dyn Iterator<Item = Stored> + Send>,
+    ) -> Result<(), Fatal> {
+        let id = engine::key_of(&config.seed)?;
+        let prefix = prefix(&id, &Machine::genesis(&config.machine).digest().0);
+        let runner = commonware_runtime::tokio::Runner::new(
+            commonware_runtime::tokio::Config::new()
+                .with_worker_threads(1)
+                .with_storage_directory(config.data.clone()),
+        );
+        let limits = config.limits;
+        // The runner starts a runtime of its own, which no thread of another one may.
+        let filled = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    runner.start(|context| async move {
+                        archives::fill::<_, <Ledger as Machine>::Block>(
+                            context, &prefix, &limits, blocks,
+                        )
+                        .await
+                    })
+                })
+                .join()
+        });
+        filled.map_err(|_| Fatal::Part("it panicked; its message is above".to_owned()))?
     }
 }
 

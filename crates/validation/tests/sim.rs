@@ -1,4 +1,4 @@
-//! Every scenario, with a few seeds; `cargo run --release -p defim-validation --example seeds` takes more.
+//! Every scenario, with a few seeds; `cargo run --release -p defim-sim --example seeds` takes more.
 
 use defim_validation::sim::{Outcome, Scenario, run};
 

@@ -11,16 +11,15 @@ use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_utils::ordered::Set;
 use rand_core::Rng;
 
-use crate::machine::Machine as _;
-use crate::sim::counter::Counter;
+use crate::machine::Machine;
 
 type Signed = Vote<Scheme, sha256::Digest>;
 
 /// For every vote that it hears it votes for the same and for another proposal, and to leave the view; each
 /// validator gets one of these, or all.
-pub(super) async fn run<R: Rng>(
+pub(super) async fn run<R: Rng, M: Machine>(
     mut random: R,
-    machine: Counter,
+    machine: M,
     key: ed25519::PrivateKey,
     keys: Arc<Vec<ed25519::PublicKey>>,
     (sender, mut receiver): (
@@ -28,7 +27,7 @@ pub(super) async fn run<R: Rng>(
         impl Receiver<PublicKey = ed25519::PublicKey>,
     ),
 ) {
-    let validators = keys.iter().take(machine.validators.len()).cloned();
+    let validators = keys.iter().take(machine.validators().len()).cloned();
     let set = Set::from_iter_dedup(validators);
     let Some(scheme) = Scheme::signer(&machine.namespace(), set, key) else {
         return;

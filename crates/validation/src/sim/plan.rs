@@ -8,18 +8,18 @@ use commonware_utils::{NZUsize, Probability};
 
 use crate::config::{Limits, Timing};
 use crate::engine::{self, Fatal};
-use crate::machine::{Chained as _, Deep, Key};
+use crate::machine::{Chained as _, Deep, Key, Machine};
 use crate::sim::counter::Counter;
 use crate::sim::record::Record;
 
 /// What all runs share that a power cut does not end.
 #[derive(Clone)]
-pub(super) struct Plan {
+pub(super) struct Plan<M: Machine = Counter> {
     pub(super) seeds: Vec<[u8; 32]>,
-    pub(super) machine: Counter,
+    pub(super) machine: M,
     pub(super) record: Record,
     pub(super) timing: Timing,
-    pub(super) checker: Deep<Counter>,
+    pub(super) checker: Deep<M>,
     /// Whether what a deep check waits for is there.
     pub(super) arrived: Arc<AtomicBool>,
     /// Whether transactions come all the time.
@@ -34,18 +34,15 @@ impl Plan {
             let seed = [u8::try_from(index).unwrap_or(u8::MAX); 32];
             named.push((engine::key_of(&seed)?, seed));
         }
+        let machine = Counter {
+            validators: named.iter().take(validators).map(|(key, _)| *key).collect(),
+            epoch_length,
+            started_ms: 0,
+        };
+        let seeds = named.into_iter().map(|(_, seed)| seed).collect();
         Ok(Self {
-            machine: Counter {
-                validators: named.iter().take(validators).map(|(key, _)| *key).collect(),
-                epoch_length,
-                started_ms: 0,
-            },
-            seeds: named.into_iter().map(|(_, seed)| seed).collect(),
-            record: Record::default(),
-            timing: timing(),
-            checker: Deep::rules_only(),
-            arrived: Arc::default(),
             busy: true,
+            ..Self::of(machine, seeds)
         })
     }
 
@@ -102,10 +99,22 @@ pub(super) fn probability(quality: Quality) -> Probability {
     Probability::new(quality.arrive, 100).unwrap_or(ALL)
 }
 
-impl Plan {
+impl<M: Machine> Plan<M> {
+    /// Validators with these keys, by the rules of `machine`.
+    pub(super) fn of(machine: M, seeds: Vec<[u8; 32]>) -> Self {
+        Self {
+            seeds,
+            machine,
+            record: Record::default(),
+            timing: timing(),
+            checker: Deep::rules_only(),
+            arrived: Arc::default(),
+            busy: false,
+        }
+    }
+
     /// The digest of the first block.
     pub(super) fn machine_genesis(&self) -> crate::machine::Digest {
-        use crate::machine::Machine as _;
         self.machine.genesis().digest()
     }
 }

@@ -13,6 +13,7 @@ use crate::config::Timing;
 use crate::machine::{Checker, Deep};
 use crate::sim::counter::{Counter, CounterBlock, CounterState};
 use crate::sim::plan::{GOOD, Plan, Quality};
+use crate::sim::work::Compared;
 use crate::sim::world::World;
 
 /// How long blocks may take where nothing is wrong any more, in virtual time.
@@ -172,7 +173,7 @@ fn go(seed: u64, scenario: Scenario, plan: &Plan) -> Result<(), String> {
     if scenario != Scenario::PowerCut {
         let plan = plan.clone();
         return runner.start(|context| async move {
-            let mut world = World::new(context, plan.clone()).await?;
+            let mut world = World::counting(context, plan.clone()).await?;
             let honest = play(&mut world, scenario, &plan).await?;
             world.audit(&honest).await;
             Ok(())
@@ -181,7 +182,7 @@ fn go(seed: u64, scenario: Scenario, plan: &Plan) -> Result<(), String> {
     let (first, after) = {
         let plan = plan.clone();
         runner.start_and_recover(|context| async move {
-            let mut world = World::new(context, plan).await?;
+            let mut world = World::counting(context, plan).await?;
             all(&mut world).await?;
             let time = 500 + world.draw(8_000);
             world.pass(Duration::from_millis(time)).await?;
@@ -191,7 +192,7 @@ fn go(seed: u64, scenario: Scenario, plan: &Plan) -> Result<(), String> {
     let before = first?;
     let plan = plan.clone();
     deterministic::Runner::from(after).start(|context| async move {
-        let mut world = World::new(context, plan).await?;
+        let mut world = World::counting(context, plan).await?;
         all(&mut world).await?;
         world
             .reach(&[0, 1, 2, 3], before.saturating_add(4), PATIENCE)
@@ -202,7 +203,7 @@ fn go(seed: u64, scenario: Scenario, plan: &Plan) -> Result<(), String> {
 }
 
 /// Starts four validators on a good network.
-async fn all(world: &mut World) -> Result<(), String> {
+pub(super) async fn all<M: Compared>(world: &mut World<M>) -> Result<(), String> {
     world.link(GOOD).await;
     for node in 0..4 {
         world.start(node).await?;
@@ -266,29 +267,14 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             for node in 0..3 {
                 world.start(node).await?;
             }
-            let masks = world.start_twins(3, (0b0111, 0b0111)).await?;
-            for _ in 0..8 {
-                let (primary, secondary) = (1 + world.draw(7), 1 + world.draw(7));
-                masks.set(primary, secondary);
-                let time = 200 + world.draw(1_200);
-                world.pass(Duration::from_millis(time)).await?;
-            }
-            masks.set(0b0111, 0b0111);
+            twins(world, 8).await?;
             let goal = world.highest(&[0, 1, 2]).saturating_add(6);
             world.reach(&[0, 1, 2], goal, PATIENCE).await?;
             return Ok(vec![0, 1, 2]);
         }
         Scenario::Restart => {
             all(world).await?;
-            for _ in 0..6 {
-                let time = world.draw(1_500);
-                world.pass(Duration::from_millis(time)).await?;
-                let node = world.draw(4) as usize;
-                world.kill(node).await;
-                let time = world.draw(800);
-                world.pass(Duration::from_millis(time)).await?;
-                world.start(node).await?;
-            }
+            restarts(world, 6).await?;
             let goal = world.highest(&four).saturating_add(5);
             world.reach(&four, goal, PATIENCE).await?;
         }
@@ -422,7 +408,17 @@ async fn halt(world: &mut World, plan: &Plan) -> Result<(), String> {
 
 async fn partition(world: &mut World) -> Result<(), String> {
     all(world).await?;
-    for _ in 0..2 {
+    partitions(world, 2).await?;
+    let goal = world.highest(&[0, 1, 2, 3]).saturating_add(5);
+    world.reach(&[0, 1, 2, 3], goal, PATIENCE).await
+}
+
+/// Cuts the four into parts so many times, and links them again.
+pub(super) async fn partitions<M: Compared>(
+    world: &mut World<M>,
+    times: u64,
+) -> Result<(), String> {
+    for _ in 0..times {
         let time = 300 + world.draw(2_000);
         world.pass(Duration::from_millis(time)).await?;
         let first = world.draw(4) as usize;
@@ -442,8 +438,34 @@ async fn partition(world: &mut World) -> Result<(), String> {
         world.pass(Duration::from_millis(time)).await?;
         world.link(GOOD).await;
     }
-    let goal = world.highest(&[0, 1, 2, 3]).saturating_add(5);
-    world.reach(&[0, 1, 2, 3], goal, PATIENCE).await
+    Ok(())
+}
+
+/// Kills one of the four so many times, and starts it again from its files.
+pub(super) async fn restarts<M: Compared>(world: &mut World<M>, times: u64) -> Result<(), String> {
+    for _ in 0..times {
+        let time = world.draw(1_500);
+        world.pass(Duration::from_millis(time)).await?;
+        let node = world.draw(4) as usize;
+        world.kill(node).await;
+        let time = world.draw(800);
+        world.pass(Duration::from_millis(time)).await?;
+        world.start(node).await?;
+    }
+    Ok(())
+}
+
+/// Starts the fourth twice, each half seen by others at other times.
+pub(super) async fn twins<M: Compared>(world: &mut World<M>, times: u64) -> Result<(), String> {
+    let masks = world.start_twins(3, (0b0111, 0b0111)).await?;
+    for _ in 0..times {
+        let (primary, secondary) = (1 + world.draw(7), 1 + world.draw(7));
+        masks.set(primary, secondary);
+        let time = 200 + world.draw(1_200);
+        world.pass(Duration::from_millis(time)).await?;
+    }
+    masks.set(0b0111, 0b0111);
+    Ok(())
 }
 
 /// Submits a new set of validators until it is the ledger's: other transactions may be before it.

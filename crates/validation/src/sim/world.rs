@@ -14,13 +14,14 @@ use tokio::sync::oneshot;
 
 use crate::app::millis;
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings};
-use crate::machine::{Chained as _, Deep, Key};
+use crate::machine::{Chained as _, Deep, Key, Machine};
 use crate::shared::Head;
-use crate::sim::counter::{Counter, CounterTx};
+use crate::sim::counter::Counter;
 use crate::sim::liar;
 use crate::sim::plan::{Plan, Quality, limits, probability};
 use crate::sim::record::{Record, Taken};
 use crate::sim::twins::{Masks, forward};
+use crate::sim::work::{Busy, Compared, Work, count};
 
 /// How often the world looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -29,29 +30,81 @@ type PublicKey = ed25519::PublicKey;
 type Context = deterministic::Context;
 
 /// A running validator.
-struct Live {
-    running: Running<Counter>,
+struct Live<M: Machine> {
+    running: Running<M>,
     task: Handle<Fatal>,
 }
 
 /// The world of one run.
-pub(super) struct World {
+pub(super) struct World<M: Machine = Counter> {
     context: Context,
     oracle: Oracle<PublicKey, Context>,
     keys: Arc<Vec<PublicKey>>,
-    plan: Plan,
-    live: BTreeMap<usize, Live>,
+    plan: Plan<M>,
+    live: BTreeMap<usize, Live<M>>,
     /// Of validators that run twice: they go on until the world ends.
-    second_halves: Vec<Live>,
+    second_halves: Vec<Live<M>>,
     lives: u64,
-    sent: BTreeMap<usize, u64>,
+    work: Option<Box<dyn Work<M>>>,
 }
 
 type Failure = String;
 
 impl World {
+    /// A network without links, on which all count if the plan says so.
+    pub(super) async fn counting(context: Context, plan: Plan) -> Result<Self, Failure> {
+        let busy = plan
+            .busy
+            .then(|| Box::<Busy>::default() as Box<dyn Work<Counter>>);
+        Self::new(context, plan, busy).await
+    }
+
+    /// The transactions that a running validator has applied.
+    pub(super) fn transactions(&self, node: usize) -> u64 {
+        self.live.get(&node).map_or(0, |live| {
+            live.running.settled().state.accounts.values().sum()
+        })
+    }
+
+    /// What an account of a running validator has counted to.
+    pub(super) fn count(&self, node: usize, account: u8) -> u64 {
+        self.live
+            .get(&node)
+            .and_then(|live| {
+                let settled = live.running.settled();
+                settled.state.accounts.get(&[account; 32]).copied()
+            })
+            .unwrap_or(0)
+    }
+
+    /// The validators of the next epoch, as a running validator's state has it.
+    pub(super) fn validators(&self, node: usize) -> Vec<Key> {
+        self.live
+            .get(&node)
+            .map(|live| live.running.settled().state.validators.clone())
+            .unwrap_or_default()
+    }
+
+    /// Gives a transaction to a validator; refused ones are lost.
+    pub(super) fn submit(&mut self, node: usize, validators: Option<Vec<Key>>) {
+        if let Some(live) = self.live.get(&node) {
+            count(
+                node,
+                &live.running,
+                validators,
+                millis(self.context.current()),
+            );
+        }
+    }
+}
+
+impl<M: Compared> World<M> {
     /// A network without links, and nobody on it.
-    pub(super) async fn new(context: Context, plan: Plan) -> Result<Self, Failure> {
+    pub(super) async fn new(
+        context: Context,
+        plan: Plan<M>,
+        work: Option<Box<dyn Work<M>>>,
+    ) -> Result<Self, Failure> {
         let keys = plan
             .seeds
             .iter()
@@ -61,7 +114,7 @@ impl World {
         let (network, oracle) = simulated::Network::new_with_peers(
             context.child("network"),
             simulated::Config {
-                max_size: engine::message_bytes::<Counter>(&limits()),
+                max_size: engine::message_bytes::<M>(&limits()),
                 max_peers_per_set: NonZeroUsize::new(keys.len().max(1))
                     .unwrap_or(NonZeroUsize::MIN),
                 // A liar goes on lying: the validators may not count on getting rid of it.
@@ -80,7 +133,7 @@ impl World {
             live: BTreeMap::new(),
             second_halves: Vec::new(),
             lives: 0,
-            sent: BTreeMap::new(),
+            work,
         })
     }
 
@@ -290,61 +343,11 @@ impl World {
             .map_or(0, |live| live.running.settled().block.height())
     }
 
-    /// The transactions that a running validator has applied.
-    pub(super) fn transactions(&self, node: usize) -> u64 {
-        self.live.get(&node).map_or(0, |live| {
-            live.running.settled().state.accounts.values().sum()
-        })
-    }
-
-    /// What an account of a running validator has counted to.
-    pub(super) fn count(&self, node: usize, account: u8) -> u64 {
-        self.live
-            .get(&node)
-            .and_then(|live| {
-                let settled = live.running.settled();
-                settled.state.accounts.get(&[account; 32]).copied()
-            })
-            .unwrap_or(0)
-    }
-
     /// The head of a running validator.
     pub(super) fn head(&self, node: usize) -> Option<Head> {
         self.live
             .get(&node)
             .map(|live| live.running.head().borrow().clone())
-    }
-
-    /// The validators of the next epoch, as a running validator's state has it.
-    pub(super) fn validators(&self, node: usize) -> Vec<Key> {
-        self.live
-            .get(&node)
-            .map(|live| live.running.settled().state.validators.clone())
-            .unwrap_or_default()
-    }
-
-    /// Gives a transaction to a validator; refused ones are lost.
-    pub(super) fn submit(&mut self, node: usize, validators: Option<Vec<Key>>) {
-        let Some(live) = self.live.get(&node) else {
-            return;
-        };
-        let account = [u8::try_from(node).unwrap_or(u8::MAX); 32];
-        let nonce = live
-            .running
-            .settled()
-            .state
-            .accounts
-            .get(&account)
-            .copied()
-            .unwrap_or(0);
-        let _ = live.running.submit(
-            CounterTx {
-                account,
-                nonce,
-                validators,
-            },
-            millis(self.context.current()),
-        );
     }
 
     /// Lets time pass, with transactions, until `done` or until `most` has passed. False if it has.
@@ -364,18 +367,35 @@ impl World {
             if now >= end {
                 return Ok(false);
             }
-            let nodes: Vec<usize> = self.live.keys().copied().collect();
-            let nodes = if self.plan.busy { nodes } else { Vec::new() };
-            for node in nodes {
-                let due = self.sent.get(&node).copied().unwrap_or(0);
-                if now >= due {
-                    let pause = 150 + self.draw(700);
-                    self.sent.insert(node, now.saturating_add(pause));
-                    self.submit(node, None);
-                }
+            if let Some(mut work) = self.work.take() {
+                let live = self.live.iter();
+                let running = live
+                    .map(|(node, live)| (*node, live.running.clone()))
+                    .collect();
+                let looked = work.look(now, &running, &mut |below| self.draw(below));
+                self.work = Some(work);
+                looked?;
             }
             self.context.sleep(LOOK).await;
         }
+    }
+
+    /// What happens beside the validators.
+    pub(super) fn work(&self) -> Option<&dyn Work<M>> {
+        self.work.as_deref()
+    }
+
+    /// Waits until all has happened that is to happen beside the validators, or says that it has not.
+    pub(super) async fn finish(&mut self, most: Duration) -> Result<(), Failure> {
+        let done = |world: &Self| world.work().is_none_or(Work::is_done);
+        if !self.until(most, done).await? {
+            let waits = self.work().map_or_else(String::new, Work::waits);
+            self.plan.record.violation(format!(
+                "after {} s without a fault it still waits: {waits}",
+                most.as_secs()
+            ));
+        }
+        Ok(())
     }
 
     /// Lets time pass.
@@ -425,8 +445,7 @@ impl World {
             let mut parent = self.plan.machine_genesis();
             for height in 1..=top.block.height() {
                 let stored = running.block(height).await;
-                let block =
-                    stored.and_then(|stored| crate::sim::CounterBlock::decode(&stored.block));
+                let block = stored.and_then(|stored| M::Block::decode(&stored.block));
                 let Some(block) = block else {
                     self.plan
                         .record
@@ -444,7 +463,7 @@ impl World {
                     height,
                     Taken {
                         digest: parent,
-                        root: block.root(),
+                        root: M::root(&block),
                     },
                 );
             }
@@ -463,11 +482,11 @@ type SimulatedNet<F> = Net<
 >;
 
 /// One life of a validator.
-async fn live<F: SplitForwarder<PublicKey>>(
+async fn live<M: Compared, F: SplitForwarder<PublicKey>>(
     context: Context,
-    settings: Settings<Counter, Deep<Counter>>,
+    settings: Settings<M, Deep<M>>,
     net: SimulatedNet<F>,
-    tell: oneshot::Sender<Running<Counter>>,
+    tell: oneshot::Sender<Running<M>>,
     record: Option<(usize, Record)>,
 ) -> Fatal {
     let clock = context.child("clock");
@@ -486,7 +505,7 @@ async fn live<F: SplitForwarder<PublicKey>>(
                         millis(clock.current()),
                         *node,
                         block.block.height(),
-                        Taken { digest: block.digest, root: block.block.root() },
+                        Taken { digest: block.digest, root: M::root(&block.block) },
                     );
                 }
             }
