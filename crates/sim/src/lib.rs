@@ -4,7 +4,8 @@
 //!
 //! All of it. [`Mesh`] drives the very machines that servers run (coordinator, leader, helpers) with
 //! virtual time and stores in memory; [`run`] adds light nodes that train, split, seal and upload.
-//! [`run_plain`] is the same learning without cryptography, to compare with.
+//! [`run_plain`] is the same learning without cryptography, to compare with. In [`whole`] validators agree on what it
+//! comes to, with faults and lies.
 //!
 //! # Invariants
 //!
@@ -43,6 +44,7 @@ mod mesh;
 mod plain;
 mod run;
 mod steps;
+pub mod whole;
 
 pub use attack::{Attack, AttackKind};
 pub use error::SimError;

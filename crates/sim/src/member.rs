@@ -23,6 +23,9 @@ use defim_protocol::{
     },
 };
 
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
 use crate::SimError;
 
 /// What a node holds of one committee's open round.
@@ -116,6 +119,8 @@ pub struct Node {
     encrypted: Option<(Vec<u8>, Submission)>,
     /// How many selections it has encrypted, in all rounds.
     spent: u64,
+    /// What it encrypts with.
+    pub random: ChaCha20Rng,
 }
 
 /// What a leader's machine wants of others.
@@ -129,6 +134,7 @@ pub enum Errand {
 impl Node {
     pub fn new(task: VerifiedManifest, secrets: Arc<Secrets>) -> Self {
         Self {
+            random: ChaCha20Rng::from_rng(&mut rand::rng()),
             secrets,
             up: true,
             enrolled: BTreeSet::new(),
@@ -375,9 +381,12 @@ impl Node {
         {
             return Response::Encrypted(Box::new(again.clone()));
         }
+        let mut random = self.random.clone();
         let (secrets, before) = (&self.secrets, self.before(round));
-        let mut random = rand::rng();
-        match encrypt(&self.task, &selection, secrets, &sums, before, &mut random) {
+        let encrypted = encrypt(&self.task, &selection, secrets, &sums, before, &mut random);
+        // No key is ever drawn twice.
+        self.random = random;
+        match encrypted {
             Ok(EncryptedOnce { record, submission }) => {
                 self.encrypted = Some((record, submission.clone()));
                 self.spent += 1;

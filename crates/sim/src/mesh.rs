@@ -13,6 +13,8 @@ use defim_protocol::{
     wire::{Request, Response},
 };
 use prio::codec::Decode as _;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -192,6 +194,37 @@ impl Mesh {
     pub fn committee_of(&self, report: &ReportId) -> Option<Committee> {
         let round = self.coordinator.open_round()?;
         Some(self.manifest.committee_of(round, report))
+    }
+
+    /// From now on, all that full nodes draw follows from a seed: for runs that are to be the same again.
+    pub fn seed(&mut self, seed: u64) {
+        for (place, node) in (0..).zip(&mut self.nodes) {
+            node.random = ChaCha20Rng::seed_from_u64(seed);
+            node.random.set_stream(place);
+        }
+    }
+
+    /// The ledger has voided a round that was finished here: the model is what it was before it. `model` is that one's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::Setup`] if that is no model of the task.
+    pub fn revoke(
+        &mut self,
+        done: &Completed,
+        opening: SignedText,
+        model: Vec<u8>,
+    ) -> Result<(), SimError> {
+        let before = Restored {
+            round: Some((opening, true)),
+            rounds_done: self.coordinator.rounds_done().saturating_sub(1),
+            spent: self.coordinator.spent(),
+            model: Some((model, done.optimiser_before.clone())),
+            ..Restored::default()
+        };
+        self.coordinator = Coordinator::new(self.manifest.clone(), self.key.clone(), None, before)
+            .map_err(|e| SimError::Setup(e.to_string()))?;
+        Ok(())
     }
 
     /// Virtual time.
@@ -493,6 +526,11 @@ impl Mesh {
     /// The aggregation node's key, for tests in which it lies.
     pub fn aggregation_key(&self) -> &NodeKey {
         &self.key
+    }
+
+    /// The same key, to keep.
+    pub(crate) fn aggregation_key_shared(&self) -> Arc<NodeKey> {
+        self.key.clone()
     }
 
     /// A helper's answer to its leader, if it is there.

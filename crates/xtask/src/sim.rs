@@ -1,4 +1,5 @@
-//! `sim`: the validators in virtual time, seed after seed, with faults; on as many processes as there are cores.
+//! `sim`: validators and the whole mesh in virtual time, seed after seed, with faults and lies; on as many processes as there
+//! are cores.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ pub struct Sim {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// One scenario only; by default the seeds go through all of them in turn.
+    /// One scenario only, or all of the whole mesh with `mesh`; by default the seeds go through all of them in turn.
     #[arg(long, default_value = "all")]
     scenario: String,
 }
@@ -30,7 +31,7 @@ pub struct Sim {
 pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     let mut build = places.cargo();
     // As the command that replays a seed builds it.
-    build.args(["build", "--release", "--package", "defim-validation"]);
+    build.args(["build", "--release", "--package", "defim-sim"]);
     build.args(["--example", "seeds"]);
     process::run(&mut build)?;
     let program = places.target.join("release/examples/seeds");
@@ -53,14 +54,21 @@ pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
             thread::spawn(move || part(program, first, seeds, &scenario))
         })
         .collect();
-    let mut violations = 0;
+    let (mut violations, mut whole) = (0, 0);
     for worker in running {
         match worker.join() {
-            Ok(found) => violations += found?,
+            Ok(done) => {
+                let done = done?;
+                violations += done.violations;
+                whole += done.whole;
+            }
             Err(_) => bail!("a worker of the simulation panicked; its message is above"),
         }
     }
-    println!("sim: {:.0} s", began.elapsed().as_secs_f64());
+    println!(
+        "sim: {:.0} s; {whole} seeds with the whole mesh, the others with its validators alone",
+        began.elapsed().as_secs_f64()
+    );
     println!("seeds {} violations {violations}", sim.seeds);
     Ok(if violations == 0 {
         ExitCode::SUCCESS
@@ -69,8 +77,15 @@ pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     })
 }
 
-/// Some of the seeds, in a process of their own; how many violations there were.
-fn part(program: PathBuf, first: u64, seeds: u64, scenario: &str) -> Result<u64> {
+/// What came of some of the seeds.
+struct Done {
+    violations: u64,
+    /// Seeds with the whole mesh.
+    whole: u64,
+}
+
+/// Some of the seeds, in a process of their own.
+fn part(program: PathBuf, first: u64, seeds: u64, scenario: &str) -> Result<Done> {
     let mut child = std::process::Command::new(&program)
         .args([
             "--seeds",
@@ -84,14 +99,19 @@ fn part(program: PathBuf, first: u64, seeds: u64, scenario: &str) -> Result<u64>
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
     let out = child.stdout.take().context("no output")?;
-    let mut last = None;
+    let (mut violations, mut whole) = (None, 0);
     for line in BufReader::new(out).lines() {
         let line = line?;
-        match line.strip_prefix("seeds ") {
-            Some(rest) => last = rest.rsplit(' ').next().and_then(|n| n.parse().ok()),
-            None => println!("{line}"),
+        if let Some(rest) = line.strip_prefix("seeds ") {
+            violations = rest.rsplit(' ').next().and_then(|n| n.parse().ok());
+        } else if let Some(number) = line.strip_prefix("whole ") {
+            whole = number.parse().unwrap_or(0);
+        } else {
+            println!("{line}");
         }
     }
     child.wait()?;
-    last.with_context(|| format!("seeds from {first} on did not come to their end"))
+    let violations =
+        violations.with_context(|| format!("seeds from {first} on did not come to their end"))?;
+    Ok(Done { violations, whole })
 }
