@@ -166,6 +166,12 @@ pub struct Bench {
     /// measures the way to it. [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
     pub network: Option<SocketAddr>,
+    /// Measure a ledger of so many rounds instead: verifying all of it, and following it to its head.
+    #[arg(long, value_name = "ROUNDS", conflicts_with = "network")]
+    pub history: Option<u64>,
+    /// Serve that ledger at this address instead, until interrupted, for `defim ledger verify` and for browsers.
+    #[arg(long, value_name = "ADDRESS", requires = "history")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `defim vectors`.

@@ -1,6 +1,6 @@
 //! `defim ledger`: shows blocks, and verifies the whole chain by itself.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use defim_aggregation::repeat::Fault;
 use defim_ledger::{
@@ -9,6 +9,7 @@ use defim_ledger::{
 };
 use defim_validation::evidence::Evidence;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::{mesh::MeshClient, out};
 use crate::{
@@ -50,16 +51,20 @@ pub async fn show(args: LedgerShow, json: bool) -> Outcome {
 
 /// What was verified, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Verified {
+pub struct Verified {
     chain: Digest,
-    height: u64,
+    /// The newest final block.
+    pub height: u64,
     digest: Digest,
     state: Digest,
     transactions: u64,
     certificates: u64,
-    rounds: u64,
+    /// Finished rounds.
+    pub rounds: u64,
     /// Everything that was issued, wherever it is now.
     supply: u128,
+    /// Bytes of the blocks and certificates.
+    pub bytes: u64,
     wall_s: f64,
 }
 
@@ -72,76 +77,7 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
     if let Some(path) = &args.evidence {
         return evidence(path, json);
     }
-    let started = clock::start();
-    let client = MeshClient::new(&args.mesh)?;
-    let view: GenesisView = client.get("/ledger/genesis").await?;
-    let wrong =
-        |e: &dyn std::fmt::Display| Failure::Integrity(format!("the ledger is refused: {e}"));
-    let genesis = Genesis::from_bytes(&unb64(&view.genesis)?).map_err(|e| wrong(&e))?;
-    let pinned = match &args.chain {
-        Some(text) => text.parse().map_err(|_| {
-            Failure::Usage(format!(
-                "\"{text}\" is no chain id: it is a digest in base64url"
-            ))
-        })?,
-        None => genesis.chain(),
-    };
-    let mut light = LightChain::begin(&genesis, &pinned).map_err(|e| wrong(&e))?;
-    let mut state = State::genesis(&genesis).map_err(|e| wrong(&e))?;
-    let mut last = Block::genesis(&genesis).map_err(|e| wrong(&e))?;
-    let (mut transactions, mut certificates) = (0, 0);
-    // Blocks that wait for the certificate of one above.
-    let mut open = 0_u64;
-    loop {
-        let next = last.header().height + 1;
-        let bytes = client.bytes(&format!("/ledger/chain?from={next}")).await?;
-        let stored: StoredBlocks = postcard::from_bytes(&bytes)
-            .map_err(|e| Failure::Integrity(format!("the blocks cannot be read: {e}")))?;
-        if stored.0.is_empty() {
-            break;
-        }
-        for (block, certificate) in stored.0 {
-            let block = Block::from_bytes(&block).map_err(|e| wrong(&e))?;
-            let height = block.header().height;
-            if block.header().parent != last.digest() {
-                return Err(wrong(&format!(
-                    "block {height} does not follow the one below it"
-                )));
-            }
-            apply(&mut state, &block).map_err(|e| wrong(&format!("block {height}: {e}")))?;
-            transactions += block.txs().len() as u64;
-            match certificate {
-                None => open += 1,
-                Some(bytes) => {
-                    let certificate = Certificate::from_bytes(&bytes).map_err(|e| wrong(&e))?;
-                    light
-                        .advance(block.header().clone(), &certificate)
-                        .map_err(|e| wrong(&format!("block {height}: {e}")))?;
-                    certificates += 1;
-                    open = 0;
-                }
-            }
-            last = block;
-        }
-    }
-    let supply = state.supply().total();
-    if supply != u128::from(genesis.supply) {
-        return Err(wrong(&format!(
-            "{supply} points are there, but {} were issued",
-            genesis.supply
-        )));
-    }
-    let verified = Verified {
-        chain: genesis.chain(),
-        height: last.header().height - open,
-        digest: last.digest(),
-        state: state.root(),
-        transactions,
-        certificates,
-        rounds: state.tasks().values().map(|task| task.finished).sum(),
-        supply,
-        wall_s: started.elapsed().as_secs_f64(),
-    };
+    let verified = check(&args.mesh, args.chain.as_deref()).await?;
     if json {
         out::json(&verified);
         return Ok(());
@@ -150,14 +86,14 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
         "chain {}: {} blocks verified from the genesis on, with {} transactions, {} certificates and {} finished rounds, in {:.1} s",
         verified.chain,
         verified.height,
-        transactions,
-        certificates,
+        verified.transactions,
+        verified.certificates,
         verified.rounds,
         verified.wall_s
     );
     println!(
-        "  state {}, all {supply} points accounted for",
-        verified.state
+        "  state {}, all {} points accounted for",
+        verified.state, verified.supply
     );
     if args.chain.is_none() {
         println!(
@@ -165,6 +101,137 @@ pub async fn verify(args: LedgerVerify, json: bool) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// Verify a whole ledger, pinned to a chain's id if there is one.
+///
+/// # Errors
+///
+/// [`Failure::Integrity`] with the first thing that is wrong.
+pub async fn check(mesh: &str, pinned: Option<&str>) -> Outcome<Verified> {
+    let started = clock::start();
+    let client = MeshClient::new(mesh)?;
+    let view: GenesisView = client.get("/ledger/genesis").await?;
+    let genesis = Genesis::from_bytes(&unb64(&view.genesis)?).map_err(|e| refused(&e))?;
+    let pinned = match pinned {
+        Some(text) => text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "\"{text}\" is no chain id: it is a digest in base64url"
+            ))
+        })?,
+        None => genesis.chain(),
+    };
+    let light = LightChain::begin(&genesis, &pinned).map_err(|e| refused(&e))?;
+    let state = State::genesis(&genesis).map_err(|e| refused(&e))?;
+    let mut last = Block::genesis(&genesis).map_err(|e| refused(&e))?;
+    // Reading, certificates and transactions cost about as much each, and none waits for another.
+    let (to_certificates, pages) = mpsc::channel(PAGES);
+    let certified = tokio::task::spawn_blocking(move || certify(light, pages));
+    let (to_state, pages) = mpsc::channel(PAGES);
+    let carried_out = tokio::task::spawn_blocking(move || carry_out(state, pages));
+    let mut size = 0;
+    loop {
+        let next = last.header().height + 1;
+        let bytes = client.bytes(&format!("/ledger/chain?from={next}")).await?;
+        size += bytes.len() as u64;
+        let page = read(&bytes, &mut last)?;
+        if page.is_empty() {
+            break;
+        }
+        let page = Arc::new(page);
+        let one = to_certificates.send(page.clone()).await.is_ok();
+        // Who takes no more has found what is wrong, and says it below.
+        if !one || to_state.send(page).await.is_err() {
+            break;
+        }
+    }
+    drop((to_certificates, to_state));
+    let broke = |e: tokio::task::JoinError| Failure::Other(e.to_string());
+    let (certificates, open) = certified.await.map_err(broke)??;
+    let (state, transactions) = carried_out.await.map_err(broke)??;
+    let supply = state.supply().total();
+    if supply != u128::from(genesis.supply) {
+        return Err(refused(&format!(
+            "{supply} points are there, but {} were issued",
+            genesis.supply
+        )));
+    }
+    Ok(Verified {
+        chain: genesis.chain(),
+        height: last.header().height - open,
+        digest: last.digest(),
+        state: state.root(),
+        transactions,
+        certificates,
+        rounds: state.tasks().values().map(|task| task.finished).sum(),
+        supply,
+        bytes: size,
+        wall_s: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Blocks with their certificates, ascending.
+type Page = Arc<Vec<(Block, Option<Certificate>)>>;
+
+/// Pages that wait to be checked.
+const PAGES: usize = 2;
+
+fn refused(why: &dyn std::fmt::Display) -> Failure {
+    Failure::Integrity(format!("the ledger is refused: {why}"))
+}
+
+/// Blocks that follow each other from `last` on, which is then the last of them.
+fn read(bytes: &[u8], last: &mut Block) -> Outcome<Vec<(Block, Option<Certificate>)>> {
+    let stored: StoredBlocks = postcard::from_bytes(bytes)
+        .map_err(|e| Failure::Integrity(format!("the blocks cannot be read: {e}")))?;
+    let mut page = Vec::with_capacity(stored.0.len());
+    for (block, certificate) in stored.0 {
+        let block = Block::from_bytes(&block).map_err(|e| refused(&e))?;
+        if block.header().parent != last.digest() {
+            let height = block.header().height;
+            return Err(refused(&format!(
+                "block {height} does not follow the one below it"
+            )));
+        }
+        let certificate = certificate.map(|bytes| Certificate::from_bytes(&bytes));
+        let certificate = certificate.transpose().map_err(|e| refused(&e))?;
+        *last = block.clone();
+        page.push((block, certificate));
+    }
+    Ok(page)
+}
+
+/// Check all certificates: how many there are, and how many blocks at the end wait for one above them.
+fn certify(mut light: LightChain, mut pages: mpsc::Receiver<Page>) -> Outcome<(u64, u64)> {
+    let (mut certificates, mut open) = (0, 0);
+    while let Some(page) = pages.blocking_recv() {
+        for (block, certificate) in page.iter() {
+            let Some(certificate) = certificate else {
+                open += 1;
+                continue;
+            };
+            let height = block.header().height;
+            light
+                .advance(block.header().clone(), certificate)
+                .map_err(|e| refused(&format!("block {height}: {e}")))?;
+            certificates += 1;
+            open = 0;
+        }
+    }
+    Ok((certificates, open))
+}
+
+/// Carry out all blocks: the state after them, and how many transactions they have.
+fn carry_out(mut state: State, mut pages: mpsc::Receiver<Page>) -> Outcome<(State, u64)> {
+    let mut transactions = 0;
+    while let Some(page) = pages.blocking_recv() {
+        for (block, _) in page.iter() {
+            let height = block.header().height;
+            apply(&mut state, block).map_err(|e| refused(&format!("block {height}: {e}")))?;
+            transactions += block.txs().len() as u64;
+        }
+    }
+    Ok((state, transactions))
 }
 
 /// Check evidence against an aggregation node.

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod confirm;
 mod contribute;
+mod history;
 mod init;
 mod leader;
 mod ledger;
@@ -57,9 +58,10 @@ pub async fn run(cli: Cli) -> Outcome {
             NodeCommand::Remove(args) => admin::remove_node(args, json).await,
         },
         Command::Simulate(args) => simulate::run(args, json).await,
-        Command::Bench(args) => match args.network {
-            Some(at) => bench::network(at, json).await,
-            None => bench::run(&args, json),
+        Command::Bench(args) => match (args.network, args.history) {
+            (Some(at), _) => bench::network(at, json).await,
+            (None, Some(rounds)) => history::run(rounds, &args, json).await,
+            (None, None) => bench::run(&args, json),
         },
         Command::Vectors {
             command: VectorsCommand::Check { path },

@@ -11,11 +11,11 @@ use std::{
 use defim_ledger::{
     Block, Body, Digest, Evidence as Shown, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus,
     Role as LedgerRole, Round, RoundNumber, RoundOpened, RoundSlot, SignedTx, Stage, State, TaskId,
-    Tx, Vote,
+    Tx, Verdict, Vote,
 };
 use defim_net::http::HttpClient;
 use defim_protocol::record::RoundRecord;
-use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, judge::Judged};
+use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, Stored, judge::Judged};
 
 use super::{
     casting::UnderWay,
@@ -75,7 +75,42 @@ fn other(error: impl std::fmt::Display) -> Failure {
     Failure::Other(error.to_string())
 }
 
+/// What the engine is started with, from a node's folder.
+fn config(folder: &Path, genesis: &Genesis, listen: SocketAddr) -> Outcome<Config> {
+    let seed = load_or_make_seed(folder)?;
+    let ledger = Ledger::new(genesis.clone()).map_err(other)?;
+    let mut others = Vec::new();
+    for first in &genesis.validators {
+        let at = first.address.parse::<SocketAddr>().map_err(|_| {
+                Failure::Input(format!(
+                    "the genesis names \"{}\" as address of {}, which is none; it looks like 127.0.0.1:9000",
+                    first.address, first.name
+                ))
+            })?;
+        others.push((first.node.0, at));
+    }
+    Ok(Config::new(
+        ledger,
+        defim_validation::Deep::rules_only(),
+        seed,
+        listen,
+        others,
+        folder.join("consensus"),
+    ))
+}
+
 impl Validator {
+    /// Put final blocks that were made elsewhere into a folder in which no node has been yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the folder cannot be used.
+    pub fn fill(folder: &Path, genesis: Genesis, blocks: Vec<Stored>) -> Outcome {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = config(folder, &genesis, listen)?;
+        Node::fill(&config, Box::new(blocks.into_iter())).map_err(other)
+    }
+
     /// Start from its folder.
     ///
     /// # Errors
@@ -88,26 +123,8 @@ impl Validator {
         listen: SocketAddr,
         peers: &Directory,
     ) -> Outcome<Self> {
-        let seed = load_or_make_seed(folder)?;
-        let ledger = Ledger::new(genesis.clone()).map_err(other)?;
-        let mut others = Vec::new();
-        for first in &genesis.validators {
-            let at = first.address.parse::<SocketAddr>().map_err(|_| {
-                Failure::Input(format!(
-                    "the genesis names \"{}\" as address of {}, which is none; it looks like 127.0.0.1:9000",
-                    first.address, first.name
-                ))
-            })?;
-            others.push((first.node.0, at));
-        }
-        let config = Config::new(
-            ledger,
-            defim_validation::Deep::rules_only(),
-            seed,
-            listen,
-            others,
-            folder.join("consensus"),
-        );
+        let config = config(folder, &genesis, listen)?;
+        let key = NodeKey::from_seed(config.seed);
         let handle = Node::start(config)
             .await
             .map_err(|e| Failure::Other(format!("{name} cannot start: {e}")))?;
@@ -119,7 +136,7 @@ impl Validator {
         let validator = Self {
             inner: Arc::new(Inner {
                 name,
-                key: NodeKey::from_seed(seed),
+                key,
                 handle,
                 genesis,
                 http: HttpClient::new().map_err(other)?,
@@ -267,15 +284,21 @@ impl Validator {
                 Cast::Slash(node) => slashes.contains_key(node),
             });
             for key in waiting {
-                let Some(proposed) = proposed(&state, key) else {
+                let void = voided(&state, key);
+                let proposed = proposed(&state, key);
+                let Some(model) = void.or(proposed.as_ref().map(|it| it.model.model)) else {
                     continue;
                 };
-                let (model, aggregation) = (proposed.model.model, proposed.task.terms.aggregation);
-                let this = self.clone();
-                docket.begin(key, aggregation, || this.found(proposed));
+                if let Some(proposed) = proposed {
+                    let (aggregation, this) = (proposed.task.terms.aggregation, self.clone());
+                    docket.begin(key, aggregation, || this.found(proposed));
+                }
                 let Some(found) = docket.done(&key) else {
                     continue;
                 };
+                if void.is_some() && matches!(found.judged.verdict, Verdict::Accept { .. }) {
+                    continue;
+                }
                 let new = found
                     .shown
                     .iter()
@@ -305,7 +328,8 @@ impl Validator {
         }
     }
 
-    /// Rounds with a proposed model that this validator has not voted on.
+    /// Rounds with a proposed model that this validator has not voted on. One that others have made void by their complaints
+    /// may still be complained about: fewer void than slash.
     fn unvoted(&self, state: &State) -> Vec<(TaskId, RoundNumber)> {
         let me = self.inner.key.id();
         let validators = state.validators();
@@ -315,11 +339,13 @@ impl Validator {
         state
             .tasks()
             .into_iter()
-            .filter(|(_, task)| task.unsettled)
             .filter_map(|(id, task)| {
                 let round = state.get(&RoundSlot(id, task.round))?;
-                let proposed = matches!(round.stage, Stage::Proposed(..));
-                (proposed && !round.votes.contains_key(&me)).then_some((id, task.round))
+                let waits = matches!(
+                    round.stage,
+                    Stage::Proposed(..) | Stage::Voided { model: Some(_), .. }
+                );
+                (waits && !round.votes.contains_key(&me)).then_some((id, task.round))
             })
             .collect()
     }
@@ -440,6 +466,14 @@ fn proposed(state: &State, (id, number): Key) -> Option<Proposed> {
             opened,
             model,
         }),
+        _ => None,
+    }
+}
+
+/// The model that was proposed in a round that is void.
+fn voided(state: &State, (id, number): Key) -> Option<Digest> {
+    match state.get(&RoundSlot(id, number))?.stage {
+        Stage::Voided { model, .. } => model,
         _ => None,
     }
 }
