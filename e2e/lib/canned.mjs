@@ -66,6 +66,10 @@ export class CannedMesh {
       response.writeHead(200, { "content-type": "text/event-stream" }).write(":\n\n");
     } else if (pathname.startsWith("/api/v1/")) {
       if (this.down) return void request.socket.destroy();
+      if (this.ledger.elsewhere && pathname.startsWith("/api/v1/ledger/")) {
+        const { status, bytes } = await this.ledger.elsewhere(pathname + search);
+        return void response.writeHead(status, { "content-type": "application/json" }).end(bytes);
+      }
       const { status, json: body, bytes } = answer(this.ledger, pathname + search);
       if (bytes) response.writeHead(status).end(bytes);
       else json(body, status);
