@@ -119,7 +119,7 @@ fn main() -> ExitCode {
         if !outcome.violations.is_empty() {
             let _ = writeln!(
                 out,
-                "again: cargo run --release -p defim-sim --example seeds -- --seeds 1 --first {seed} --scenario {scenario}"
+                "again: cargo xtask sim --seeds 1 --first {seed} --scenario {scenario}"
             );
         }
     }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use commonware_codec::Encode as _;
 use commonware_consensus::simplex::config::{ForwardPolicy, SkipBudget, SkipPolicy};
 use commonware_consensus::simplex::elector::RoundRobin;
 use commonware_consensus::simplex::scheme::ed25519::Scheme;
-use commonware_consensus::simplex::{self, Floor, Plan, types::Activity, types::Context};
-use commonware_consensus::types::{Epoch, Epocher as _, FixedEpocher, ViewDelta};
+use commonware_consensus::simplex::types::{Activity, Context, Nullify, Vote};
+use commonware_consensus::simplex::{self, Floor, Plan};
+use commonware_consensus::types::{Epoch, Epocher as _, FixedEpocher, Round, View, ViewDelta};
 use commonware_consensus::{CertifiableAutomaton, Relay, Reporter};
 use commonware_cryptography::certificate::{Provider, Scoped};
 use commonware_cryptography::{ed25519, sha256};
 use commonware_p2p::utils::mux::{Builder as _, MuxHandle, Muxer};
-use commonware_p2p::{Blocker, Receiver, Sender};
+use commonware_p2p::{Blocker, Receiver, Recipients, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::buffer::paged::CacheRef;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage};
@@ -30,6 +33,16 @@ use crate::machine::{Digest, Key, Machine};
 
 /// Views of an epoch whose votes are kept.
 const KEPT_VIEWS: ViewDelta = ViewDelta::new(32);
+
+/// When a validator tells the others that it is in an epoch, after it has come to it: whoever comes a little later has lost
+/// the first word.
+const GREETINGS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+    Duration::from_millis(800),
+];
 
 /// Buffers of a journal.
 const JOURNAL_BUFFER: std::num::NonZeroUsize = NZUsize!(64 << 10);
@@ -228,6 +241,11 @@ where
             certificates.register(epoch.get()).await.map_err(closed)?,
             resolver.register(epoch.get()).await.map_err(closed)?,
         );
+        if let Some(greeting) = greeting(&scheme, epoch) {
+            let sender = channels.0.0.clone();
+            let context = self.context.child("greeting");
+            context.spawn(move |context| greet(context, sender, greeting));
+        }
         let engine = simplex::Engine::new(
             self.context
                 .child("consensus")
@@ -262,5 +280,25 @@ where
             },
         );
         Ok(engine.start(channels.0, channels.1, channels.2))
+    }
+}
+
+/// A vote against the view before the first: it decides nothing, but whoever has it knows that its signer is there. `None` of a
+/// node that has no vote.
+///
+/// An instance passes over a leader from which it has heard nothing yet, once it has heard of enough others. Without a
+/// greeting those whose first votes come last would be passed over by some and waited for by others, and the view would
+/// take its whole time.
+fn greeting(scheme: &Scheme, epoch: Epoch) -> Option<bytes::Bytes> {
+    let round = Round::new(epoch, View::zero());
+    let nullify = Nullify::sign::<sha256::Digest>(scheme, round)?;
+    Some(Vote::<Scheme, sha256::Digest>::Nullify(nullify).encode())
+}
+
+/// Send it a few times.
+async fn greet<E: Clock, S: Sender>(context: E, mut sender: S, greeting: bytes::Bytes) {
+    for after in GREETINGS {
+        context.sleep(after).await;
+        sender.send(Recipients::All, greeting.clone(), false);
     }
 }

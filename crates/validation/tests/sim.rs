@@ -1,4 +1,4 @@
-//! Every scenario, with a few seeds; `cargo run --release -p defim-sim --example seeds` takes more.
+//! Every scenario, with a few seeds; `cargo xtask sim` takes more.
 
 use defim_validation::sim::{Outcome, Scenario, run};
 
@@ -29,6 +29,13 @@ fn four_validators_make_blocks_over_several_epochs() {
 #[test]
 fn an_idle_chain_makes_a_block_an_idle_time_and_takes_a_transaction_at_once() {
     through(Scenario::Idle);
+}
+
+#[test]
+fn at_the_beginning_of_an_epoch_no_leader_is_passed_over_by_some_of_the_others() {
+    // With this one the votes of the second view's leader come last.
+    let outcome = run(807, Scenario::Idle);
+    assert_eq!(outcome.violations, Vec::<String>::new());
 }
 
 #[test]

@@ -30,9 +30,8 @@ pub struct Sim {
 /// Runs the seeds. The last line is `seeds N violations V`.
 pub fn run(places: &Places, sim: &Sim) -> Result<ExitCode> {
     let mut build = places.cargo();
-    // As the command that replays a seed builds it.
-    build.args(["build", "--release", "--package", "defim-sim"]);
-    build.args(["--example", "seeds"]);
+    // With the features that everything else is built with: its crates are there already.
+    build.args(["build", "--release", "--workspace", "--example", "seeds"]);
     process::run(&mut build)?;
     let program = places.target.join("release/examples/seeds");
     let began = Instant::now();

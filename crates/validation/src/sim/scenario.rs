@@ -372,7 +372,7 @@ async fn idle(world: &mut World, plan: &Plan) -> Result<(), String> {
     world.pass(Duration::from_millis(time)).await?;
     world.submit(node, None);
     let taken = |world: &World| (0..4).all(|node| world.transactions(node) == 1);
-    // At the end of an epoch a view's votes can come before others are in the next one: a leader's time passes then.
+    // At the end of an epoch a view's votes can come before others are in the next one: a leader's time passes then, not more.
     if !world.until(Duration::from_secs(5), taken).await? {
         plan.record
             .violation("a transaction waited for an idle chain for 5 s".to_owned());
