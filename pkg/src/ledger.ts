@@ -10,6 +10,12 @@ const FINAL_MS = 10_000;
 /** How long an enrolment is waited for. */
 const ENROL_MS = 20_000;
 const ASK_EVERY_MS = 500;
+/**
+ * How long a newer state is asked for, and how often, where the one that was served is older than what was verified before: an
+ * aggregation node that asks a validator that is behind asks another one first 2 s later.
+ */
+const BEHIND_MS = 3_000;
+const BEHIND_EVERY_MS = 250;
 /** How long one check may take with all that is fetched for it; others wait for it. */
 const CHECK_MS = 15_000;
 const KEY = /^[A-Za-z0-9_-]{43}$/;
@@ -93,9 +99,14 @@ export class Ledger {
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     // Blocks of this epoch stay final for ever: whoever replays an old head keeps what came after it from this device.
-    const kept = await keptChain(this.#api.base);
-    const seen = Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
+    const seen = await this.#seen(light);
     return { chain: light.chain, ...shown, verified: true, seen, ms: watch.ms, trust };
+  }
+
+  /** Height of the newest final block that was verified on this device, here or in another tab. */
+  async #seen(light: Chain): Promise<number> {
+    const kept = await keptChain(this.#api.base);
+    return Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
   }
 
   /** Waits until exactly this opening is final. */
@@ -143,7 +154,7 @@ export class Ledger {
       return await look(opening);
     } catch (error) {
       // The signatures of an epoch that is over count no longer; the newest state has the round too.
-      if (!(error instanceof LightError) || error.code !== "past-epoch") throw error;
+      if (!isPast(error)) throw error;
       return look(await this.#api.state(`round.${task}.${round}`, signal));
     }
   }
@@ -237,13 +248,38 @@ export class Ledger {
     claimed: string | undefined, slot: string, signal: AbortSignal, check: (light: Chain, served: string) => unknown,
   ): Promise<FinalBlock & { value: unknown; ms: number }> {
     const { light, trust } = await this.#follow(claimed, signal);
-    const served = JSON.stringify(await this.#api.state(slot, signal));
     const watch = new Stopwatch();
-    await this.#reach(light, served, signal, watch);
-    const { block, ...value } = watch.run(() => check(light, served)) as { block: Block };
+    const { block, ...value } = await this.#newest(light, slot, signal, (served) => check(light, served) as { block: Block }, watch);
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     return { value, ...shown, ms: watch.ms };
+  }
+
+  /**
+   * What stands at a place in the newest state. One of some time ago proves what is no longer so, and is not taken: but one
+   * validator may be a block or two behind another one's head, and a newer state is then a moment away.
+   */
+  async #newest<T extends { block: Block }>(
+    light: Chain, slot: string, signal: AbortSignal, check: (served: string) => T, watch = new Stopwatch(),
+  ): Promise<T> {
+    // What was known when it was asked: an answer that another one overtakes is as good.
+    const floor = await this.#seen(light);
+    const started = performance.now();
+    for (;;) {
+      const served = JSON.stringify(await this.#api.state(slot, signal));
+      await this.#reach(light, served, signal, watch);
+      let older: LightError;
+      try {
+        const found = watch.run(() => check(served));
+        if (found.block.height >= floor) return found;
+        older = olderState(found.block.height, floor);
+      } catch (error) {
+        if (!isPast(error)) throw error;
+        older = error;
+      }
+      if (performance.now() - started > BEHIND_MS) throw older;
+      await pause(BEHIND_EVERY_MS, signal);
+    }
   }
 
   /**
@@ -352,6 +388,18 @@ function refusing<T>(check: () => T): T {
   }
 }
 
+/** Whether what was served is of an epoch that is over. */
+function isPast(error: unknown): error is LightError {
+  return error instanceof LightError && error.code === "past-epoch";
+}
+
+function olderState(height: number, seen: number): LightError {
+  return new LightError(
+    "older-state",
+    `The mesh answers with the ledger's state after block ${height}, which is older than block ${seen}, verified on this device before: what has changed since is not in it. Try again in a moment; if it stays so, the mesh keeps newer blocks from this device.`,
+  );
+}
+
 function otherChain(pinned: string, claimed: string, given: boolean): LightError {
   const what = given
     ? "Check the chain id that you were given, and the mesh's address."
@@ -368,7 +416,10 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const over = (): void => {
       clearTimeout(timer);
-      reject(new LightError("aborted", "Stopped before anything was sent."));
+      const late = (signal.reason as { name?: unknown } | undefined)?.name === "TimeoutError";
+      reject(late
+        ? new LightError("mesh-unreachable", "The mesh takes too long to answer. Try again in a moment.")
+        : new LightError("aborted", "Stopped before anything was sent."));
     };
     const timer = setTimeout(() => {
       signal.removeEventListener("abort", over);

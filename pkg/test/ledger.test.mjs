@@ -39,6 +39,53 @@ test("what is asked for side by side is checked one after the other", async (t) 
   assert.deepEqual([status.height, balance.balance, round.stage], [9, 1000, "open"]);
 });
 
+/** Answers that are served in turn, the last one for ever; and how many were. */
+function inTurn(...answers) {
+  const served = { count: 0 };
+  served.state = () => answers[Math.min(served.count++, answers.length - 1)];
+  return served;
+}
+
+test("a state from before what was verified is not taken for the present", { timeout: 60_000 }, async (t) => {
+  const { account, account8 } = canned.states;
+  const owner = account.slot.split(".")[1];
+  const { base, ledger } = await mesh(t, { height: 8 });
+  const early = await joinMesh(base);
+  assert.equal((await early.balance(owner)).height, 8);
+  ledger.height = 9;
+  const client = await joinMesh(base);
+  assert.equal((await client.balance(owner)).height, 9);
+  const replayed = inTurn(account8);
+  ledger.state = replayed.state;
+  // Nor by a page that has not come so far itself, nor by one that begins anew.
+  for (const page of [client, early, await joinMesh(base)]) {
+    replayed.count = 0;
+    await assert.rejects(page.balance(owner), (error) => {
+      assert.equal(error.code, "older-state");
+      assert.match(error.message, /after block 8, which is older than block 9, verified on this device before/);
+      return true;
+    });
+    assert.ok(replayed.count > 3, `asked ${replayed.count} times`);
+  }
+  assert.equal((await client.ledger()).seen, 9);
+});
+
+test("a validator that is a block behind another one's head is waited for", async (t) => {
+  const { account, account8, round1Open, round1Finished } = canned.states;
+  const { base, ledger } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  await client.ledger();
+  const behind = inTurn(account8, account8, account);
+  ledger.state = behind.state;
+  const found = await client.balance(account.slot.split(".")[1]);
+  assert.deepEqual([found.balance, found.height, behind.count], [account.balance, 9, 3]);
+  // Or an epoch, at its end.
+  const over = inTurn(round1Open, round1Finished);
+  ledger.state = over.state;
+  const round = await client.ledgerRound(fixture.task, 1);
+  assert.deepEqual([round.stage, round.height, over.count], ["finished", 9, 2]);
+});
+
 test("a head that is not final is refused with its reason", async (t) => {
   const { base, ledger } = await mesh(t);
   const client = await joinMesh(base, { chain: canned.chain });
