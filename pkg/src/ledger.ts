@@ -1,12 +1,16 @@
 import type { Api } from "./api.js";
 import { asLightError, LightError } from "./error.js";
 import { forgetChain, keepChain, keptChain } from "./store.js";
-import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
+import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, SignedText } from "./types.js";
 import type { Chain } from "../wasm/light.js";
 import { loadLight } from "./wasm.js";
 
 /** How long a round's opening is waited for to become final. */
 const FINAL_MS = 10_000;
+/** How long an opening may be in none of the blocks that validators look through, before the round is looked for in the state. */
+const UNLISTED_MS = 2_000;
+/** Why the state does not show a round's opening yet, and may in a moment. */
+const NOT_YET = new Set(["no-such-round", "not-found", "past-epoch", "older-state"]);
 /** How long an enrolment is waited for. */
 const ENROL_MS = 20_000;
 const ASK_EVERY_MS = 500;
@@ -39,6 +43,9 @@ export interface FinalOpening {
   served: string;
   ms: number;
 }
+
+/** The same as the wasm gives it. */
+type FoundOpening = Pick<FinalOpening, "chain" | "served"> & { block: Block };
 
 /** The chain that is followed, and on whose word. */
 interface Followed {
@@ -115,7 +122,8 @@ export class Ledger {
   ): Promise<FinalOpening> {
     const started = performance.now();
     for (;;) {
-      const found = await this.#alone(signal, (own) => this.#opening(claimed, task, round, statement, own));
+      const unlisted = performance.now() - started > UNLISTED_MS;
+      const found = await this.#alone(signal, (own) => this.#opening(claimed, task, round, statement, unlisted, own));
       if (found !== undefined) return { ...found, ms: performance.now() - started };
       if (performance.now() - started > FINAL_MS) {
         throw new LightError(
@@ -128,34 +136,37 @@ export class Ledger {
   }
 
   async #opening(
-    claimed: string | undefined, task: string, round: number, statement: SignedText, signal: AbortSignal,
+    claimed: string | undefined, task: string, round: number, statement: SignedText, unlisted: boolean, signal: AbortSignal,
   ): Promise<Omit<FinalOpening, "ms"> | undefined> {
     const { light, trust } = await this.#follow(claimed, signal);
+    const text = JSON.stringify(statement);
+    const look = (served: string): FoundOpening => {
+      // An epoch's last block moves the chain on, and could not be checked again after it.
+      const chain = light.bytes() as Uint8Array<ArrayBuffer>;
+      return { block: light.checkOpening(task, round, text, served) as Block, chain, served };
+    };
+    const stated = (): Promise<FoundOpening> => this.#newest(light, `round.${task}.${round}`, signal, look);
     const opening = await this.#api.opening(task, round, signal);
-    if (opening === undefined) return undefined;
-    const found = await this.#check(light, task, round, statement, opening, signal);
+    // After a start validators look for openings in their newest blocks only; the state has every round that is open.
+    if (opening === undefined && !unlisted) return undefined;
+    const found = await (opening === undefined ? unlessNotYet(stated) : this.#check(light, opening, look, stated, signal));
+    if (found === undefined) return undefined;
+    const block = await this.#shown(light, found.block, signal);
     await this.#keep(light, trust);
-    return found;
+    return { ...found, block };
   }
 
   async #check(
-    light: Chain, task: string, round: number, statement: SignedText, opening: ServedOpening, signal: AbortSignal,
-  ): Promise<Omit<FinalOpening, "ms">> {
-    const text = JSON.stringify(statement);
-    const look = async (what: ServedOpening | ServedState): Promise<Omit<FinalOpening, "ms">> => {
-      const served = JSON.stringify(what);
-      await this.#reach(light, served, signal);
-      // An epoch's last block moves the chain on, and could not be checked again after it.
-      const chain = light.bytes() as Uint8Array<ArrayBuffer>;
-      const block = refusing(() => light.checkOpening(task, round, text, served)) as Block;
-      return { block: await this.#shown(light, block, signal), chain, served };
-    };
+    light: Chain, opening: ServedOpening, look: (served: string) => FoundOpening, stated: () => Promise<FoundOpening>, signal: AbortSignal,
+  ): Promise<FoundOpening> {
     try {
-      return await look(opening);
+      const served = JSON.stringify(opening);
+      await this.#reach(light, served, signal);
+      return refusing(() => look(served));
     } catch (error) {
       // The signatures of an epoch that is over count no longer; the newest state has the round too.
       if (!isPast(error)) throw error;
-      return look(await this.#api.state(`round.${task}.${round}`, signal));
+      return stated();
     }
   }
 
@@ -391,6 +402,16 @@ function refusing<T>(check: () => T): T {
 /** Whether what was served is of an epoch that is over. */
 function isPast(error: unknown): error is LightError {
   return error instanceof LightError && error.code === "past-epoch";
+}
+
+/** What the state shows, or nothing if it does not show it yet. */
+async function unlessNotYet<T>(stated: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await stated();
+  } catch (error) {
+    if (error instanceof LightError && NOT_YET.has(error.code)) return undefined;
+    throw error;
+  }
 }
 
 function olderState(height: number, seen: number): LightError {

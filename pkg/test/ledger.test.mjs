@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { joinMesh } from "../dist/index.js";
 import { remember } from "../dist/store.js";
-import { canned, mesh } from "./canned.mjs";
+import { canned, mesh, task } from "./canned.mjs";
 import { csv, fixture } from "./light.mjs";
 
 const names = ["validation-2", "validation-3", "validation-4", "validation-5"];
@@ -155,19 +155,45 @@ test("a round from an epoch that is over is found in the newest state", async (t
   await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "round-closed" });
   ledger.state = () => round1Open;
   await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "past-epoch" });
+  // Still open some time ago shows nothing of now.
+  ledger.view = { ...task, round: { ...task.round, round: 2, signed: canned.statements[1] } };
+  ledger.state = () => canned.states.round2At8;
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "older-state" });
 });
 
 test("an opening that never becomes final trains nothing", { timeout: 60_000 }, async (t) => {
-  const { base, uploads } = await mesh(t, { opening: undefined });
+  // Not in the state either: nothing of it is served, or it is proven that there is no such round.
+  const third = { ...task, round: { ...task.round, round: 3 } };
+  const trainsNothing = async (changes) => {
+    const { base, uploads, asked } = await mesh(t, { opening: undefined, ...changes });
+    const client = await joinMesh(base);
+    const events = [];
+    const contribution = client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+    await assert.rejects(contribution, (error) => {
+      assert.equal(error.code, "not-final");
+      assert.match(error.message, /nothing was trained/);
+      return true;
+    });
+    assert.deepEqual([events, uploads], [[], []]);
+    assert.ok(asked.some((url) => url.includes("/state/round.")), `${asked}`);
+  };
+  await Promise.all([{ state: () => undefined }, { height: 9, view: third }].map(trainsNothing));
+});
+
+test("an opening that validators look for no longer is found in the state", { timeout: 60_000 }, async (t) => {
+  const { base, ledger, uploads } = await mesh(t, { opening: undefined });
   const client = await joinMesh(base);
   const events = [];
-  const contribution = client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
-  await assert.rejects(contribution, (error) => {
-    assert.equal(error.code, "not-final");
-    assert.match(error.message, /nothing was trained/);
-    return true;
-  });
-  assert.deepEqual([events, uploads], [[], []]);
+  await client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+  const [{ step, round, height, signers, validators }] = events;
+  assert.deepEqual([step, round, height, signers.length, validators], ["final", 1, 5, 3, 4]);
+  assert.equal(uploads.length, 1);
+  // Once it is over, and where the ledger has another opening than the one that was given.
+  ledger.height = 9;
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "round-closed" });
+  ledger.view = { ...task, round: { ...task.round, round: 2 } };
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "other-opening" });
+  assert.equal(uploads.length, 1);
 });
 
 test("an opening for one person only is refused before anything is trained", async (t) => {
