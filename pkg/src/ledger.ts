@@ -13,6 +13,8 @@ const UNLISTED_MS = 2_000;
 const NOT_YET = new Set(["no-such-round", "not-found", "past-epoch", "older-state"]);
 /** How long an enrolment is waited for. */
 const ENROL_MS = 20_000;
+/** The same for one that was refused. */
+const REFUSED_MS = 4_000;
 const ASK_EVERY_MS = 500;
 /**
  * How long a newer state is asked for, and how often, where the one that was served is older than what was verified before: an
@@ -227,10 +229,11 @@ export class Ledger {
     const started = performance.now();
     for (;;) {
       const now = await this.light(claimed, task, key, signal);
-      // Another tab may have been quicker: then this one is refused, and the key takes part all the same.
+      // Refused on the word of those who answered first: others may have taken it. Or another tab has been quicker.
       if (now.state === "active") return now;
-      if (refused !== undefined) throw refused;
-      if (performance.now() - started > ENROL_MS) {
+      const waited = performance.now() - started;
+      if (refused !== undefined && waited > REFUSED_MS) throw refused;
+      if (waited > ENROL_MS) {
         throw new LightError(
           "not-final",
           `The enrolment was sent, and is in no final block after ${ENROL_MS / 1000} s. The ledger goes on when three of four validation nodes work. Try again in a moment.`,

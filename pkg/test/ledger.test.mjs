@@ -1,7 +1,8 @@
 // The client against a mesh that keeps a ledger.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinMesh } from "../dist/index.js";
+import { LightError, joinMesh } from "../dist/index.js";
+import { Ledger } from "../dist/ledger.js";
 import { remember } from "../dist/store.js";
 import { canned, mesh, task } from "./canned.mjs";
 import { csv, fixture } from "./light.mjs";
@@ -288,4 +289,35 @@ test("whether a device is enrolled is proven, and nothing is sent where it is no
   await assert.rejects(client.enrol({ task: "digits", invite: "0".repeat(26) }), { code: "bad-proof" });
   assert.ok(asked.includes(`/api/v1/ledger/state/light.${fixture.enrolled.task}.${key}`), `${asked}`);
   assert.ok(!asked.some((url) => url.endsWith("/txs")), "nothing is sent to a ledger that proves nothing");
+});
+
+/** A ledger of which a key's standing is told here, in turn: no enrolment stands in the canned one. It refuses what is sent. */
+function refusing(base, ...standing) {
+  const sent = [];
+  const submit = async (tx) => {
+    sent.push(tx);
+    throw new LightError("invite-spent", "All uses of the invite are over.");
+  };
+  const told = inTurn(...standing);
+  const ledger = new (class extends Ledger {
+    light = async (_chain, _task, key) => ({ key, state: told.state() });
+    balance = async (_chain, node) => ({ node, balance: 0, nonce: 4 });
+  })({ base, submit, genesis: async () => ({ genesis: canned.genesis }) }, canned.chain);
+  const enrol = () => ledger.enrol(canned.chain, fixture.task, "key", (_chain, nonce) => new Uint8Array([nonce]), new AbortController().signal);
+  return { enrol, sent, told };
+}
+
+test("an enrolment that the first answers refuse has worked if the ledger has it", { timeout: 30_000 }, async () => {
+  const { enrol, sent, told } = refusing("http://taken.test/", "none", "none", "none", "active");
+  assert.equal((await enrol()).state, "active");
+  assert.deepEqual([sent, told.count], [[new Uint8Array([4])], 4]);
+});
+
+test("an enrolment that is refused and stays away is refused with its reason", { timeout: 30_000 }, async () => {
+  const { enrol, sent, told } = refusing("http://refused.test/", "none");
+  const started = performance.now();
+  await assert.rejects(enrol(), { code: "invite-spent", message: "All uses of the invite are over." });
+  assert.equal(sent.length, 1, "it is not sent again");
+  assert.ok(told.count > 5, `asked ${told.count} times`);
+  assert.ok(performance.now() - started < 10_000);
 });
