@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use defim_he::{
     Ciphertext, CodecError, Member, OpenError as HeOpenError, Opening, OpeningError, Root, Round,
-    SharingError, Sum, SumError as HeSumError, SumKey, SumShare, Threshold, open,
+    SharingError, Sum, SumError as HeSumError, SumKey, SumShare, Threshold, open_below,
     params::{Dimension, DimensionError},
 };
 use defim_privacy::PrivacyError;
@@ -297,7 +297,8 @@ impl OpenedTotal {
         added: &Sum,
         key: &SumKey,
     ) -> Result<Self, OpenError> {
-        let integers = open(round, added, key)?;
+        let modulus = task.vdaf.scheme.modulus();
+        let integers = open_below(modulus, round, added, key)?;
         let sum = task.vdaf.total(&integers)?;
         let (reports, weight) = (selection.accepted(), selection.weight());
         let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();

@@ -129,7 +129,7 @@ pub use ciphertext::{Ciphertext, EncryptError, ProvenBlock, Root};
 pub use codec::CodecError;
 pub use key::{SecretKey, SumKey};
 pub use mask::Round;
-pub use open::{OpenError, open};
+pub use open::{OpenError, open, open_below};
 pub use opening::{Member, NodeId, Opening, OpeningDigest, OpeningError, VerifiedOpening};
 pub use sharing::{HolderIndex, KeyShare, SharingError, SumShare, Threshold};
 pub use sum::{Adding, Sum, SumError};

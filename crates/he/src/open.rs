@@ -6,7 +6,8 @@
 //! difference `d` would be such that for every block `b` all coefficients of `a_b d` are of the form
 //! `DELTA * v + r`, where `|r| <= 2 *` [`residual_bound`] and `v` is the difference of two totals; in a block of zeros, `v = 0`.
 //! The masks `a_b` are uniform and not chosen by anybody, so this is counting. With 32 parties and totals below 2^36, which the
-//! bound on a total's norm sees to (its caller's: `defim_aggregation::OpenedTotal`), a coefficient has 2^54.4
+//! bound on a total's norm sees to (its caller's: `defim_aggregation::OpenedTotal`; of vectors over a smaller field
+//! [`open_below`] takes no more than their sums can be, so that no multiple of its modulus hides in a total), a coefficient has 2^54.4
 //! of 2^80 values, and 2^10.4 in a block of zeros.
 //!
 //! - A vector of one block without zeros has 2^(4096 * 54.4) such `d`: one for every total that somebody would like to see, and
@@ -68,11 +69,26 @@ pub enum OpenError {
 ///
 /// [`OpenError`] with the first coefficient that no honest sum has.
 pub fn open(round: Round, sum: &Sum, key: &SumKey) -> Result<Vec<u64>, OpenError> {
+    open_below(FIELD, round, sum, key)
+}
+
+/// The same of vectors whose elements are all below `modulus`: those of a smaller field have smaller sums, and a key that
+/// makes larger ones is wrong.
+///
+/// # Errors
+///
+/// [`OpenError`] with the first coefficient that no honest sum has.
+pub fn open_below(
+    modulus: u64,
+    round: Round,
+    sum: &Sum,
+    key: &SumKey,
+) -> Result<Vec<u64>, OpenError> {
     if sum.parties == 0 {
         return Err(OpenError::Empty);
     }
     let bound = residual_bound(sum.parties);
-    let largest = u128::from(FIELD - 1) * sum.parties as u128;
+    let largest = u128::from(modulus.min(FIELD).saturating_sub(1)) * sum.parties as u128;
     let coordinates = sum.dimension().coordinates();
     let mut key = key.coefficients.clone();
     ring::forward(&mut key);
@@ -217,6 +233,28 @@ mod tests {
                 other => panic!("{d}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_sum_that_is_larger_than_a_small_field_gives_is_refused() {
+        let round = Round {
+            task: [3; 32],
+            number: 4,
+        };
+        let mut rng = StdRng::seed_from_u64(6);
+        let mut adding = Adding::new(Dimension::new(2).unwrap());
+        let mut coefficients = vec![0; RESIDUES];
+        for _ in 0..2 {
+            let secret = SecretKey::random(&mut rng);
+            ring::add(&mut coefficients, &secret.coefficients);
+            let one = secret.encrypt(round, &[99, 100], &mut rng).unwrap();
+            adding.add(&one).unwrap();
+        }
+        let (sum, key) = (adding.finish(), SumKey { coefficients });
+        let open = |modulus| open_below(modulus, round, &sum, &key);
+        assert_eq!(open(101), Ok(vec![198, 200]));
+        let (block, coefficient) = (0, 1);
+        assert_eq!(open(100), Err(OpenError::Range { block, coefficient }));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl WorkStore {
     }
 
     /// End a round: what is left of its reports, the sums of its batches and what was encrypted are dropped; the reports' ids
-    /// stay used, and what was encrypted stays known.
+    /// stay used, and what was encrypted stays known. So are those of earlier rounds that came when these had ended already.
     ///
     /// # Errors
     ///
@@ -112,13 +112,16 @@ impl WorkStore {
     pub async fn end_round(&self, task: TaskKey, round: u64) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         let number = signed(round)?;
-        sqlx::query("UPDATE report SET state = ? WHERE task = ? AND round = ? AND state IN (0, 1)")
-            .bind(STATE_DROPPED)
-            .bind(task.as_slice())
-            .bind(number)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round = ?")
+        sqlx::query(
+            "UPDATE report SET state = ? WHERE task = ? AND round <= ? AND state IN (0, 1)",
+        )
+        .bind(STATE_DROPPED)
+        .bind(task.as_slice())
+        .bind(number)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round <= ? \
+             AND (body IS NOT NULL OR out_share IS NOT NULL OR response IS NOT NULL)")
             .bind(task.as_slice())
             .bind(number)
             .execute(&mut *tx)

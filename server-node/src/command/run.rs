@@ -9,7 +9,7 @@ use crate::{
     config::{Directory, NodeConfig, Role, load_or_make_token},
     failure::{Failure, Outcome},
     http,
-    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
+    ledger::{clerk::Clerk, client::LedgerClient, setup, validator::Validator},
     node::{
         aggregation::{AggregationNode, NewTask},
         start::{Listening, directory, make_folder},
@@ -97,7 +97,7 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
             let ledger = client(genesis, &peers)?;
             let (node, _endpoint) = Listening::start(config).await?.full(peers).await?;
             if let Some(client) = ledger {
-                tokio::spawn(roll::keep(node.clone(), client));
+                node.follow(client);
             }
             http::full_router(node)
         }

@@ -24,7 +24,7 @@ use crate::{
     },
     failure::{Failure, Outcome},
     http,
-    ledger::{clerk::Clerk, client::LedgerClient, roll, setup, validator::Validator},
+    ledger::{clerk::Clerk, client::LedgerClient, setup, validator::Validator},
     node::{
         aggregation::{AggregationNode, NewTask},
         start::{Listening, directory, make_folder},
@@ -309,7 +309,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     let clerk = Clerk::new(node.clone(), client.clone(), node.key(), Some(begun.admin));
     tokio::spawn(clerk.run());
     for node in &full {
-        tokio::spawn(roll::keep(node.clone(), client.clone()));
+        node.follow(client.clone());
     }
     let admin_token = load_or_make_token(&args.data)?;
     let token_path = args.data.join(TOKEN);

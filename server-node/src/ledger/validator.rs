@@ -46,6 +46,9 @@ pub struct Validator {
     inner: Arc<Inner>,
 }
 
+/// Keys of light nodes, ascending.
+type Lights = BTreeMap<TaskId, Arc<[NodeId]>>;
+
 struct Inner {
     name: String,
     key: NodeKey,
@@ -57,7 +60,7 @@ struct Inner {
     /// Heights of the blocks that opened rounds.
     openings: Mutex<BTreeMap<(TaskId, RoundNumber), u64>>,
     /// Who takes part in tasks, after the block of this height.
-    lights: Mutex<(u64, BTreeMap<TaskId, Arc<[NodeId]>>)>,
+    lights: Mutex<(u64, Lights)>,
 }
 
 /// What was found of a round.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use crate::{
     clock,
     config::Role,
     failure::{Failure, Outcome},
+    ledger::{client::LedgerClient, roll},
 };
 
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
@@ -166,6 +167,8 @@ pub(super) struct Inner {
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
     /// Light nodes that are enrolled, as far as this node has heard.
     enrolled: Mutex<BTreeMap<TaskId, Arc<BTreeSet<NodeId>>>>,
+    /// The mesh's ledger, if it has one.
+    pub ledger: OnceLock<LedgerClient>,
 }
 
 impl FullNode {
@@ -193,6 +196,7 @@ impl FullNode {
                 http: HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?,
                 tasks: Mutex::default(),
                 enrolled: Mutex::default(),
+                ledger: OnceLock::new(),
             }),
         };
         for (task, text) in node.inner.store.tasks().await? {
@@ -251,6 +255,13 @@ impl FullNode {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// The mesh has this ledger: who is enrolled is what it says, and a silo trains on no round that it does not have.
+    pub fn follow(&self, client: LedgerClient) {
+        if self.inner.ledger.set(client.clone()).is_ok() {
+            tokio::spawn(roll::keep(self.clone(), client));
+        }
     }
 
     /// These light nodes are enrolled for a task, by the newest block that this node knows; all that were before, and are
@@ -460,8 +471,10 @@ impl FullNode {
             Ok(round) => round,
             Err(error) => return Ok(Response::Refused(error.to_string())),
         };
-        // What is being encrypted or opened belongs to the earlier round, and is done before that ends.
-        let _one_at_a_time = served.opening.lock().await;
+        // What is being verified, encrypted or opened belongs to the earlier round, and is done before that ends: a share that is
+        // written down after it would stay.
+        let _none_verifies = served.preparing.lock().await;
+        let _none_opens = served.opening.lock().await;
         if let Some(current) = served.round() {
             if current.round == round.round {
                 return Ok(Response::Done);

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use defim_ledger::{RoundOpened, SignedText, round_randomness};
 use defim_light::{JoinedTask, SealedReport, Training};
 use defim_net::upload::{Report, upload};
 use defim_protocol::{Digest, Reason, VerifiedRound, wire::protocol};
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     clock,
     failure::{Failure, Outcome},
+    ledger::client::LedgerClient,
 };
 
 const RETRY: Duration = Duration::from_secs(2);
@@ -33,6 +35,29 @@ enum Said {
     /// Not now.
     Later(String),
     Refused(Reason),
+}
+
+/// Wait until the ledger has this very opening of the round: what it is opened with is then final, as for any light node.
+async fn is_on_ledger(ledger: &LedgerClient, round: &RoundOpened, signed: &SignedText) -> Outcome {
+    while clock::now() <= round.deadline_ms {
+        match ledger.round(round.task, round.round).await {
+            Ok(Some(known)) if known.randomness == round_randomness(signed) => {
+                return Ok(());
+            }
+            Ok(Some(_)) => {
+                return Err(Failure::Integrity(
+                    "the ledger has another opening of this round: the aggregation node has signed two".into(),
+                ));
+            }
+            // It is on its way.
+            Ok(None) => {}
+            Err(failure) => tracing::debug!(%failure, "the ledger is asked again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    Err(Failure::Unreachable(
+        "the round was over before the ledger had its opening".into(),
+    ))
 }
 
 impl FullNode {
@@ -81,6 +106,9 @@ impl FullNode {
             )));
         }
         let csv = tokio::fs::read(silo).await.map_err(cannot)?;
+        if let Some(ledger) = self.inner.ledger.get() {
+            is_on_ledger(ledger, round, round.signed()).await?;
+        }
         let model = self.fetch_model(&round.base_model).await?;
         let Prepared { report, rows, .. } =
             tokio::task::block_in_place(|| self.prepare_silo(served, round, &model, &csv))?;
@@ -167,5 +195,55 @@ fn said(code: u16) -> Said {
         None => Said::Refused(Reason::Malformed),
         Some(reason) if reason.may_pass() => Said::Later("not now".into()),
         Some(reason) => Said::Refused(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use defim_ledger::Body;
+
+    use super::*;
+    use crate::ledger::fake::{Lie, TASK, World, admin, four, key};
+
+    #[tokio::test]
+    async fn a_silo_trains_on_the_ledgers_opening_and_no_other() {
+        let mut world = World::with_task();
+        let (task, amount) = (TASK, 1_000);
+        world.sent(&admin(), vec![Body::FundTask { task, amount }]);
+        let opened = RoundOpened {
+            task: TASK,
+            round: 1,
+            base_model: world.state().task(&TASK).unwrap().model,
+            opened_ms: 1,
+            deadline_ms: clock::now() + 60_000,
+            weights: BTreeMap::new(),
+        };
+        let statement = opened.sign(&key(12)).unwrap();
+        let (world, _fakes, client) = four(world, Lie::None).await;
+        // It comes to the full nodes before it is final.
+        let (of_client, of_opened, of_statement) =
+            (client.clone(), opened.clone(), statement.clone());
+        let waiting =
+            tokio::spawn(async move { is_on_ledger(&of_client, &of_opened, &of_statement).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!waiting.is_finished());
+        world
+            .lock()
+            .unwrap()
+            .sent(&key(12), vec![Body::RoundOpened { statement }]);
+        waiting.await.unwrap().unwrap();
+
+        let mut other = opened;
+        other.deadline_ms += 1;
+        let signed = other.sign(&key(12)).unwrap();
+        let said = is_on_ledger(&client, &other, &signed).await.unwrap_err();
+        assert!(said.to_string().contains("has signed two"), "{said}");
+        // One that never comes.
+        other.round = 2;
+        other.deadline_ms = clock::now() + 300;
+        let signed = other.sign(&key(12)).unwrap();
+        assert!(is_on_ledger(&client, &other, &signed).await.is_err());
     }
 }

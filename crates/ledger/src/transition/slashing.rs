@@ -111,17 +111,17 @@ impl Change {
         }
 
         match harm.task {
-            Some(task) => self.to_task(task, node, left),
-            None => self.to_validators_but(node, left),
+            Some(task) => self.give_to_task(task, node, left),
+            None => self.give_to_validators_but(node, left),
         }
     }
 
     /// A harmed task gets it; a round of an aggregation node that is slashed is void.
-    fn to_task(&mut self, id: &TaskId, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
+    fn give_to_task(&mut self, id: &TaskId, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
         let mut task = self.state.task(id).ok_or(Reject::UnknownTask)?;
         if task.status == TaskStatus::Closed {
             // It pays nobody any more.
-            return self.to_validators_but(slashed, amount);
+            return self.give_to_validators_but(slashed, amount);
         }
         task.budget = task.budget.checked_add(amount).ok_or(Reject::Overflow)?;
         if task.unsettled && task.terms.aggregation == *slashed {
@@ -131,7 +131,7 @@ impl Change {
         Ok(())
     }
 
-    fn to_validators_but(&mut self, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
+    fn give_to_validators_but(&mut self, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
         let validators = self.state.validators().ok_or(Reject::WrongChain)?;
         let others = validators.current.keys().iter();
         let innocent = |node: &&NodeId| {
