@@ -116,6 +116,7 @@ impl Mesh {
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
             shares,
+            votes: 0,
         };
         let privacy = privacy
             .map(|(epsilon, delta)| {

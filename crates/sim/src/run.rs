@@ -77,6 +77,7 @@ impl Setup {
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
             shares: self.shares,
+            votes: 0,
         };
         vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;

@@ -329,6 +329,7 @@ mod tests {
                 dimension: spec.dimension(),
                 frac_bits: 15,
                 shares: 2,
+                votes: 0,
             },
             schedule: Schedule {
                 min_batch: 2,

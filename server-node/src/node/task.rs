@@ -158,6 +158,7 @@ impl NewTask {
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
             shares: self.shares,
+            votes: 0,
         };
         let privacy = self
             .privacy
