@@ -290,10 +290,13 @@ impl VdafSpec {
         let width = self.scheme.element_bytes();
         let product = |n: &u64| (u128::from(*n) * u128::from(weight) % modulus) as u64;
         let integers = self.integers(share)?;
-        let bytes = integers.iter().enumerate().map(|(at, n)| match at < self.dimension {
-            true => product(n).to_le_bytes(),
-            false => n.to_le_bytes(),
-        });
+        let bytes = integers
+            .iter()
+            .enumerate()
+            .map(|(at, n)| match at < self.dimension {
+                true => product(n).to_le_bytes(),
+                false => n.to_le_bytes(),
+            });
         Ok(bytes.flat_map(|n| n.into_iter().take(width)).collect())
     }
 

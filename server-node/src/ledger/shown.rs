@@ -143,6 +143,7 @@ mod tests {
             key: one,
             before: state,
             after: state,
+            votes: Vec::new(),
         }
     }
 

@@ -227,7 +227,8 @@ impl Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES> for UpdateVdaf {
         <Voted as Aggregator<16, NONCE_BYTES>>::PrepareShare,
         pine::PrepareShare<FieldPrio2, 32>,
     >;
-    type PrepareMessage = Either<<Voted as Aggregator<16, NONCE_BYTES>>::PrepareMessage, pine::PrepareMessage<32>>;
+    type PrepareMessage =
+        Either<<Voted as Aggregator<16, NONCE_BYTES>>::PrepareMessage, pine::PrepareMessage<32>>;
 
     fn prepare_init(
         &self,

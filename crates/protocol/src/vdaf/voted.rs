@@ -159,7 +159,10 @@ impl Voted {
             &Pine64,
             &[f64],
         ) -> Result<
-            (<Pine64 as Vdaf>::PublicShare, Vec<<Pine64 as Vdaf>::InputShare>),
+            (
+                <Pine64 as Vdaf>::PublicShare,
+                Vec<<Pine64 as Vdaf>::InputShare>,
+            ),
             VdafError,
         >,
     ) -> Result<(<Self as Vdaf>::PublicShare, Vec<<Self as Vdaf>::InputShare>), VdafError> {
@@ -381,16 +384,18 @@ impl Aggregator<SEED, NONCE_BYTES> for Voted {
             return Err(other());
         };
         let parts = state.vote.zip(message.vote);
-        let vote = vote(self.ballot.as_ref(), parts, |ballot, (own, message)| {
-            match ballot.prio.prepare_next(own.state, message)? {
+        let vote = vote(
+            self.ballot.as_ref(),
+            parts,
+            |ballot, (own, message)| match ballot.prio.prepare_next(own.state, message)? {
                 Finish(votes) => {
                     let unit = Field64::from(ballot.unit);
                     let scaled = votes.as_ref().iter().map(|vote| *vote * unit);
                     Ok(scaled.collect::<Vec<_>>().into())
                 }
                 PrepareTransition::Continue(..) => Err(other()),
-            }
-        })?;
+            },
+        )?;
         Ok(Finish(Both { update, vote }))
     }
 
@@ -437,7 +442,11 @@ impl Collector for Voted {
         total.extend(sum.as_ref().iter().map(|votes| {
             // Noise makes some negative: those are in the upper half of the field.
             let (up, down) = (u64::from(*votes), u64::from(-*votes));
-            let signed = if up <= down { up as f64 } else { -(down as f64) };
+            let signed = if up <= down {
+                up as f64
+            } else {
+                -(down as f64)
+            };
             signed / ballot.unit as f64
         }));
         Ok(total)

@@ -102,6 +102,7 @@ impl World {
             scheme,
             full,
             shares,
+            votes: 0,
             privacy: None,
             max_weight,
             admission,
