@@ -31,8 +31,8 @@ use super::NONCE_BYTES;
 const ALGORITHM_ID: u32 = 0xFFFF_D010;
 /// Over 64 bits, as many as the draft has for its other types of this field.
 const PROOFS: u8 = 3;
-/// About the root of the number of bins, which makes the shortest proofs.
-const CHUNK: usize = 3;
+/// Of ten bins, which makes three calls: one less than a power of two, and so the shortest proofs.
+const CHUNK: usize = 4;
 /// Of both.
 const SEED: usize = 16;
 
@@ -479,5 +479,316 @@ impl Aggregatable for Sums {
             sum.accumulate(more)
         });
         votes.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prio::{
+        codec::ParameterizedDecode as _,
+        flp::{FlpError, Gadget, Type},
+    };
+
+    use super::*;
+    use crate::vdaf::{
+        AggregateShare, InputShare, OutputShare, PrepareMessage, PrepareShare, PrepareState,
+        PublicShare, Scheme, UpdateVdaf, VERIFY_KEY_BYTES, VdafSpec,
+    };
+
+    const BINS: u8 = 10;
+    const KEY: [u8; VERIFY_KEY_BYTES] = [3; VERIFY_KEY_BYTES];
+
+    const fn spec(shares: u8) -> VdafSpec {
+        VdafSpec {
+            scheme: Scheme::Pine64,
+            dimension: 3,
+            frac_bits: 8,
+            shares,
+            votes: BINS,
+        }
+    }
+
+    /// All members check a report, every part of which goes over the wire or into a store. Their shares, if the proofs hold.
+    fn verified(
+        vdaf: &UpdateVdaf,
+        nonce: [u8; NONCE_BYTES],
+        public: &PublicShare,
+        shares: &[InputShare],
+    ) -> Result<Vec<OutputShare>, String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let public = public.get_encoded().unwrap();
+        let public = PublicShare::get_decoded_with_param(vdaf, &public).unwrap();
+        let (mut states, mut prepared) = (Vec::new(), Vec::new());
+        for (member, share) in shares.iter().enumerate() {
+            let bytes = share.get_encoded().unwrap();
+            assert_eq!(Some(bytes.len()), share.encoded_len());
+            let share = InputShare::get_decoded_with_param(&(vdaf, member), &bytes).unwrap();
+            let (state, share) = vdaf
+                .prepare_init(&KEY, member, &(), &nonce, &public, &share)
+                .map_err(|e| text(&e))?;
+            let bytes = state.get_encoded().unwrap();
+            // Whoever reads it from its store does not say whose it is.
+            let stored = PrepareState::get_decoded_with_param(&(vdaf, 0), &bytes).unwrap();
+            assert!(stored == state);
+            let bytes = share.get_encoded().unwrap();
+            prepared.push(PrepareShare::get_decoded_with_param(&state, &bytes).unwrap());
+            states.push(stored);
+        }
+        let message = vdaf
+            .prepare_shares_to_prepare_message(&(), prepared)
+            .map_err(|e| text(&e))?;
+        let bytes = message.get_encoded().unwrap();
+        let finish = |state: PrepareState| {
+            let message = PrepareMessage::get_decoded_with_param(&state, &bytes).unwrap();
+            match vdaf.prepare_next(state, message).map_err(|e| text(&e))? {
+                PrepareTransition::Finish(output) => Ok(output),
+                PrepareTransition::Continue(..) => Err("another round".to_owned()),
+            }
+        };
+        states.into_iter().map(finish).collect()
+    }
+
+    #[test]
+    fn a_total_has_the_sum_of_the_updates_and_the_votes_of_each_bin() {
+        for shares in [2, 3] {
+            let spec = spec(shares);
+            let vdaf = spec.instance().unwrap();
+            let mut sums = vec![vec![0_u64; spec.coordinates()]; shares.into()];
+            let modulus = u128::from(spec.scheme.modulus());
+            for (report, (update, bin)) in [([5, -6, 7], 9), ([-1, 2, 3], 9), ([0, 0, 1], 0)]
+                .into_iter()
+                .enumerate()
+            {
+                let nonce = [report as u8; NONCE_BYTES];
+                let measurement = spec.measurement_with_vote(&update, bin);
+                let (public, shares) = vdaf.shard(&measurement, &nonce).unwrap();
+                let lengths = spec.share_lengths().unwrap();
+                assert_eq!(Some(lengths.0), public.encoded_len());
+                assert_eq!(Some(lengths.1), shares[0].encoded_len());
+                assert_eq!(Some(lengths.2), shares[1].encoded_len());
+                let outputs = verified(&vdaf, nonce, &public, &shares).unwrap();
+                for (sum, output) in sums.iter_mut().zip(outputs) {
+                    let bytes = output.get_encoded().unwrap();
+                    let share =
+                        AggregateShare::get_decoded_with_param(&(&vdaf, &()), &bytes).unwrap();
+                    assert_eq!(share.get_encoded().unwrap(), bytes);
+                    // The second report counts three times, and votes once.
+                    let weight = if report == 1 { 3 } else { 1 };
+                    let scaled = spec.scaled(&bytes, weight).unwrap();
+                    for (sum, n) in sum.iter_mut().zip(spec.integers(&scaled).unwrap()) {
+                        *sum = ((u128::from(*sum) + u128::from(n)) % modulus) as u64;
+                    }
+                }
+            }
+            let added: Vec<u64> = (0..spec.coordinates())
+                .map(|at| {
+                    let all = sums.iter().map(|sum| u128::from(sum[at]));
+                    (all.sum::<u128>() % modulus) as u64
+                })
+                .collect();
+            let total = spec.total(&added).unwrap();
+            let (sum, votes) = total.split_at(spec.dimension);
+            assert_eq!(sum, [2.0, 0.0, 17.0].map(|n| n / 256.0));
+            assert_eq!(votes, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]);
+        }
+    }
+
+    /// The same histogram, whose prover encodes whatever it is given.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Stuffed(Histogram<Field64, ParallelSum<Field64, Mul<Field64>>>);
+
+    impl Type for Stuffed {
+        type Measurement = Vec<Field64>;
+        type AggregateResult = Vec<u64>;
+        type Field = Field64;
+
+        fn encode_measurement(&self, votes: &Vec<Field64>) -> Result<Vec<Field64>, FlpError> {
+            Ok(votes.clone())
+        }
+
+        fn decode_result(&self, data: &[Field64], reports: usize) -> Result<Vec<u64>, FlpError> {
+            self.0.decode_result(data, reports)
+        }
+
+        fn gadget(&self) -> Vec<Box<dyn Gadget<Field64>>> {
+            self.0.gadget()
+        }
+
+        fn valid(
+            &self,
+            gadgets: &mut Vec<Box<dyn Gadget<Field64>>>,
+            input: &[Field64],
+            joint: &[Field64],
+            shares: usize,
+        ) -> Result<Field64, FlpError> {
+            self.0.valid(gadgets, input, joint, shares)
+        }
+
+        fn truncate(&self, input: Vec<Field64>) -> Result<Vec<Field64>, FlpError> {
+            self.0.truncate(input)
+        }
+
+        fn input_len(&self) -> usize {
+            self.0.input_len()
+        }
+
+        fn proof_len(&self) -> usize {
+            self.0.proof_len()
+        }
+
+        fn verifier_len(&self) -> usize {
+            self.0.verifier_len()
+        }
+
+        fn output_len(&self) -> usize {
+            self.0.output_len()
+        }
+
+        fn joint_rand_len(&self) -> usize {
+            self.0.joint_rand_len()
+        }
+
+        fn prove_rand_len(&self) -> usize {
+            self.0.prove_rand_len()
+        }
+
+        fn query_rand_len(&self) -> usize {
+            self.0.query_rand_len()
+        }
+    }
+
+    /// A report with an honest update, and these votes, proven as well as can be.
+    fn stuffed(
+        spec: &VdafSpec,
+        nonce: [u8; NONCE_BYTES],
+        votes: [i64; BINS as usize],
+    ) -> (PublicShare, Vec<InputShare>) {
+        let vdaf = spec.instance().unwrap();
+        let honest = spec.measurement_with_vote(&[1, 2, 3], 0);
+        let (mut public, mut shares) = vdaf.shard(&honest, &nonce).unwrap();
+        let histogram = Histogram::new(BINS.into(), CHUNK).unwrap();
+        let prover: Prio3<_, XofTurboShake128, SEED> =
+            Prio3::new(spec.shares, PROOFS, ALGORITHM_ID, Stuffed(histogram)).unwrap();
+        let votes = votes.map(|n| match n {
+            0.. => Field64::from(n.unsigned_abs()),
+            _ => -Field64::from(n.unsigned_abs()),
+        });
+        let (own, cast) = prover.shard(&votes.to_vec(), &nonce).unwrap();
+        let crate::vdaf::Either::Pine64(parts) = &mut public else {
+            panic!("it is of PINE over 64 bits")
+        };
+        parts.vote = Some(own);
+        for (share, cast) in shares.iter_mut().zip(cast) {
+            let crate::vdaf::Either::Pine64(parts) = share else {
+                panic!("it is of PINE over 64 bits")
+            };
+            parts.vote = Some(cast);
+        }
+        (public, shares)
+    }
+
+    #[test]
+    fn a_report_with_more_than_one_vote_or_none_is_refused() {
+        let nonce = [9; NONCE_BYTES];
+        for shares in [2, 3] {
+            let spec = spec(shares);
+            let vdaf = spec.instance().unwrap();
+            let honest = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+            let (public, shares) = stuffed(&spec, nonce, honest);
+            assert!(verified(&vdaf, nonce, &public, &shares).is_ok());
+            for (what, forged) in [
+                ("two bins", [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+                ("a bin of 2", [0, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
+                ("two for, one against", [2, -1, 0, 0, 0, 0, 0, 0, 0, 0]),
+                ("one against", [-1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                ("nobody", [0; BINS as usize]),
+            ] {
+                let (public, shares) = stuffed(&spec, nonce, forged);
+                let found = verified(&vdaf, nonce, &public, &shares);
+                assert!(found.is_err(), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_vote_stands_and_falls_with_its_report() {
+        let (spec, nonce) = (spec(2), [9; NONCE_BYTES]);
+        let vdaf = spec.instance().unwrap();
+        let shard = |nonce| {
+            let measurement = spec.measurement_with_vote(&[1, 2, 3], 4);
+            vdaf.shard(&measurement, nonce).unwrap()
+        };
+        let (public, shares) = shard(&nonce);
+        // Another report's vote in its place, and the update of another one.
+        let (other, others) = shard(&[8; NONCE_BYTES]);
+        let mixed = |a: &InputShare, b: &InputShare| match (a.clone(), b.clone()) {
+            (crate::vdaf::Either::Pine64(a), crate::vdaf::Either::Pine64(b)) => {
+                crate::vdaf::Either::Pine64(Both {
+                    update: a.update,
+                    vote: b.vote,
+                })
+            }
+            _ => panic!("it is of PINE over 64 bits"),
+        };
+        let swapped = match (public.clone(), other) {
+            (crate::vdaf::Either::Pine64(a), crate::vdaf::Either::Pine64(b)) => {
+                crate::vdaf::Either::Pine64(Both {
+                    update: a.update,
+                    vote: b.vote,
+                })
+            }
+            _ => panic!("it is of PINE over 64 bits"),
+        };
+        let mixed = [mixed(&shares[0], &others[0]), mixed(&shares[1], &others[1])];
+        assert!(verified(&vdaf, nonce, &swapped, &mixed).is_err());
+        // A measurement without its vote, or with two.
+        let none = spec.measurement(&[1, 2, 3]);
+        assert!(vdaf.shard(&none, &nonce).is_err());
+        let mut two = spec.measurement_with_vote(&[1, 2, 3], 4);
+        two[3] = 1.0;
+        assert!(vdaf.shard(&two, &nonce).is_err());
+        // Cut short.
+        let bytes = shares[0].get_encoded().unwrap();
+        for cut in [1, 8, 400] {
+            let short = &bytes[..bytes.len() - cut];
+            assert!(InputShare::get_decoded_with_param(&(&vdaf, 0), short).is_err());
+        }
+    }
+
+    #[test]
+    fn without_votes_a_report_is_what_it_was() {
+        let plain = VdafSpec {
+            votes: 0,
+            ..spec(2)
+        };
+        let pine = plain.instance().unwrap();
+        let (public, shares) = pine
+            .shard(&plain.measurement(&[1, 2, 3]), &[9; NONCE_BYTES])
+            .unwrap();
+        let text = serde_json::to_string(&plain).unwrap();
+        assert_eq!(text, r#"{"scheme":"pine64","dimension":3,"frac_bits":8}"#);
+        let (a, b, c) = plain.share_lengths().unwrap();
+        let voted = spec(2).share_lengths().unwrap();
+        assert_eq!(voted, (a + 32, b + 456, c + 48));
+        assert_eq!(public.encoded_len(), Some(a));
+        // The bytes are PINE's alone.
+        let crate::vdaf::Either::Pine64(inner) = &pine else {
+            panic!("it is of PINE over 64 bits")
+        };
+        for (at, share) in shares.iter().enumerate() {
+            let bytes = share.get_encoded().unwrap();
+            let alone = pine::InputShare::<Field64, SEED>::get_decoded_with_param(
+                &(inner.pine(), at),
+                &bytes,
+            );
+            assert_eq!(alone.unwrap().get_encoded().unwrap(), bytes);
+        }
+        // Where the field is too small, votes are refused with the reason.
+        let small = VdafSpec {
+            scheme: Scheme::Pine32Hmac,
+            ..spec(2)
+        };
+        let why = small.instance().unwrap_err().to_string();
+        assert!(why.contains("pine64 only"), "{why}");
     }
 }
