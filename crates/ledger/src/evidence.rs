@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchSummary, CommitteeIndex, Context, NodeId, Reject, RoundNumber, RoundOpened, SignedText,
-    TaskId, limits, signed_digest,
+    BatchSummary, CommitteeIndex, ConsensusVote, Context, Digest, NodeId, Reject, RoundNumber,
+    RoundOpened, SignedText, TaskId, consensus_namespace, limits, signed_digest,
 };
 
 /// Two statements that an honest node never signs both.
@@ -29,70 +29,105 @@ pub enum Evidence {
         /// Another one.
         second: SignedText,
     },
+    /// A validator voted twice in one view of consensus: with enough others it could have made two blocks final.
+    TwoVotes {
+        /// A vote.
+        first: ConsensusVote,
+        /// One that excludes it.
+        second: ConsensusVote,
+    },
 }
 
 /// What evidence shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
-    /// The harmed task.
-    pub task: TaskId,
-    /// The round.
-    pub round: RoundNumber,
-    /// The committee, if a helper of it is at fault; otherwise it is the aggregation node.
-    pub committee: Option<CommitteeIndex>,
+pub enum Shown {
+    /// A fault in a round.
+    Round {
+        /// The harmed task.
+        task: TaskId,
+        /// The round.
+        round: RoundNumber,
+        /// The committee, if a helper of it is at fault; otherwise it is the aggregation node.
+        committee: Option<CommitteeIndex>,
+    },
+    /// A fault against the chain.
+    Consensus {
+        /// The epoch.
+        epoch: u64,
+        /// The view in it.
+        view: u64,
+    },
 }
 
 impl Evidence {
-    /// Check from the bytes alone that `node` has signed both statements, and that they exclude each other.
+    /// Check from the bytes alone that `node` has signed both statements on this chain, and that they exclude each other.
     ///
     /// Whether it had the seat to sign them is for the ledger to say ([`crate::check`]).
     ///
     /// # Errors
     ///
     /// [`Reject::NoFault`] if they do not.
-    pub fn verify(&self, node: &NodeId) -> Result<Shown, Reject> {
-        let (Self::TwoOpenings { first, second } | Self::TwoBatches { first, second }) = self;
-        let context = match self {
-            Self::TwoOpenings { .. } => Context::Round,
-            Self::TwoBatches { .. } => Context::Batch,
-        };
-        for statement in [first, second] {
-            if statement.payload.len() > limits::STATEMENT_BYTES {
-                return Err(Reject::TooLarge);
-            }
-            statement
-                .verify(context, node)
-                .map_err(|_| Reject::NoFault)?;
-        }
+    pub fn verify(&self, node: &NodeId, chain: &Digest) -> Result<Shown, Reject> {
         let shown = match self {
-            Self::TwoOpenings { .. } => {
-                let read = |text| {
-                    let opened = RoundOpened::read(text).ok()?;
-                    Some((opened.task, opened.round, None))
-                };
-                // A second signature over one text gives the round other randomness.
-                let differ = signed_digest(first) != signed_digest(second);
-                (differ && read(&first.payload) == read(&second.payload))
-                    .then(|| read(&first.payload))
-                    .flatten()
+            Self::TwoOpenings { first, second } => {
+                signed(Context::Round, node, [first, second])?;
+                two_openings(first, second)
             }
-            Self::TwoBatches { .. } => {
-                let read = |text| {
-                    let summary = BatchSummary::read(text).ok()?;
-                    let shown = (summary.task, summary.round, Some(summary.committee));
-                    Some((shown, summary.opening))
-                };
-                // An aggregation node that opens a round twice gets two honest batches.
-                (first.payload != second.payload && read(&first.payload) == read(&second.payload))
-                    .then(|| read(&first.payload).map(|(shown, _)| shown))
-                    .flatten()
+            Self::TwoBatches { first, second } => {
+                signed(Context::Batch, node, [first, second])?;
+                two_batches(first, second)
+            }
+            Self::TwoVotes { first, second } => {
+                let namespace = consensus_namespace(chain);
+                let signed = [first, second].map(|vote| vote.is_of(node, &namespace));
+                let (epoch, view) = (first.epoch, first.view);
+                (signed == [true, true] && first.excludes(second))
+                    .then_some(Shown::Consensus { epoch, view })
             }
         };
-        let (task, round, committee) = shown.ok_or(Reject::NoFault)?;
-        Ok(Shown {
-            task,
-            round,
-            committee,
-        })
+        shown.ok_or(Reject::NoFault)
     }
+}
+
+fn signed(context: Context, node: &NodeId, statements: [&SignedText; 2]) -> Result<(), Reject> {
+    for statement in statements {
+        if statement.payload.len() > limits::STATEMENT_BYTES {
+            return Err(Reject::TooLarge);
+        }
+        statement
+            .verify(context, node)
+            .map_err(|_| Reject::NoFault)?;
+    }
+    Ok(())
+}
+
+fn two_openings(first: &SignedText, second: &SignedText) -> Option<Shown> {
+    let read = |text: &SignedText| {
+        let opened = RoundOpened::read(&text.payload).ok()?;
+        Some((opened.task, opened.round))
+    };
+    let (task, round) = read(first)?;
+    // A second signature over one text gives the round other randomness.
+    let differ = signed_digest(first) != signed_digest(second);
+    (differ && read(second) == Some((task, round))).then_some(Shown::Round {
+        task,
+        round,
+        committee: None,
+    })
+}
+
+fn two_batches(first: &SignedText, second: &SignedText) -> Option<Shown> {
+    let read = |text: &SignedText| {
+        let summary = BatchSummary::read(&text.payload).ok()?;
+        let of = (summary.task, summary.round, summary.committee);
+        // An aggregation node that opens a round twice gets two honest batches.
+        Some((of, summary.opening))
+    };
+    let known = read(first)?;
+    let (task, round, committee) = known.0;
+    (first.payload != second.payload && read(second) == Some(known)).then_some(Shown::Round {
+        task,
+        round,
+        committee: Some(committee),
+    })
 }

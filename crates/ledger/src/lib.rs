@@ -105,6 +105,7 @@ mod block;
 mod body;
 mod codec;
 mod committee;
+mod consensus;
 mod evidence;
 mod genesis;
 mod id;
@@ -129,6 +130,7 @@ pub use body::{
 };
 pub use codec::{Canonical, CodecError};
 pub use committee::{CommitteeIndex, committee_count, committee_of_report, committee_seats};
+pub use consensus::{Choice, ConsensusVote, Proposed};
 pub use evidence::{Evidence, Shown};
 pub use genesis::{FirstValidator, Genesis, GenesisError, Params, consensus_namespace};
 pub use id::{Digest, NodeId, ParseIdError, ReportId, TaskId};

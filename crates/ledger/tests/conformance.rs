@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 
 use defim_ledger::light::{LightChain, Receipt};
 use defim_ledger::{
-    AccountSlot, Admission, BatchSummary, Body, Canonical as _, Digest, Evidence, Fault, NodeId,
-    Params, Role, Tx, Verdict, light_report_id, round_randomness,
+    AccountSlot, Admission, BatchSummary, Body, Canonical as _, Choice, Digest, Evidence, Fault,
+    NodeId, Params, Proposed, Role, Tx, Verdict, light_report_id, round_randomness,
 };
-use world::{TASK, World, admin, aggregation, key, light, member};
+use world::{TASK, World, admin, aggregation, key, light, member, voted};
 
 fn bodies(world: &World) -> Vec<(&'static str, Body)> {
     let (task, node) = (TASK, member(0).id());
@@ -165,7 +165,32 @@ fn bodies(world: &World) -> Vec<(&'static str, Body)> {
                 },
             },
         ),
+        (
+            "slash, two votes",
+            Body::Slash {
+                node,
+                evidence: two_votes(world),
+            },
+        ),
     ]
+}
+
+fn two_votes(world: &World) -> Evidence {
+    let vote = |choice| {
+        voted(
+            &world.genesis.chain(),
+            &world.validators[1],
+            (4, 300),
+            choice,
+        )
+    };
+    Evidence::TwoVotes {
+        first: vote(Choice::Nullify),
+        second: vote(Choice::Finalize(Proposed {
+            parent: 299,
+            payload: Digest([9; 32]),
+        })),
+    }
 }
 
 fn forms() -> Vec<(&'static str, Vec<u8>)> {

@@ -9,10 +9,10 @@
 mod world;
 
 use defim_ledger::{
-    Body, Digest, Evidence, Fault, NodeId, NodeSlot, NodeStatus, Params, Reject, Role, RoundSlot,
-    Stage, Verdict, Void,
+    Body, Choice, ConsensusVote, Digest, Evidence, Fault, NodeId, NodeSlot, NodeStatus, Params,
+    Proposed, Reject, Role, RoundSlot, Stage, Verdict, Void,
 };
-use world::{TASK, World, admin, aggregation, key, light, member};
+use world::{TASK, World, admin, aggregation, key, light, member, voted};
 
 fn complain(fault: Fault, accused: Option<NodeId>) -> Verdict {
     Verdict::Complain {
@@ -251,6 +251,98 @@ fn two_statements_that_exclude_each_other_slash_who_signed_both() {
         address: String::new(),
     };
     assert_eq!(world.ask(&admin(), enrol), Err(Reject::NodeRemoved));
+    world.assert_conserved();
+}
+
+#[test]
+fn a_validator_that_votes_twice_in_one_view_is_slashed_for_the_others() {
+    let mut world = World::new();
+    let liar = world.validator(2);
+    let (to, amount) = (liar.id(), 1000);
+    world.run(vec![(&admin(), Body::Transfer { to, amount })]);
+    let chain = world.genesis.chain();
+    let block = |n| Proposed {
+        parent: 6,
+        payload: Digest([n; 32]),
+    };
+    let seed = world.validators[2];
+    let vote = |choice| voted(&chain, &seed, (1, 7), choice);
+    let slash = |first: ConsensusVote, second: ConsensusVote| Body::Slash {
+        node: liar.id(),
+        evidence: Evidence::TwoVotes { first, second },
+    };
+    let finder = light(1);
+    let (one, two) = (Choice::Notarize(block(1)), Choice::Notarize(block(2)));
+    let (final_one, final_two) = (Choice::Finalize(block(1)), Choice::Finalize(block(2)));
+    for (first, second) in [
+        (one, two),
+        (final_one, final_two),
+        (Choice::Nullify, final_one),
+        (final_one, Choice::Nullify),
+    ] {
+        let asked = world.ask(&finder, slash(vote(first), vote(second)));
+        assert_eq!(asked, Ok(()), "{first:?}, {second:?}");
+    }
+    // What an honest one signs: a block, and then that it is final, or that the view is given up.
+    for (first, second) in [
+        (one, one),
+        (one, final_one),
+        (one, final_two),
+        (one, Choice::Nullify),
+        (Choice::Nullify, Choice::Nullify),
+    ] {
+        let asked = world.ask(&finder, slash(vote(first), vote(second)));
+        assert_eq!(asked, Err(Reject::NoFault), "{first:?}, {second:?}");
+    }
+    // Of another view or epoch, chain or validator.
+    let other_chain = voted(&Digest([3; 32]), &seed, (1, 7), two);
+    let other_validator = voted(&chain, &world.validators[1], (1, 7), two);
+    for second in [
+        voted(&chain, &seed, (1, 8), two),
+        voted(&chain, &seed, (2, 7), two),
+        other_chain,
+        other_validator,
+    ] {
+        let asked = world.ask(&finder, slash(vote(one), second));
+        assert_eq!(asked, Err(Reject::NoFault), "{second:?}");
+    }
+    let body = slash(vote(one), vote(two));
+    assert_eq!(world.ask(&liar, body.clone()), Err(Reject::OwnFault));
+
+    let before: Vec<_> = (0..4).map(|n| world.balance(&world.validator(n))).collect();
+    world.run(vec![(&finder, body.clone())]);
+    assert_eq!(world.balance(&finder), 50);
+    let gained: Vec<_> = (0..4)
+        .map(|n| i128::from(world.balance(&world.validator(n))) - i128::from(before[n]))
+        .collect();
+    assert_eq!(gained, [150, 150, -500, 150]);
+    let entry = world.state.get(&NodeSlot(liar.id())).unwrap();
+    assert_eq!(entry.status, NodeStatus::Slashed);
+    assert_eq!(world.ask(&finder, body), Err(Reject::AlreadySlashed));
+    world.assert_conserved();
+}
+
+#[test]
+fn what_is_slashed_for_a_closed_task_goes_to_the_validators() {
+    let mut world = World::new();
+    let (to, amount) = (aggregation().id(), 1000);
+    world.run(vec![(&admin(), Body::Transfer { to, amount })]);
+    let opening = world.opening(TASK);
+    let mut other = opening.clone();
+    other.deadline_ms += 1;
+    let evidence = Evidence::TwoOpenings {
+        first: opening.sign(&aggregation()).unwrap(),
+        second: other.sign(&aggregation()).unwrap(),
+    };
+    world.run(vec![(&admin(), Body::CloseTask { task: TASK })]);
+    let node = aggregation().id();
+    let theirs =
+        |world: &World| -> u64 { (0..4).map(|n| world.balance(&world.validator(n))).sum() };
+    let before = theirs(&world);
+    world.run(vec![(&light(1), Body::Slash { node, evidence })]);
+    assert_eq!(world.state.task(&TASK).unwrap().budget, 0);
+    // A tenth is the finder's.
+    assert_eq!(theirs(&world), before + 450);
     world.assert_conserved();
 }
 

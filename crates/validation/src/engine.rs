@@ -1,5 +1,6 @@
 //! The parts of one validator, put together over any runtime and any network.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use commonware_parallel::Sequential;
 use commonware_runtime::buffer::paged::CacheRef;
 use commonware_runtime::{Clock, Handle, Metrics, Quota, Spawner, Storage};
 use commonware_utils::{NZUsize, NonZeroDuration};
+use defim_ledger::{ConsensusVote, NodeId};
 use rand_core::CryptoRng;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -209,6 +211,11 @@ impl<M: Machine> Running<M> {
         self.shared.settled()
     }
 
+    /// Validators that this one has seen vote twice in one view since it started, with the votes that show it.
+    pub fn double_votes(&self) -> BTreeMap<NodeId, [ConsensusVote; 2]> {
+        self.shared.double_votes.all()
+    }
+
     /// Transactions that wait.
     pub fn waiting(&self) -> usize {
         self.shared.pool.lock().waiting()
@@ -367,6 +374,7 @@ where
         timing,
         prefix,
         page_cache: cache,
+        double_votes: shared.double_votes.clone(),
     };
     let channels = ConsensusChannels {
         votes: net.votes,

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use crate::config::Timing;
+use crate::double::{DoubleVotes, Watched};
 use crate::engine::{Fatal, Marshal};
 use crate::machine::{Digest, Key, Machine};
 
@@ -73,7 +74,11 @@ impl Schemes {
     }
 
     /// Sets an epoch's validators. Votes are signed only if this node is one of them.
-    fn set(&self, epoch: Epoch, validators: &[Key]) -> Result<Scheme, Fatal> {
+    fn set(
+        &self,
+        epoch: Epoch,
+        validators: &[Key],
+    ) -> Result<(Scheme, Set<ed25519::PublicKey>), Fatal> {
         let keys = validators
             .iter()
             .map(public_key)
@@ -85,12 +90,12 @@ impl Schemes {
         {
             Some(scheme) => (scheme.clone(), Scoped::scheme(Arc::new(scheme))),
             None => {
-                let scheme = Scheme::verifier(&self.namespace, set);
+                let scheme = Scheme::verifier(&self.namespace, set.clone());
                 (scheme.clone(), Scoped::verifier(Arc::new(scheme)))
             }
         };
         self.epochs.lock().insert(epoch, scoped);
-        Ok(scheme)
+        Ok((scheme, set))
     }
 }
 
@@ -127,6 +132,7 @@ pub(crate) struct Epochs<E, M: Machine, A, B> {
     pub(crate) timing: Timing,
     pub(crate) prefix: String,
     pub(crate) page_cache: CacheRef,
+    pub(crate) double_votes: DoubleVotes,
 }
 
 impl<E, M, A, B> Epochs<E, M, A, B>
@@ -229,7 +235,7 @@ where
             floor,
             validators,
         } = next;
-        let scheme = self.schemes.set(epoch, &validators)?;
+        let (scheme, set) = self.schemes.set(epoch, &validators)?;
         info!(
             epoch = epoch.get(),
             validators = validators.len(),
@@ -256,7 +262,11 @@ where
                 blocker: self.blocker.clone(),
                 automaton: self.automaton.clone(),
                 relay: self.automaton.clone(),
-                reporter: self.automaton.clone(),
+                reporter: Watched {
+                    inner: self.automaton.clone(),
+                    validators: set,
+                    double_votes: self.double_votes.clone(),
+                },
                 track_historical_votes: false,
                 strategy: Sequential,
                 partition: format!("{}-epoch-{}", self.prefix, epoch.get()),

@@ -17,6 +17,7 @@
 //! | `app` | proposes and judges blocks |
 //! | `mempool` | what waits for a block, bounded in all and by account |
 //! | `finaliser` | applies what is final; snapshots and recovery |
+//! | `double` | who votes twice in one view |
 //! | `epochs` | one consensus instance an epoch, with the set that the last block of the epoch before names |
 //! | `engine` | one validator over any runtime and any network |
 //! | [`Node`] | one validator on its own thread, with TCP |
@@ -55,6 +56,7 @@ mod app;
 mod archives;
 mod block;
 mod config;
+mod double;
 mod engine;
 mod epochs;
 pub mod evidence;

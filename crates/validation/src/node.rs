@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods)] // The driver: here time comes from.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use commonware_stream::cups::{self, Cups};
 use commonware_stream::sake::{self, Sake};
 use commonware_utils::NZUsize;
 use commonware_utils::ordered::Map;
+use defim_ledger::{ConsensusVote, NodeId};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{error, warn};
 
@@ -291,6 +293,11 @@ impl<M: Machine> NodeHandle<M> {
     /// Transactions that wait for a block.
     pub fn waiting(&self) -> usize {
         self.running.waiting()
+    }
+
+    /// Validators that this node has seen vote twice in one view since it started, with the votes that show it.
+    pub fn double_votes(&self) -> BTreeMap<NodeId, [ConsensusVote; 2]> {
+        self.running.double_votes()
     }
 
     /// Changes whom the node connects to: validators to come must be known before their first epoch. At most

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use commonware_utils::sync::Mutex;
 use tokio::sync::{broadcast, watch};
 
+use crate::double::DoubleVotes;
 use crate::machine::{Digest, Machine};
 use crate::mempool::{Mempool, PoolLimits, Refused};
 
@@ -75,6 +76,7 @@ pub(crate) struct Shared<M: Machine> {
     settled: watch::Sender<Settled<M>>,
     pub(crate) head: watch::Sender<Head>,
     pub(crate) events: broadcast::Sender<Arc<Final<M::Block>>>,
+    pub(crate) double_votes: DoubleVotes,
 }
 
 impl<M: Machine> Shared<M> {
@@ -88,6 +90,7 @@ impl<M: Machine> Shared<M> {
         };
         let states = BTreeMap::from([((0, digest), first.state.clone())]);
         Arc::new(Self {
+            double_votes: DoubleVotes::new(&machine.namespace()),
             machine,
             pool: Mutex::new(Mempool::new(limits)),
             states: Mutex::new(states),

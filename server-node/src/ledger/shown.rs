@@ -62,6 +62,7 @@ pub fn differs(round: &Round, record: &RoundRecord) -> bool {
 
 /// Who has signed both, and what shows it: the aggregation node two openings, a helper two batches.
 pub fn shown(
+    chain: &Digest,
     aggregation: NodeId,
     ledger: &Signed,
     record: &RoundRecord,
@@ -86,7 +87,7 @@ pub fn shown(
             all.push((first.signer, evidence));
         }
     }
-    all.retain(|(node, evidence)| evidence.verify(node).is_ok());
+    all.retain(|(node, evidence)| evidence.verify(node, chain).is_ok());
     all
 }
 
@@ -171,14 +172,15 @@ mod tests {
         let mut ledger = Signed::default();
         world.blocks().for_each(|b| ledger.read(b, (TASK, 1)));
 
+        let chain = world.state().get(&defim_ledger::ChainSlot()).unwrap().id;
         let honest = record(&first, &batch);
         assert!(!differs(&round, &honest));
-        assert!(shown(key(12).id(), &ledger, &honest).is_empty());
+        assert!(shown(&chain, key(12).id(), &ledger, &honest).is_empty());
 
         let other = closed(&first, 0..4, &members);
         let lie = record(&opening(model, 80_000), &other);
         assert!(differs(&round, &lie));
-        let all = shown(key(12).id(), &ledger, &lie);
+        let all = shown(&chain, key(12).id(), &ledger, &lie);
         let nodes: Vec<_> = all.iter().map(|(node, _)| *node).collect();
         assert_eq!(nodes, [key(12).id(), members[1].id()]);
         // The ledger takes both.
@@ -190,6 +192,6 @@ mod tests {
         // Somebody else's signature accuses nobody.
         let mut foreign = honest.clone();
         foreign.batches = vec![closed(&first, 0..4, &[key(30), key(31)])];
-        assert!(shown(key(12).id(), &ledger, &foreign).is_empty());
+        assert!(shown(&chain, key(12).id(), &ledger, &foreign).is_empty());
     }
 }

@@ -314,6 +314,12 @@ impl Validator {
                 self.cast(&state, &mut under_way, Cast::Vote(key), body)
                     .await;
             }
+            for (node, [first, second]) in self.inner.handle.double_votes() {
+                if is_active(&state, &node) && !refused.contains(&node) {
+                    let evidence = Shown::TwoVotes { first, second };
+                    slashes.entry(node).or_insert(evidence);
+                }
+            }
             for (node, evidence) in &slashes {
                 let body = Body::Slash {
                     node: *node,
@@ -411,7 +417,8 @@ impl Validator {
                 signed.read(&block, key);
             }
         }
-        shown::shown(proposed.task.terms.aggregation, &signed, record)
+        let chain = self.inner.genesis.chain();
+        shown::shown(&chain, proposed.task.terms.aggregation, &signed, record)
     }
 
     /// Send something to the ledger, unless it is under way; false if the ledger refuses it.

@@ -167,23 +167,12 @@ impl Certificate {
 
     /// What is signed, before the namespace.
     fn proposal(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for number in [self.epoch, self.view, self.parent] {
-            varint(number, &mut bytes);
-        }
-        bytes.extend_from_slice(&self.payload.0);
-        bytes
+        proposal((self.epoch, self.view), self.parent, &self.payload)
     }
 
     /// Exactly what each signer signs, on the chain with this namespace ([`crate::consensus_namespace`]).
     pub fn signed_bytes(&self, namespace: &[u8]) -> Vec<u8> {
-        const SUFFIX: &[u8] = b"_FINALIZE";
-        let mut bytes = Vec::new();
-        varint((namespace.len() + SUFFIX.len()) as u64, &mut bytes);
-        bytes.extend_from_slice(namespace);
-        bytes.extend_from_slice(SUFFIX);
-        bytes.extend(self.proposal());
-        bytes
+        signed(namespace, b"_FINALIZE", &self.proposal())
     }
 
     /// Check that a quorum of these validators has signed, each once, and nobody else.
@@ -248,6 +237,32 @@ impl Certificate {
 
 fn malformed(what: &str) -> CodecError {
     CodecError::Malformed(what.to_owned())
+}
+
+/// A proposal of a block in an epoch's view, as it is signed.
+pub(crate) fn proposal((epoch, view): (u64, u64), parent: u64, payload: &Digest) -> Vec<u8> {
+    let mut bytes = view_of_epoch((epoch, view));
+    varint(parent, &mut bytes);
+    bytes.extend_from_slice(&payload.0);
+    bytes
+}
+
+/// A view of an epoch, as it is signed.
+pub(crate) fn view_of_epoch((epoch, view): (u64, u64)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    varint(epoch, &mut bytes);
+    varint(view, &mut bytes);
+    bytes
+}
+
+/// What is signed, for what the suffix says, on the chain with this namespace.
+pub(crate) fn signed(namespace: &[u8], suffix: &[u8], what: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    varint((namespace.len() + suffix.len()) as u64, &mut bytes);
+    for part in [namespace, suffix, what] {
+        bytes.extend_from_slice(part);
+    }
+    bytes
 }
 
 fn varint(mut number: u64, bytes: &mut Vec<u8>) {

@@ -7,9 +7,10 @@ mod certificate;
 mod chain;
 mod receipt;
 mod set;
-mod zip215;
+pub(crate) mod zip215;
 
 pub use certificate::{Certificate, CertificateError};
+pub(crate) use certificate::{proposal, signed, view_of_epoch};
 pub use chain::{FinalHeader, LightChain, LightError};
 pub use receipt::{Counted, Receipt, ReceiptError};
 pub use set::{SetError, ValidatorSet};

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha512};
 use crate::NodeId;
 
 /// Whether `signature` is the key's over `message`: `[8][s]B = [8]R + [8][k]A`, with `s` below the group's order.
-pub(super) fn verify(key: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+pub(crate) fn verify(key: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
     checked(key, message, signature).is_some()
 }
 

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{Change, rounds::seats};
 use crate::{
-    AccountSlot, ChainSlot, Evidence, NodeId, NodeSlot, NodeStatus, Reject, TaskId, TaskSlot, Void,
+    AccountSlot, ChainSlot, CommitteeIndex, Evidence, NodeId, NodeSlot, NodeStatus, Reject, Shown,
+    TaskId, TaskSlot, TaskStatus, Void,
     genesis::PPM,
     rewards::{divide, share_of},
 };
 
 /// Who was harmed, and who has found it.
 struct Harm<'a> {
-    /// The task that gets what the finders do not.
-    task: &'a TaskId,
+    /// The task that gets what the finders do not; without one the other validators do.
+    task: Option<&'a TaskId>,
     /// Who shares the finders' part.
     finders: &'a [NodeId],
 }
@@ -26,27 +27,44 @@ impl Change {
         if *node == self.from {
             return Err(Reject::OwnFault);
         }
-        let shown = evidence.verify(node)?;
-        let task = self.state.task(&shown.task).ok_or(Reject::UnknownTask)?;
-        // A statement of somebody without the seat to make it harms nobody.
-        let seated = match shown.committee {
+        let chain = self.state.get(&ChainSlot()).ok_or(Reject::WrongChain)?;
+        let task = match evidence.verify(node, &chain.id)? {
+            Shown::Round {
+                task, committee, ..
+            } => {
+                self.must_have_seat(node, &task, committee)?;
+                Some(task)
+            }
+            // Nobody signs that without being a validator, or wanting to be taken for one.
+            Shown::Consensus { .. } => None,
+        };
+        let finders = [self.from];
+        let harm = Harm {
+            task: task.as_ref(),
+            finders: &finders,
+        };
+        self.slash(node, harm)
+    }
+
+    /// A statement of somebody without the seat to make it harms nobody.
+    fn must_have_seat(
+        &self,
+        node: &NodeId,
+        task: &TaskId,
+        committee: Option<CommitteeIndex>,
+    ) -> Result<(), Reject> {
+        let task = self.state.task(task).ok_or(Reject::UnknownTask)?;
+        let seated = match committee {
             None => task.terms.aggregation == *node,
             // A helper's: an honest leader may propose twice.
             Some(committee) => seats(&task, committee)
                 .and_then(|seats| seats.iter().position(|member| member == node))
                 .is_some_and(|seat| seat > 0),
         };
-        if !seated {
-            return Err(Reject::NoFault);
+        match seated {
+            true => Ok(()),
+            false => Err(Reject::NoFault),
         }
-        let finders = [self.from];
-        self.slash(
-            node,
-            Harm {
-                task: &shown.task,
-                finders: &finders,
-            },
-        )
     }
 
     /// A quorum of validators has found the same. One that is slashed already is not slashed again.
@@ -56,6 +74,7 @@ impl Change {
         node: &NodeId,
         finders: &[NodeId],
     ) -> Result<(), Reject> {
+        let task = Some(task);
         match self.slash(node, Harm { task, finders }) {
             Err(Reject::AlreadySlashed) => Ok(()),
             done => done,
@@ -91,12 +110,40 @@ impl Change {
             left = left.saturating_sub(amount);
         }
 
-        let mut task = self.state.task(harm.task).ok_or(Reject::UnknownTask)?;
-        task.budget = task.budget.checked_add(left).ok_or(Reject::Overflow)?;
-        if task.unsettled && task.terms.aggregation == *node {
-            self.void(harm.task, &mut task, Void::Slashed)?;
+        match harm.task {
+            Some(task) => self.to_task(task, node, left),
+            None => self.to_validators_but(node, left),
         }
-        self.state.put(&TaskSlot(*harm.task), &task);
+    }
+
+    /// A harmed task gets it; a round of an aggregation node that is slashed is void.
+    fn to_task(&mut self, id: &TaskId, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
+        let mut task = self.state.task(id).ok_or(Reject::UnknownTask)?;
+        if task.status == TaskStatus::Closed {
+            // It pays nobody any more.
+            return self.to_validators_but(slashed, amount);
+        }
+        task.budget = task.budget.checked_add(amount).ok_or(Reject::Overflow)?;
+        if task.unsettled && task.terms.aggregation == *slashed {
+            self.void(id, &mut task, Void::Slashed)?;
+        }
+        self.state.put(&TaskSlot(*id), &task);
         Ok(())
+    }
+
+    fn to_validators_but(&mut self, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
+        let validators = self.state.validators().ok_or(Reject::WrongChain)?;
+        let others = validators.current.keys().iter();
+        let weights: BTreeMap<_, _> = others
+            .filter(|node| *node != slashed)
+            .map(|node| (*node, 1))
+            .collect();
+        let mut left = amount;
+        for (node, part) in divide(amount, &weights) {
+            self.credit(&node, part)?;
+            left = left.saturating_sub(part);
+        }
+        // With nobody else to get it, it stays where it was.
+        self.credit(slashed, left)
     }
 }

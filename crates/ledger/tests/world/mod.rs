@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use defim_ledger::light::Certificate;
 use defim_ledger::{
-    Admission, AdmissionRule, BatchSummary, Block, Body, Claim, CommitteeIndex, CreateTask, Digest,
-    FirstValidator, Genesis, Header, ModelUpdated, NodeId, NodeKey, Opened, Params, Reject,
-    ReportId, Role, RoundNumber, RoundOpened, RoundSlot, SignedText, SignedTx, Split, State,
-    TaskId, TaskTerms, Tx, Verdict, Vote, check, committee_count, committee_of_report,
-    committee_seats, consensus_namespace, light_report_id, propose, report_path, round_randomness,
-    verify,
+    Admission, AdmissionRule, BatchSummary, Block, Body, Choice, Claim, CommitteeIndex,
+    ConsensusVote, CreateTask, Digest, FirstValidator, Genesis, Header, ModelUpdated, NodeId,
+    NodeKey, Opened, Params, Reject, ReportId, Role, RoundNumber, RoundOpened, RoundSlot,
+    Signature, SignedText, SignedTx, Split, State, TaskId, TaskTerms, Tx, Verdict, Vote, check,
+    committee_count, committee_of_report, committee_seats, consensus_namespace, light_report_id,
+    propose, report_path, round_randomness, verify,
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -460,4 +460,22 @@ pub fn certify(
         })
         .collect();
     certificate
+}
+
+/// A validator's vote in consensus.
+pub fn voted(
+    chain: &Digest,
+    seed: &[u8; 32],
+    (epoch, view): (u64, u64),
+    choice: Choice,
+) -> ConsensusVote {
+    let mut vote = ConsensusVote {
+        epoch,
+        view,
+        choice,
+        signature: Signature([0; 64]),
+    };
+    let message = vote.signed_bytes(&consensus_namespace(chain));
+    vote.signature = Signature(SigningKey::from_bytes(seed).sign(&message).to_bytes());
+    vote
 }

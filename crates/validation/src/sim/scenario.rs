@@ -260,6 +260,13 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             }
             world.start_liar(3).await?;
             world.reach(&[0, 1, 2], 10, PATIENCE).await?;
+            for node in 0..3 {
+                if world.seen_twice(node) != [3] {
+                    plan.record.violation(format!(
+                        "validator {node} has not noticed that 3 votes twice"
+                    ));
+                }
+            }
             return Ok(vec![0, 1, 2]);
         }
         Scenario::Twins => {

@@ -9,12 +9,14 @@ use commonware_cryptography::{Signer as _, ed25519};
 use commonware_p2p::simulated::{self, Link, Oracle, SplitForwarder, SplitSender, SplitTarget};
 use commonware_runtime::{Clock as _, Handle, IoBuf, Spawner as _, Supervisor as _, deterministic};
 use commonware_utils::NZUsize;
+use defim_ledger::NodeId;
 use rand_core::Rng as _;
 use tokio::sync::oneshot;
 
 use crate::app::millis;
 use crate::engine::{self, CHANNELS, Fatal, Net, Running, Settings};
 use crate::machine::{Chained as _, Deep, Key, Machine};
+use crate::node::bytes_of;
 use crate::shared::Head;
 use crate::sim::counter::Counter;
 use crate::sim::liar;
@@ -434,9 +436,27 @@ impl<M: Compared> World<M> {
             .unwrap_or(0)
     }
 
-    /// Compares all that the honest validators have on disk, block by block.
+    /// Which nodes a validator has seen vote twice in one view.
+    pub(super) fn seen_twice(&self, node: usize) -> Vec<usize> {
+        let live = self.live.get(&node);
+        let votes = live.map(|live| live.running.double_votes());
+        let seen = votes.unwrap_or_default();
+        let place = |id: &NodeId| self.keys.iter().position(|key| bytes_of(key) == id.0);
+        seen.keys().filter_map(place).collect()
+    }
+
+    /// Compares all that the honest validators have on disk, block by block. None of them may have been seen to vote twice.
     pub(super) async fn audit(&mut self, honest: &[usize]) {
         for node in honest {
+            if let Some(framed) = self
+                .seen_twice(*node)
+                .into_iter()
+                .find(|seen| honest.contains(seen))
+            {
+                self.plan.record.violation(format!(
+                    "validator {node} says that {framed}, which is honest, has voted twice"
+                ));
+            }
             let Some(live) = self.live.get(node) else {
                 continue;
             };
