@@ -1,15 +1,27 @@
 import type { Api } from "./api.js";
 import { asLightError, LightError } from "./error.js";
 import { forgetChain, keepChain, keptChain } from "./store.js";
-import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, ServedState, SignedText } from "./types.js";
+import type { Balance, Enrolled, FinalBlock, LedgerRound, LedgerStatus, Receipt, ServedOpening, SignedText } from "./types.js";
 import type { Chain } from "../wasm/light.js";
 import { loadLight } from "./wasm.js";
 
 /** How long a round's opening is waited for to become final. */
 const FINAL_MS = 10_000;
+/** How long an opening may be in none of the blocks that validators look through, before the round is looked for in the state. */
+const UNLISTED_MS = 2_000;
+/** Why the state does not show a round's opening yet, and may in a moment. */
+const NOT_YET = new Set(["no-such-round", "not-found", "past-epoch", "older-state"]);
 /** How long an enrolment is waited for. */
 const ENROL_MS = 20_000;
+/** The same for one that was refused. */
+const REFUSED_MS = 4_000;
 const ASK_EVERY_MS = 500;
+/**
+ * How long a newer state is asked for, and how often, where the one that was served is older than what was verified before: an
+ * aggregation node that asks a validator that is behind asks another one first 2 s later.
+ */
+const BEHIND_MS = 3_000;
+const BEHIND_EVERY_MS = 250;
 /** How long one check may take with all that is fetched for it; others wait for it. */
 const CHECK_MS = 15_000;
 const KEY = /^[A-Za-z0-9_-]{43}$/;
@@ -33,6 +45,9 @@ export interface FinalOpening {
   served: string;
   ms: number;
 }
+
+/** The same as the wasm gives it. */
+type FoundOpening = Pick<FinalOpening, "chain" | "served"> & { block: Block };
 
 /** The chain that is followed, and on whose word. */
 interface Followed {
@@ -93,9 +108,14 @@ export class Ledger {
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     // Blocks of this epoch stay final for ever: whoever replays an old head keeps what came after it from this device.
-    const kept = await keptChain(this.#api.base);
-    const seen = Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
+    const seen = await this.#seen(light);
     return { chain: light.chain, ...shown, verified: true, seen, ms: watch.ms, trust };
+  }
+
+  /** Height of the newest final block that was verified on this device, here or in another tab. */
+  async #seen(light: Chain): Promise<number> {
+    const kept = await keptChain(this.#api.base);
+    return Math.max(light.height, kept?.chain === light.chain ? (kept.height ?? 0) : 0);
   }
 
   /** Waits until exactly this opening is final. */
@@ -104,7 +124,8 @@ export class Ledger {
   ): Promise<FinalOpening> {
     const started = performance.now();
     for (;;) {
-      const found = await this.#alone(signal, (own) => this.#opening(claimed, task, round, statement, own));
+      const unlisted = performance.now() - started > UNLISTED_MS;
+      const found = await this.#alone(signal, (own) => this.#opening(claimed, task, round, statement, unlisted, own));
       if (found !== undefined) return { ...found, ms: performance.now() - started };
       if (performance.now() - started > FINAL_MS) {
         throw new LightError(
@@ -117,34 +138,37 @@ export class Ledger {
   }
 
   async #opening(
-    claimed: string | undefined, task: string, round: number, statement: SignedText, signal: AbortSignal,
+    claimed: string | undefined, task: string, round: number, statement: SignedText, unlisted: boolean, signal: AbortSignal,
   ): Promise<Omit<FinalOpening, "ms"> | undefined> {
     const { light, trust } = await this.#follow(claimed, signal);
+    const text = JSON.stringify(statement);
+    const look = (served: string): FoundOpening => {
+      // An epoch's last block moves the chain on, and could not be checked again after it.
+      const chain = light.bytes() as Uint8Array<ArrayBuffer>;
+      return { block: light.checkOpening(task, round, text, served) as Block, chain, served };
+    };
+    const stated = (): Promise<FoundOpening> => this.#newest(light, `round.${task}.${round}`, signal, look);
     const opening = await this.#api.opening(task, round, signal);
-    if (opening === undefined) return undefined;
-    const found = await this.#check(light, task, round, statement, opening, signal);
+    // After a start validators look for openings in their newest blocks only; the state has every round that is open.
+    if (opening === undefined && !unlisted) return undefined;
+    const found = await (opening === undefined ? unlessNotYet(stated) : this.#check(light, opening, look, stated, signal));
+    if (found === undefined) return undefined;
+    const block = await this.#shown(light, found.block, signal);
     await this.#keep(light, trust);
-    return found;
+    return { ...found, block };
   }
 
   async #check(
-    light: Chain, task: string, round: number, statement: SignedText, opening: ServedOpening, signal: AbortSignal,
-  ): Promise<Omit<FinalOpening, "ms">> {
-    const text = JSON.stringify(statement);
-    const look = async (what: ServedOpening | ServedState): Promise<Omit<FinalOpening, "ms">> => {
-      const served = JSON.stringify(what);
-      await this.#reach(light, served, signal);
-      // An epoch's last block moves the chain on, and could not be checked again after it.
-      const chain = light.bytes() as Uint8Array<ArrayBuffer>;
-      const block = refusing(() => light.checkOpening(task, round, text, served)) as Block;
-      return { block: await this.#shown(light, block, signal), chain, served };
-    };
+    light: Chain, opening: ServedOpening, look: (served: string) => FoundOpening, stated: () => Promise<FoundOpening>, signal: AbortSignal,
+  ): Promise<FoundOpening> {
     try {
-      return await look(opening);
+      const served = JSON.stringify(opening);
+      await this.#reach(light, served, signal);
+      return refusing(() => look(served));
     } catch (error) {
       // The signatures of an epoch that is over count no longer; the newest state has the round too.
-      if (!(error instanceof LightError) || error.code !== "past-epoch") throw error;
-      return look(await this.#api.state(`round.${task}.${round}`, signal));
+      if (!isPast(error)) throw error;
+      return stated();
     }
   }
 
@@ -205,10 +229,11 @@ export class Ledger {
     const started = performance.now();
     for (;;) {
       const now = await this.light(claimed, task, key, signal);
-      // Another tab may have been quicker: then this one is refused, and the key takes part all the same.
+      // Refused on the word of those who answered first: others may have taken it. Or another tab has been quicker.
       if (now.state === "active") return now;
-      if (refused !== undefined) throw refused;
-      if (performance.now() - started > ENROL_MS) {
+      const waited = performance.now() - started;
+      if (refused !== undefined && waited > REFUSED_MS) throw refused;
+      if (waited > ENROL_MS) {
         throw new LightError(
           "not-final",
           `The enrolment was sent, and is in no final block after ${ENROL_MS / 1000} s. The ledger goes on when three of four validation nodes work. Try again in a moment.`,
@@ -237,13 +262,38 @@ export class Ledger {
     claimed: string | undefined, slot: string, signal: AbortSignal, check: (light: Chain, served: string) => unknown,
   ): Promise<FinalBlock & { value: unknown; ms: number }> {
     const { light, trust } = await this.#follow(claimed, signal);
-    const served = JSON.stringify(await this.#api.state(slot, signal));
     const watch = new Stopwatch();
-    await this.#reach(light, served, signal, watch);
-    const { block, ...value } = watch.run(() => check(light, served)) as { block: Block };
+    const { block, ...value } = await this.#newest(light, slot, signal, (served) => check(light, served) as { block: Block }, watch);
     const shown = await this.#shown(light, block, signal);
     await this.#keep(light, trust);
     return { value, ...shown, ms: watch.ms };
+  }
+
+  /**
+   * What stands at a place in the newest state. One of some time ago proves what is no longer so, and is not taken: but one
+   * validator may be a block or two behind another one's head, and a newer state is then a moment away.
+   */
+  async #newest<T extends { block: Block }>(
+    light: Chain, slot: string, signal: AbortSignal, check: (served: string) => T, watch = new Stopwatch(),
+  ): Promise<T> {
+    // What was known when it was asked: an answer that another one overtakes is as good.
+    const floor = await this.#seen(light);
+    const started = performance.now();
+    for (;;) {
+      const served = JSON.stringify(await this.#api.state(slot, signal));
+      await this.#reach(light, served, signal, watch);
+      let older: LightError;
+      try {
+        const found = watch.run(() => check(served));
+        if (found.block.height >= floor) return found;
+        older = olderState(found.block.height, floor);
+      } catch (error) {
+        if (!isPast(error)) throw error;
+        older = error;
+      }
+      if (performance.now() - started > BEHIND_MS) throw older;
+      await pause(BEHIND_EVERY_MS, signal);
+    }
   }
 
   /**
@@ -352,6 +402,28 @@ function refusing<T>(check: () => T): T {
   }
 }
 
+/** Whether what was served is of an epoch that is over. */
+function isPast(error: unknown): error is LightError {
+  return error instanceof LightError && error.code === "past-epoch";
+}
+
+/** What the state shows, or nothing if it does not show it yet. */
+async function unlessNotYet<T>(stated: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await stated();
+  } catch (error) {
+    if (error instanceof LightError && NOT_YET.has(error.code)) return undefined;
+    throw error;
+  }
+}
+
+function olderState(height: number, seen: number): LightError {
+  return new LightError(
+    "older-state",
+    `The mesh answers with the ledger's state after block ${height}, which is older than block ${seen}, verified on this device before: what has changed since is not in it. Try again in a moment; if it stays so, the mesh keeps newer blocks from this device.`,
+  );
+}
+
 function otherChain(pinned: string, claimed: string, given: boolean): LightError {
   const what = given
     ? "Check the chain id that you were given, and the mesh's address."
@@ -368,7 +440,10 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const over = (): void => {
       clearTimeout(timer);
-      reject(new LightError("aborted", "Stopped before anything was sent."));
+      const late = (signal.reason as { name?: unknown } | undefined)?.name === "TimeoutError";
+      reject(late
+        ? new LightError("mesh-unreachable", "The mesh takes too long to answer. Try again in a moment.")
+        : new LightError("aborted", "Stopped before anything was sent."));
     };
     const timer = setTimeout(() => {
       signal.removeEventListener("abort", over);

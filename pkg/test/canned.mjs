@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { answer, ledgerAt } from "./served.mjs";
 
-export { canned, handOvers } from "./served.mjs";
+export { canned, handOvers, task } from "./served.mjs";
 
 export async function mesh(t, { height = 6, ...changes } = {}) {
   const ledger = ledgerAt(height, changes);

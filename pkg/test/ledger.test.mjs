@@ -1,9 +1,10 @@
 // The client against a mesh that keeps a ledger.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { joinMesh } from "../dist/index.js";
+import { LightError, joinMesh } from "../dist/index.js";
+import { Ledger } from "../dist/ledger.js";
 import { remember } from "../dist/store.js";
-import { canned, mesh } from "./canned.mjs";
+import { canned, mesh, task } from "./canned.mjs";
 import { csv, fixture } from "./light.mjs";
 
 const names = ["validation-2", "validation-3", "validation-4", "validation-5"];
@@ -37,6 +38,53 @@ test("what is asked for side by side is checked one after the other", async (t) 
   const key = canned.states.account.slot.split(".")[1];
   const [status, balance, round] = await Promise.all([client.ledger(), client.balance(key), client.ledgerRound(fixture.task, 2)]);
   assert.deepEqual([status.height, balance.balance, round.stage], [9, 1000, "open"]);
+});
+
+/** Answers that are served in turn, the last one for ever; and how many were. */
+function inTurn(...answers) {
+  const served = { count: 0 };
+  served.state = () => answers[Math.min(served.count++, answers.length - 1)];
+  return served;
+}
+
+test("a state from before what was verified is not taken for the present", { timeout: 60_000 }, async (t) => {
+  const { account, account8 } = canned.states;
+  const owner = account.slot.split(".")[1];
+  const { base, ledger } = await mesh(t, { height: 8 });
+  const early = await joinMesh(base);
+  assert.equal((await early.balance(owner)).height, 8);
+  ledger.height = 9;
+  const client = await joinMesh(base);
+  assert.equal((await client.balance(owner)).height, 9);
+  const replayed = inTurn(account8);
+  ledger.state = replayed.state;
+  // Nor by a page that has not come so far itself, nor by one that begins anew.
+  for (const page of [client, early, await joinMesh(base)]) {
+    replayed.count = 0;
+    await assert.rejects(page.balance(owner), (error) => {
+      assert.equal(error.code, "older-state");
+      assert.match(error.message, /after block 8, which is older than block 9, verified on this device before/);
+      return true;
+    });
+    assert.ok(replayed.count > 3, `asked ${replayed.count} times`);
+  }
+  assert.equal((await client.ledger()).seen, 9);
+});
+
+test("a validator that is a block behind another one's head is waited for", async (t) => {
+  const { account, account8, round1Open, round1Finished } = canned.states;
+  const { base, ledger } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  await client.ledger();
+  const behind = inTurn(account8, account8, account);
+  ledger.state = behind.state;
+  const found = await client.balance(account.slot.split(".")[1]);
+  assert.deepEqual([found.balance, found.height, behind.count], [account.balance, 9, 3]);
+  // Or an epoch, at its end.
+  const over = inTurn(round1Open, round1Finished);
+  ledger.state = over.state;
+  const round = await client.ledgerRound(fixture.task, 1);
+  assert.deepEqual([round.stage, round.height, over.count], ["finished", 9, 2]);
 });
 
 test("a head that is not final is refused with its reason", async (t) => {
@@ -108,19 +156,45 @@ test("a round from an epoch that is over is found in the newest state", async (t
   await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "round-closed" });
   ledger.state = () => round1Open;
   await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "past-epoch" });
+  // Still open some time ago shows nothing of now.
+  ledger.view = { ...task, round: { ...task.round, round: 2, signed: canned.statements[1] } };
+  ledger.state = () => canned.states.round2At8;
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "older-state" });
 });
 
 test("an opening that never becomes final trains nothing", { timeout: 60_000 }, async (t) => {
-  const { base, uploads } = await mesh(t, { opening: undefined });
+  // Not in the state either: nothing of it is served, or it is proven that there is no such round.
+  const third = { ...task, round: { ...task.round, round: 3 } };
+  const trainsNothing = async (changes) => {
+    const { base, uploads, asked } = await mesh(t, { opening: undefined, ...changes });
+    const client = await joinMesh(base);
+    const events = [];
+    const contribution = client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+    await assert.rejects(contribution, (error) => {
+      assert.equal(error.code, "not-final");
+      assert.match(error.message, /nothing was trained/);
+      return true;
+    });
+    assert.deepEqual([events, uploads], [[], []]);
+    assert.ok(asked.some((url) => url.includes("/state/round.")), `${asked}`);
+  };
+  await Promise.all([{ state: () => undefined }, { height: 9, view: third }].map(trainsNothing));
+});
+
+test("an opening that validators look for no longer is found in the state", { timeout: 60_000 }, async (t) => {
+  const { base, ledger, uploads } = await mesh(t, { opening: undefined });
   const client = await joinMesh(base);
   const events = [];
-  const contribution = client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
-  await assert.rejects(contribution, (error) => {
-    assert.equal(error.code, "not-final");
-    assert.match(error.message, /nothing was trained/);
-    return true;
-  });
-  assert.deepEqual([events, uploads], [[], []]);
+  await client.contribute({ task: "digits", rows: csv(20), onEvent: (event) => events.push(event) });
+  const [{ step, round, height, signers, validators }] = events;
+  assert.deepEqual([step, round, height, signers.length, validators], ["final", 1, 5, 3, 4]);
+  assert.equal(uploads.length, 1);
+  // Once it is over, and where the ledger has another opening than the one that was given.
+  ledger.height = 9;
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "round-closed" });
+  ledger.view = { ...task, round: { ...task.round, round: 2 } };
+  await assert.rejects(client.contribute({ task: "digits", rows: csv(20) }), { code: "other-opening" });
+  assert.equal(uploads.length, 1);
 });
 
 test("an opening for one person only is refused before anything is trained", async (t) => {
@@ -215,4 +289,35 @@ test("whether a device is enrolled is proven, and nothing is sent where it is no
   await assert.rejects(client.enrol({ task: "digits", invite: "0".repeat(26) }), { code: "bad-proof" });
   assert.ok(asked.includes(`/api/v1/ledger/state/light.${fixture.enrolled.task}.${key}`), `${asked}`);
   assert.ok(!asked.some((url) => url.endsWith("/txs")), "nothing is sent to a ledger that proves nothing");
+});
+
+/** A ledger of which a key's standing is told here, in turn: no enrolment stands in the canned one. It refuses what is sent. */
+function refusing(base, ...standing) {
+  const sent = [];
+  const submit = async (tx) => {
+    sent.push(tx);
+    throw new LightError("invite-spent", "All uses of the invite are over.");
+  };
+  const told = inTurn(...standing);
+  const ledger = new (class extends Ledger {
+    light = async (_chain, _task, key) => ({ key, state: told.state() });
+    balance = async (_chain, node) => ({ node, balance: 0, nonce: 4 });
+  })({ base, submit, genesis: async () => ({ genesis: canned.genesis }) }, canned.chain);
+  const enrol = () => ledger.enrol(canned.chain, fixture.task, "key", (_chain, nonce) => new Uint8Array([nonce]), new AbortController().signal);
+  return { enrol, sent, told };
+}
+
+test("an enrolment that the first answers refuse has worked if the ledger has it", { timeout: 30_000 }, async () => {
+  const { enrol, sent, told } = refusing("http://taken.test/", "none", "none", "none", "active");
+  assert.equal((await enrol()).state, "active");
+  assert.deepEqual([sent, told.count], [[new Uint8Array([4])], 4]);
+});
+
+test("an enrolment that is refused and stays away is refused with its reason", { timeout: 30_000 }, async () => {
+  const { enrol, sent, told } = refusing("http://refused.test/", "none");
+  const started = performance.now();
+  await assert.rejects(enrol(), { code: "invite-spent", message: "All uses of the invite are over." });
+  assert.equal(sent.length, 1, "it is not sent again");
+  assert.ok(told.count > 5, `asked ${told.count} times`);
+  assert.ok(performance.now() - started < 10_000);
 });

@@ -8,12 +8,14 @@ use crate::format::{count, grouped, millis};
 
 /// Whether a refusal says something of this device or of the way to the mesh, and nothing of the ledger.
 pub fn is_unreached(code: &str) -> bool {
-    const CODES: [&str; 5] = [
+    const CODES: [&str; 6] = [
         "mesh-unreachable",
         "not-loaded",
         "no-wasm",
         "bad-answer",
         "no-hand-over",
+        // Those who answer are behind what was verified here before.
+        "older-state",
     ];
     CODES.contains(&code)
 }

@@ -9,6 +9,7 @@ mod events;
 mod ledger;
 mod listen;
 mod metrics;
+mod proxy;
 mod view;
 
 use std::{path::PathBuf, sync::Arc};
@@ -67,7 +68,7 @@ pub fn mesh_router(mesh: Mesh) -> Outcome<Router> {
             client: client.clone(),
         };
         // The receipts' address is the more exact one.
-        api = ledger::Proxy::new(client.clone())?
+        api = proxy::Proxy::new(client.clone())?
             .router()
             .merge(receipts.router())
             .layer(map_response(error::as_json))

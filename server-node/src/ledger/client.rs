@@ -16,6 +16,7 @@ use defim_ledger::{
     Account, AccountSlot, Body, Canonical as _, Digest, Genesis, Header, NodeId, NodeKey,
     ProofError, Round, RoundNumber, RoundSlot, SignedTx, Slot, StateProof, TaskId, Tx,
     light::{FinalHeader, LightChain},
+    limits,
 };
 use defim_net::http::{HttpClient, HttpError};
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -23,7 +24,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    codec::{Place, Sealed, read},
+    codec::{LIGHTS_PAGE, Place, Sealed, read},
     turns::Turns,
 };
 use crate::failure::{Failure, Outcome};
@@ -405,11 +406,10 @@ impl LedgerClient {
         let (needed, most) = (self.needed(), self.bases.len());
         let wrong = self.known().chain.validators().most_faulty();
         let enough = most.saturating_sub(wrong).max(needed);
-        let path = format!("/lights/{task}");
         let order = self.in_turn();
         let mut asked: FuturesUnordered<_> = order
             .iter()
-            .map(|base| self.get_from::<BTreeSet<NodeId>>(base, &path))
+            .map(|base| self.lights_of(base, task))
             .collect();
         let (mut answers, mut said) = (0, BTreeMap::<NodeId, usize>::new());
         while answers < enough
@@ -428,6 +428,28 @@ impl LedgerClient {
         }
         let agreed = said.into_iter().filter(|(_, times)| *times >= needed);
         Ok(agreed.map(|(key, _)| key).collect())
+    }
+
+    /// The same as one validator says it, page by page.
+    async fn lights_of(
+        &self,
+        base: &(usize, String),
+        task: TaskId,
+    ) -> Result<BTreeSet<NodeId>, NotTaken> {
+        let mut all = BTreeSet::new();
+        let mut path = format!("/lights/{task}");
+        loop {
+            let page: BTreeSet<NodeId> = self.get_from(base, &path).await?;
+            let (pages, before) = (page.len() / LIGHTS_PAGE, all.len());
+            all.extend(page);
+            let last = all.last().filter(|_| pages > 0 && all.len() > before);
+            match last {
+                Some(last) if (all.len() as u64) < limits::LIGHTS => {
+                    path = format!("/lights/{task}?after={last}");
+                }
+                _ => return Ok(all),
+            }
+        }
     }
 
     /// One of a task's newest rounds.

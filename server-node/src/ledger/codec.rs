@@ -10,6 +10,9 @@ use utoipa::ToSchema;
 
 use crate::failure::{Failure, Outcome};
 
+/// Most keys of one page of a task's light nodes.
+pub const LIGHTS_PAGE: usize = 100_000;
+
 /// Bytes as text.
 pub fn b64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)

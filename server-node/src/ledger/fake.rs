@@ -246,6 +246,7 @@ async fn serve(fake: Fake) -> String {
         .route("/ledger/lights/{task}", get(lights))
         .route("/ledger/head", get(head))
         .route("/ledger/chain", get(endless))
+        .route("/secret", get(async || "beside the ledger"))
         .route("/ledger/txs", post(submit))
         .with_state(fake);
     let (listener, bound) = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

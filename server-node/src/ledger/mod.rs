@@ -10,6 +10,7 @@ pub mod roll;
 pub mod setup;
 mod shown;
 mod turns;
+mod unvoted;
 pub mod validator;
 pub mod view;
 mod vote;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use defim_ledger::{LightSlot, NodeId, TaskId};
+use futures::{StreamExt as _, stream};
 
 use super::{client::LedgerClient, codec::Place};
 use crate::{failure::Outcome, node::full::FullNode};
@@ -10,7 +11,9 @@ use crate::{failure::Outcome, node::full::FullNode};
 /// How often it is looked for newcomers.
 const LOOK: Duration = Duration::from_millis(500);
 /// Most keys that are proven in one look: the others are in the next ones.
-const MOST: usize = 256;
+const MOST: usize = 2_048;
+/// Proofs that are asked for at once.
+const AT_ONCE: usize = 32;
 
 /// Keep a full node's lists, for ever.
 pub async fn keep(node: FullNode, client: LedgerClient) {
@@ -39,13 +42,20 @@ async fn listed(
 ) -> Outcome<Option<BTreeSet<NodeId>>> {
     let said = client.lights(task).await?;
     let mut keys = known.clone();
-    for key in said.symmetric_difference(known).take(MOST) {
-        let place = client
-            .at(Place::Light(task, *key), &LightSlot(task, *key))
-            .await;
+    let others: Vec<_> = said
+        .symmetric_difference(known)
+        .take(MOST)
+        .copied()
+        .collect();
+    let asked = others.into_iter().map(|key| async move {
+        let slot = LightSlot(task, key);
+        (key, client.at(Place::Light(task, key), &slot).await)
+    });
+    let mut places = stream::iter(asked).buffered(AT_ONCE);
+    while let Some((key, place)) = places.next().await {
         match place {
-            Ok((_, Some(light))) if light.active => keys.insert(*key),
-            Ok(_) => keys.remove(key),
+            Ok((_, Some(light))) if light.active => keys.insert(key),
+            Ok(_) => keys.remove(&key),
             // What was proven before counts.
             Err(failure) if keys == *known => return Err(failure),
             Err(_) => break,

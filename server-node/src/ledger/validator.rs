@@ -11,7 +11,7 @@ use std::{
 use defim_ledger::{
     Block, Body, Digest, Evidence as Shown, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus,
     Role as LedgerRole, Round, RoundNumber, RoundOpened, RoundSlot, SignedTx, Stage, State, TaskId,
-    Tx, Verdict, Vote,
+    Tx, Vote,
 };
 use defim_net::http::HttpClient;
 use defim_protocol::record::RoundRecord;
@@ -20,6 +20,7 @@ use defim_validation::{Config, Ledger, Node, NodeHandle, Refused, Stored, judge:
 use super::{
     casting::UnderWay,
     shown::{self, Signed},
+    unvoted,
     vote::{Docket, Key, Proposed, Source, patiently, unavailable},
 };
 use crate::{
@@ -55,6 +56,8 @@ struct Inner {
     evidence: PathBuf,
     /// Heights of the blocks that opened rounds.
     openings: Mutex<BTreeMap<(TaskId, RoundNumber), u64>>,
+    /// Who takes part in tasks, after the block of this height.
+    lights: Mutex<(u64, BTreeMap<TaskId, Arc<[NodeId]>>)>,
 }
 
 /// What was found of a round.
@@ -143,6 +146,7 @@ impl Validator {
                 aggregation,
                 evidence: folder.join("evidence"),
                 openings: Mutex::default(),
+                lights: Mutex::default(),
             }),
         };
         tokio::spawn(validator.clone().index());
@@ -254,14 +258,39 @@ impl Validator {
         }
     }
 
-    /// Bytes that show a fault.
+    /// Keys of the light nodes that take part in a task, ascending. They are looked up in all of the state, once a block
+    /// however often they are asked for.
+    pub fn lights(&self, task: &TaskId) -> Arc<[NodeId]> {
+        let settled = self.inner.handle.settled();
+        if settled.state.task(task).is_none() {
+            return Arc::default();
+        }
+        let height = settled.block.header().height;
+        let mut known = self
+            .inner
+            .lights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.0 != height {
+            *known = (height, BTreeMap::new());
+        }
+        let found = known.1.entry(*task).or_insert_with(|| {
+            let lights = settled.state.lights(task).into_iter();
+            let active = lights.filter(|(_, light)| light.active);
+            active.map(|(key, _)| key).collect()
+        });
+        found.clone()
+    }
+
+    /// The file of bytes that show a fault.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the file cannot be read.
-    pub async fn evidence(&self, digest: &Digest) -> Outcome<Option<Vec<u8>>> {
-        match tokio::fs::read(self.inner.evidence.join(digest.to_string())).await {
-            Ok(bytes) => Ok(Some(bytes)),
+    pub async fn evidence(&self, digest: &Digest) -> Outcome<Option<tokio::fs::File>> {
+        let path = self.inner.evidence.join(digest.to_string());
+        match tokio::fs::File::open(path).await {
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(other(error)),
         }
@@ -284,19 +313,19 @@ impl Validator {
                 Cast::Slash(node) => slashes.contains_key(node),
             });
             for key in waiting {
-                let void = voided(&state, key);
-                let proposed = proposed(&state, key);
-                let Some(model) = void.or(proposed.as_ref().map(|it| it.model.model)) else {
+                let Some(proposed) = unvoted::proposed(&state, key) else {
                     continue;
                 };
-                if let Some(proposed) = proposed {
+                let model = proposed.model.model;
+                let void = matches!(proposed.round.stage, Stage::Voided { .. });
+                if unvoted::is_as_it_was(&state, key) {
                     let (aggregation, this) = (proposed.task.terms.aggregation, self.clone());
                     docket.begin(key, aggregation, || this.found(proposed));
                 }
                 let Some(found) = docket.done(&key) else {
                     continue;
                 };
-                if void.is_some() && matches!(found.judged.verdict, Verdict::Accept { .. }) {
+                if void && !unvoted::is_shown(&found.judged.verdict) {
                     continue;
                 }
                 let new = found
@@ -334,26 +363,15 @@ impl Validator {
         }
     }
 
-    /// Rounds with a proposed model that this validator has not voted on. One that others have made void by their complaints
-    /// may still be complained about: fewer void than slash.
-    fn unvoted(&self, state: &State) -> Vec<(TaskId, RoundNumber)> {
+    /// Rounds with a proposed model that this validator has not voted on. One that is void, by others' complaints or because it
+    /// was given up, may still be complained about, also when the next is open: fewer void than slash.
+    fn unvoted(&self, state: &State) -> Vec<Key> {
         let me = self.inner.key.id();
         let validators = state.validators();
         if validators.is_none_or(|set| set.current.place(&me).is_none()) {
             return Vec::new();
         }
-        state
-            .tasks()
-            .into_iter()
-            .filter_map(|(id, task)| {
-                let round = state.get(&RoundSlot(id, task.round))?;
-                let waits = matches!(
-                    round.stage,
-                    Stage::Proposed(..) | Stage::Voided { model: Some(_), .. }
-                );
-                (waits && !round.votes.contains_key(&me)).then_some((id, task.round))
-            })
-            .collect()
+        unvoted::by(&me, state)
     }
 
     /// Judge a round, as long as there is patience for it.
@@ -460,29 +478,6 @@ impl Validator {
 fn is_active(state: &State, node: &NodeId) -> bool {
     let entry = state.get(&NodeSlot(*node));
     entry.is_some_and(|entry| entry.status == NodeStatus::Active)
-}
-
-fn proposed(state: &State, (id, number): Key) -> Option<Proposed> {
-    let task = state.task(&id)?;
-    let round = state.get(&RoundSlot(id, number))?;
-    match round.stage.clone() {
-        Stage::Proposed(opened, model) => Some(Proposed {
-            id,
-            task,
-            round,
-            opened,
-            model,
-        }),
-        _ => None,
-    }
-}
-
-/// The model that was proposed in a round that is void.
-fn voided(state: &State, (id, number): Key) -> Option<Digest> {
-    match state.get(&RoundSlot(id, number))?.stage {
-        Stage::Voided { model, .. } => model,
-        _ => None,
-    }
 }
 
 /// Whom a validator connects to: the validators of this epoch, those who follow them, and other enrolled validation nodes, which

@@ -271,8 +271,8 @@ pub enum Stage {
     Voided {
         /// Why.
         why: Void,
-        /// The model that had been proposed; validators may still complain about it.
-        model: Option<Digest>,
+        /// What had been proposed; validators may still complain about it.
+        proposed: Option<Box<(Opened, ModelUpdated)>>,
     },
 }
 

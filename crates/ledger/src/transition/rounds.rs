@@ -230,11 +230,11 @@ impl Change {
         let back = std::mem::take(&mut round.reserved);
         task.budget = task.budget.checked_add(back).ok_or(Reject::Overflow)?;
         task.unsettled = false;
-        let model = match &round.stage {
-            Stage::Proposed(_, proposal) => Some(proposal.model),
+        let proposed = match &round.stage {
+            Stage::Proposed(opened, model) => Some(Box::new((opened.clone(), model.clone()))),
             _ => None,
         };
-        round.stage = Stage::Voided { why, model };
+        round.stage = Stage::Voided { why, proposed };
         self.state.put(&slot, &round);
         Ok(())
     }

@@ -134,10 +134,11 @@ impl Change {
     fn to_validators_but(&mut self, slashed: &NodeId, amount: u64) -> Result<(), Reject> {
         let validators = self.state.validators().ok_or(Reject::WrongChain)?;
         let others = validators.current.keys().iter();
-        let weights: BTreeMap<_, _> = others
-            .filter(|node| *node != slashed)
-            .map(|node| (*node, 1))
-            .collect();
+        let innocent = |node: &&NodeId| {
+            let entry = self.state.get(&NodeSlot(**node));
+            *node != slashed && entry.is_none_or(|entry| entry.status != NodeStatus::Slashed)
+        };
+        let weights: BTreeMap<_, _> = others.filter(innocent).map(|node| (*node, 1)).collect();
         let mut left = amount;
         for (node, part) in divide(amount, &weights) {
             self.credit(&node, part)?;

@@ -30,10 +30,11 @@ impl Change {
             // giving the round up, or by opening the next.
             (
                 Stage::Voided {
-                    model: Some(model), ..
+                    proposed: Some(proposed),
+                    ..
                 },
                 Verdict::Complain { .. },
-            ) => *model,
+            ) => proposed.1.model,
             _ => return Err(Reject::WrongStage),
         };
         if proposed != vote.model {
@@ -82,11 +83,16 @@ impl Change {
             return Ok(());
         };
         let set = validators.current;
-        // Votes of those who are validators no longer do not count.
+        // Votes of those who are validators no longer, or have been slashed, do not count.
+        let counts = |node: &NodeId| {
+            let entry = self.state.get(&NodeSlot(*node));
+            let slashed = entry.is_some_and(|entry| entry.status == NodeStatus::Slashed);
+            set.place(node).is_some() && !slashed
+        };
         let counted = |wanted: &dyn Fn(&Verdict) -> bool| -> Vec<NodeId> {
             let votes = round.votes.iter();
             votes
-                .filter(|(node, verdict)| set.place(node).is_some() && wanted(verdict))
+                .filter(|(node, verdict)| counts(node) && wanted(verdict))
                 .map(|(node, _)| *node)
                 .collect()
         };

@@ -336,7 +336,7 @@ impl Clerk {
             let model = match &entry.stage {
                 Stage::Proposed(_, updated) => Some(updated.model),
                 // A complaint decides who pays, also when others have made the round void already.
-                Stage::Voided { model, .. } => *model,
+                Stage::Voided { proposed, .. } => proposed.as_ref().map(|it| it.1.model),
                 _ => None,
             };
             if let (Some(model), Some(verdict)) = (model, self.found.get(&(*number, round))) {
