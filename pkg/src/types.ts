@@ -166,6 +166,20 @@ export interface RoundRecord {
   rejected: Record<string, number>;
   finishedMs: number;
   metrics: Metrics | null;
+  /** What those who contributed found of the model that the round started from, in tasks with votes. */
+  votes?: Votes;
+}
+
+/** Private votes: how good a model is on the contributors' own rows. */
+export interface Votes {
+  /** How many for each bin of accuracy, from the lowest to the highest; noise makes some negative. */
+  bins: number[];
+  votes: number;
+  mean: number;
+  /** Mean accuracy of the quarter of votes with the lowest. */
+  worstQuarter: number;
+  /** Standard deviation of the noise in each bin. */
+  deviation: number;
 }
 
 /** A task of the mesh. */

@@ -239,6 +239,10 @@ pub struct ScheduleArgs {
     /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub shares: u8,
+    /// Each contribution says, unseen, how good the model is on the contributor's rows, and validators void a round in which the
+    /// quarter that it serves worst is too far behind. For tasks that tell classes apart.
+    #[arg(long)]
+    pub quality_votes: bool,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
@@ -390,6 +394,13 @@ pub struct Simulate {
     /// Shares of a contribution, one for each full node that checks it: 2, or 3, of which two tell nothing.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
     pub shares: u8,
+    /// Each contribution says, unseen, how good the model is on the contributor's rows; a round in which the quarter that it serves
+    /// worst is too far behind is void.
+    #[arg(long)]
+    pub quality_votes: bool,
+    /// How far that is, from 0 to 1.
+    #[arg(long, default_value_t = 0.3, requires = "quality_votes")]
+    pub fairness_gap: f64,
     /// Rounds.
     #[arg(long, default_value_t = 15)]
     pub rounds: u64,
@@ -418,7 +429,7 @@ pub struct Simulate {
     #[command(flatten)]
     pub privacy: PrivacyArgs,
     /// Run this instead, on the same rows and seed, to compare with.
-    #[arg(long, conflicts_with_all = ["epsilon", "dropouts", "shares", "full", "scheme", "enrolled"])]
+    #[arg(long, conflicts_with_all = ["epsilon", "dropouts", "shares", "full", "scheme", "enrolled", "quality_votes"])]
     pub baseline: Option<Baseline>,
 }
 

@@ -48,6 +48,19 @@ pub struct Record {
     pub rejected: BTreeMap<String, u64>,
     pub finished_ms: f64,
     pub metrics: Option<Metrics>,
+    /// Only in tasks with votes.
+    pub votes: Option<Votes>,
+}
+
+/// How good those who contributed found the model that a round started from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Votes {
+    /// How many in each tenth of accuracy; noise makes some negative.
+    pub bins: Vec<i64>,
+    pub votes: u64,
+    pub mean: f64,
+    pub worst_quarter: f64,
 }
 
 impl Record {

@@ -38,6 +38,9 @@ pub struct Vdaf {
     /// Full nodes that check one, each with a share of it.
     #[serde(default = "two")]
     pub shares: u8,
+    /// Bins of private votes on the model; 0: there are none.
+    #[serde(default)]
+    pub votes: u8,
 }
 
 fn two() -> u8 {
@@ -46,7 +49,10 @@ fn two() -> u8 {
 
 impl Default for Vdaf {
     fn default() -> Self {
-        Self { shares: two() }
+        Self {
+            shares: two(),
+            votes: 0,
+        }
     }
 }
 

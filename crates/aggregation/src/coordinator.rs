@@ -378,6 +378,7 @@ impl Coordinator {
             key: Digest::of(total.key()),
             before,
             after,
+            votes: total.tally().map_or_else(Vec::new, |t| t.bins().to_vec()),
         };
         let record = match record.sign(&self.key) {
             Ok(record) => record,
@@ -402,6 +403,7 @@ impl Coordinator {
             optimiser: self.optimiser.to_bytes(),
             metrics,
             reports: total.reports(),
+            tally: total.tally().cloned(),
             rejected: opened.rejected,
             finished_ms: now,
             spent,

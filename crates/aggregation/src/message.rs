@@ -6,6 +6,7 @@ use defim_learn::Metrics;
 use defim_protocol::{
     CommitteeIndex, Digest, Millis, NodeId, ReportId, RoundNumber, RoundOpened, RoundPhase,
     SignedText,
+    vote::Tally,
     wire::{ClosedBatch, Progress, Response, Submission},
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct Completed {
     pub metrics: Metrics,
     /// Reports in the batch.
     pub reports: u64,
+    /// Their private votes on the model before the round, if the task has votes.
+    pub tally: Option<Tally>,
     /// Refused reports, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// When.

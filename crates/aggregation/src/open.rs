@@ -12,6 +12,7 @@ use defim_protocol::{
     Digest, NodeId, NodeKey, SignedText, VerifiedManifest,
     sum::{EncryptedSum, SumError, SumOpening, VerifiedSelection},
     vdaf::VdafError,
+    vote::Tally,
     wire::{OpenSum, SealedBytes, SelectedBatches, Submission},
 };
 
@@ -69,6 +70,14 @@ pub enum OpenError {
         /// How often the reports of the selection count together.
         weight: u64,
     },
+    /// So many reports cannot have voted like this.
+    #[error(
+        "the votes of {reports} reports do not add up to as many: a full node has lied about its sum"
+    )]
+    Votes {
+        /// Reports of the selection.
+        reports: u64,
+    },
 }
 
 impl OpenError {
@@ -101,7 +110,7 @@ impl Encrypted {
         submission: Submission,
     ) -> Result<Self, OpenError> {
         let statement = EncryptedSum::verify(&submission.statement, &node, selection)?;
-        let dimension = Dimension::new(task.vdaf.dimension)?;
+        let dimension = Dimension::new(task.vdaf.coordinates())?;
         let ciphertext = Ciphertext::from_bytes(dimension, &submission.ciphertext)
             .map_err(|why| OpenError::Ciphertext { node, why })?;
         if ciphertext.root() != Root(statement.ciphertext.0) {
@@ -260,6 +269,8 @@ pub struct OpenedTotal {
     reports: u64,
     weight: u64,
     sum: Vec<f64>,
+    votes: Vec<f64>,
+    tally: Option<Tally>,
     root: Root,
     key: Vec<u8>,
 }
@@ -278,7 +289,7 @@ impl OpenedTotal {
         answers: &[SumShare],
     ) -> Result<Self, OpenError> {
         let EncryptedSums { opening, sums } = encrypted;
-        let dimension = Dimension::new(task.vdaf.dimension)?;
+        let dimension = Dimension::new(task.vdaf.coordinates())?;
         // By node, as the opening's members are.
         let sum = opening.sum(dimension, sums.values().map(|sum| &sum.ciphertext))?;
         let key = SumKey::from_answers(threshold, answers)?;
@@ -299,7 +310,8 @@ impl OpenedTotal {
     ) -> Result<Self, OpenError> {
         let modulus = task.vdaf.scheme.modulus();
         let integers = open_below(modulus, round, added, key)?;
-        let sum = task.vdaf.total(&integers)?;
+        let mut sum = task.vdaf.total(&integers)?;
+        let votes = sum.split_off(task.vdaf.dimension.min(sum.len()));
         let (reports, weight) = (selection.accepted(), selection.weight());
         let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
         // Each contribution was proven to have a norm of at most 1, up to rounding. The norm of the noise is its
@@ -314,10 +326,20 @@ impl OpenedTotal {
         if norm > weight as f64 * (1.0 + 1e-6) + noise {
             return Err(OpenError::TooLong { norm, weight });
         }
+        // Safe: far below 2^63, as the reports are.
+        let bins: Vec<i64> = votes.iter().map(|count| count.round() as i64).collect();
+        let tally = Tally::new(task, &bins, reports, selection.nodes().len());
+        // Without noise, a part of a vote shows in no rounded count.
+        let whole = task.privacy.is_some() || votes.iter().all(|count| count.fract() == 0.0);
+        if !tally.as_ref().is_none_or(Tally::adds_up) || !whole {
+            return Err(OpenError::Votes { reports });
+        }
         Ok(Self {
             reports,
             weight,
             sum,
+            votes,
+            tally,
             root: added.root(),
             key: key.to_bytes(),
         })
@@ -338,9 +360,16 @@ impl OpenedTotal {
         &self.sum
     }
 
-    /// Digest of the total: over its coordinates, eight bytes each, as they are in memory, least significant first.
+    /// The private votes in it, if the task has votes.
+    pub fn tally(&self) -> Option<&Tally> {
+        self.tally.as_ref()
+    }
+
+    /// Digest of the total: over its coordinates, and the votes of each bin after them, eight bytes each, as they are in memory,
+    /// least significant first.
     pub fn digest(&self) -> Digest {
-        let bytes: Vec<u8> = self.sum.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let coordinates = self.sum.iter().chain(&self.votes);
+        let bytes: Vec<u8> = coordinates.flat_map(|x| x.to_le_bytes()).collect();
         Digest::of(&bytes)
     }
 

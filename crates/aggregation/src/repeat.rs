@@ -225,7 +225,7 @@ impl Added {
     ) -> Result<Self, RepeatError> {
         let opening = opened_set(record)?;
         let dimension =
-            Dimension::new(task.vdaf.dimension).map_err(|e| Unusable::Task(e.to_string()))?;
+            Dimension::new(task.vdaf.coordinates()).map_err(|e| Unusable::Task(e.to_string()))?;
         let mut read = Vec::with_capacity(record.ciphertexts().len());
         for (at, (node, root)) in record.ciphertexts().iter().enumerate() {
             let bytes = ciphertexts.get(at);

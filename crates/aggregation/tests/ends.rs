@@ -47,6 +47,7 @@ impl World {
             dimension: spec.dimension(),
             frac_bits: 15,
             shares: 2,
+            votes: 0,
         };
         let manifest = Manifest {
             name: "diabetes".into(),

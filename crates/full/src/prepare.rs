@@ -248,7 +248,7 @@ impl BegunShare {
     /// [`Reason::InvalidShare`] for bytes that are none of this task.
     pub fn from_bytes(task: &VerifiedManifest, id: ReportId, bytes: &[u8]) -> Result<Self, Reason> {
         let vdaf = task.vdaf.instance().map_err(|_| Reason::UnknownTask)?;
-        // The state does not depend on the seat.
+        // What of the state depends on the seat says so itself.
         let state = PrepareState::get_decoded_with_param(&(&vdaf, 0), bytes)
             .map_err(|_| Reason::InvalidShare)?;
         Ok(Self { id, vdaf, state })

@@ -139,7 +139,7 @@ pub fn encrypt(
     }
     let own = secrets.node.id();
     let modulus = u128::from(task.vdaf.scheme.modulus());
-    let mut total = vec![0_u64; task.vdaf.dimension];
+    let mut total = vec![0_u64; task.vdaf.coordinates()];
     let mut selected = 0;
     for (index, batch) in selection.batches() {
         let committee = task.committee(*index);

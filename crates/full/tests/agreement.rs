@@ -47,6 +47,7 @@ fn world() -> World {
             dimension: 4,
             frac_bits: 15,
             shares: 2,
+            votes: 0,
         },
         schedule: Schedule {
             min_batch: 2,

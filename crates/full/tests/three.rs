@@ -59,6 +59,7 @@ fn world() -> World {
             dimension: 4,
             frac_bits: 15,
             shares: 3,
+            votes: 0,
         },
         schedule: Schedule {
             min_batch: 2,

@@ -52,7 +52,7 @@ impl Audit {
         count: usize,
     ) -> Result<Self, LightError> {
         let record = VerifiedRecord::verify(record, task.manifest(), round)?;
-        let dimension = Dimension::new(task.manifest().vdaf.dimension)
+        let dimension = Dimension::new(task.manifest().vdaf.coordinates())
             .map_err(|e| LightError::Spec(e.to_string()))?;
         let set = record.opened_set();
         let opening = set.and_then(|bytes| Opening::from_bytes(&bytes).ok());

@@ -1,6 +1,6 @@
 //! Believing a task and a round: only what the task's own aggregation node signed.
 
-use defim_learn::LearningSpec;
+use defim_learn::{LabelKind, LearningSpec};
 use defim_protocol::{
     AdmissionRule, Committee, Millis, NodeId, ReportId, RoundOpened, SignedText, TaskId,
     VerifiedManifest, VerifiedRound,
@@ -38,6 +38,12 @@ impl JoinedTask {
                 "updates have {} fractional bits, but {} are shared",
                 spec.frac_bits, manifest.vdaf.frac_bits
             )));
+        }
+        if manifest.vdaf.votes > 0 && !matches!(spec.schema.label.kind, LabelKind::Class { .. }) {
+            return Err(LightError::Spec(
+                "private votes are on how often a class is right, and this task learns a number"
+                    .into(),
+            ));
         }
         Ok(Self { manifest, spec })
     }

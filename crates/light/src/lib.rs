@@ -55,5 +55,5 @@ pub use audit::{AUDIT_BLOCKS, Audit, Verdict};
 pub use error::LightError;
 pub use join::{JoinedTask, OpenRound, ReadyRound};
 pub use scoring::{Question, Scoring};
-pub use split::{SealedReport, Split};
+pub use split::{Content, SealedReport, Split};
 pub use training::{Quantised, Training};

@@ -1,5 +1,6 @@
 //! Splitting an update into shares with a proof, and sealing each share for its member.
 
+use defim_learn::FixedUpdate;
 use defim_protocol::{
     Committee, Credential, NodeKey, ReportId, RoundNumber, TaskId,
     report::{Extension, Metadata, PlaintextShare, SealedShares},
@@ -19,6 +20,21 @@ type Sharded = (
     <UpdateVdaf as Vdaf>::PublicShare,
     Vec<<UpdateVdaf as Vdaf>::InputShare>,
 );
+
+/// What a report hides: an update, and in a task with private votes the bin that it votes for ([`crate::Training::vote`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    /// The update.
+    pub update: &'a FixedUpdate,
+    /// The bin.
+    pub vote: Option<usize>,
+}
+
+impl<'a> From<&'a FixedUpdate> for Content<'a> {
+    fn from(update: &'a FixedUpdate) -> Self {
+        Self { update, vote: None }
+    }
+}
 
 /// An update as shares, one for each member, proof included. Each share alone is random.
 pub struct Split {
@@ -62,7 +78,7 @@ impl Split {
     pub(crate) fn new(
         task: &JoinedTask,
         round: &OpenRound,
-        values: &[i32],
+        content: Content<'_>,
         id: ReportId,
         key: Option<&NodeKey>,
         time_s: u64,
@@ -71,7 +87,12 @@ impl Split {
         let failed = |e: &dyn std::fmt::Display| LightError::Split(e.to_string());
         let vdaf = task.manifest().vdaf;
         let instance = vdaf.instance()?;
-        let measurement = vdaf.measurement(values);
+        let values = content.update.values();
+        let measurement = match (vdaf.votes, content.vote) {
+            (0, _) => vdaf.measurement(values),
+            (_, Some(bin)) => vdaf.measurement_with_vote(values, bin),
+            (_, None) => return Err(LightError::Split("its vote is missing".into())),
+        };
         let (public, shares) =
             shard(&instance, &measurement, id.as_bytes()).map_err(|e| failed(&e))?;
         let committee = task.committee_of(round, &id);

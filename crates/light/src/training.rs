@@ -6,11 +6,11 @@ use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
 };
-use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber};
+use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber, vote::bin_of};
 use prio::vdaf::Client as _;
 use rand::{CryptoRng, RngCore};
 
-use crate::{JoinedTask, LightError, ReadyRound, SealedReport, Split};
+use crate::{Content, JoinedTask, LightError, ReadyRound, SealedReport, Split};
 
 /// A round joined with the very model that was signed for it.
 #[derive(Debug)]
@@ -155,9 +155,9 @@ impl Training {
     /// # Errors
     ///
     /// As [`Training::split`] and [`Split::seal`].
-    pub fn seal_silo<R: RngCore + CryptoRng>(
+    pub fn seal_silo<'a, R: RngCore + CryptoRng>(
         &self,
-        update: &FixedUpdate,
+        content: impl Into<Content<'a>>,
         key: &NodeKey,
         time_s: u64,
         draw: impl FnOnce() -> [u8; 16],
@@ -165,31 +165,31 @@ impl Training {
     ) -> Result<SealedReport, LightError> {
         match self.round.verified().silo_report(&key.id()) {
             Some(id) => self
-                .split(update, id, time_s)?
+                .split(content, id, time_s)?
                 .seal_as_silo(&self.round, key, rng),
             None => {
                 let id = ReportId(draw());
-                self.split(update, id, time_s)?.seal(rng)
+                self.split(content, id, time_s)?.seal(rng)
             }
         }
     }
 
-    /// Split an encoded update into one share for each member, with a proof of its norm.
+    /// Split an encoded update, and a vote if the task has votes, into one share for each member, with a proof of its norm.
     ///
     /// # Errors
     ///
     /// [`LightError::Vdaf`] or [`LightError::Split`] if it does not fit the task.
-    pub fn split(
+    pub fn split<'a>(
         &self,
-        update: &FixedUpdate,
+        content: impl Into<Content<'a>>,
         id: ReportId,
         time_s: u64,
     ) -> Result<Split, LightError> {
-        let (values, key) = (update.values(), self.key.as_deref());
+        let (content, key) = (content.into(), self.key.as_deref());
         Split::new(
             &self.task,
             &self.round,
-            values,
+            content,
             id,
             key,
             time_s,
@@ -202,18 +202,18 @@ impl Training {
     /// # Errors
     ///
     /// As [`Training::split`].
-    pub fn split_with<R: RngCore + CryptoRng>(
+    pub fn split_with<'a, R: RngCore + CryptoRng>(
         &self,
-        update: &FixedUpdate,
+        content: impl Into<Content<'a>>,
         id: ReportId,
         time_s: u64,
         rng: &mut R,
     ) -> Result<Split, LightError> {
-        let (values, key) = (update.values(), self.key.as_deref());
+        let (content, key) = (content.into(), self.key.as_deref());
         Split::new(
             &self.task,
             &self.round,
-            values,
+            content,
             id,
             key,
             time_s,
@@ -224,5 +224,14 @@ impl Training {
     /// How good the round's model is on these rows.
     pub fn evaluate(&self, features: &Features) -> Metrics {
         evaluate(&self.model, features)
+    }
+
+    /// The bin that a report on these rows votes for: how often the round's model is right on them. None if the task has no votes.
+    pub fn vote(&self, features: &Features) -> Option<usize> {
+        let bins = self.task.manifest().vdaf.votes;
+        if bins == 0 {
+            return None;
+        }
+        Some(bin_of(self.evaluate(features).accuracy?, bins))
     }
 }

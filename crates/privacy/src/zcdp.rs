@@ -24,6 +24,26 @@ impl Sensitivity {
             .ok_or(PrivacyError::Sensitivity { norm_bound, weight })
     }
 
+    /// The same, if replacing a person also takes `unit` from one further coordinate and adds it to another: a vote for one of
+    /// several bins. `sqrt(self^2 + 2 unit^2)`, rounded up.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivacyError::Sensitivity`] for a result over `2^53`.
+    pub fn and_moved(self, unit: u64) -> Result<Self, PrivacyError> {
+        let squared = |n: u64| u128::from(n).saturating_mul(n.into());
+        let both = squared(self.0).saturating_add(squared(unit).saturating_mul(2));
+        let root = both.isqrt();
+        let up = u64::try_from(root + u128::from(root * root < both));
+        up.ok()
+            .filter(|value| *value <= 1 << 53)
+            .map(Self)
+            .ok_or(PrivacyError::Sensitivity {
+                norm_bound: self.0,
+                weight: 1,
+            })
+    }
+
     /// In encoded units.
     pub fn get(self) -> u64 {
         self.0

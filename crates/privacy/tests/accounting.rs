@@ -255,3 +255,15 @@ fn what_the_integers_do_not_hold_is_refused() {
     assert!(NoisePlan::with_honest(4, 4, variance).is_ok());
     assert!(NoisePlan::new(5, Variance::new(1, 100).unwrap()).is_ok());
 }
+
+#[test]
+fn a_vote_beside_an_update_widens_what_noise_must_hide() {
+    let update = Sensitivity::replace_one(128, 1).unwrap();
+    // sqrt(256^2 + 2 * 64^2) = 271.5...
+    assert_eq!(update.and_moved(64).unwrap().get(), 272);
+    // 3^2 + 2 * 6^2 = 9^2, without rounding up.
+    let odd = Sensitivity::replace_one(1, 1).unwrap();
+    assert_eq!(odd.and_moved(4).unwrap().get(), 6);
+    assert_eq!(update.and_moved(0).unwrap(), update);
+    assert!(update.and_moved(u64::MAX).is_err());
+}

@@ -57,6 +57,7 @@ pub mod seal;
 mod size;
 pub mod sum;
 pub mod vdaf;
+pub mod vote;
 pub mod wire;
 
 pub use committee::{Committee, CommitteeIndex};

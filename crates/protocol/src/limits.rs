@@ -13,6 +13,8 @@ pub const MODEL_BYTES: usize = 256 * 1024 * 1024;
 pub const BATCH_REPORTS: usize = 1_000_000;
 /// Most coordinates of an update.
 pub const DIMENSION: usize = 1_000_000;
+/// Bins of a histogram of private votes.
+pub const VOTE_BINS: std::ops::RangeInclusive<u8> = 4..=64;
 /// How far a report's time may lie ahead of the receiver's clock, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
 /// Shortest time a round is open, in milliseconds: training and proving take seconds.

@@ -331,6 +331,7 @@ pub(crate) mod tests {
                 dimension: 4,
                 frac_bits: 15,
                 shares: 2,
+                votes: 0,
             },
             schedule: Schedule {
                 min_batch: 2,

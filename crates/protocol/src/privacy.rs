@@ -107,9 +107,24 @@ impl Privacy {
         let plan = NoisePlan::new(nodes, self.noise()?)?;
         Ok(plan.standard_deviation() / vdaf.norm_bound() as f64)
     }
+
+    /// The same in the count of a bin of the task's private votes, in votes.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivacyError`] if a value is out of range.
+    pub fn vote_deviation(&self, vdaf: &VdafSpec, nodes: usize) -> Result<f64, PrivacyError> {
+        let units = vdaf.norm_bound() as f64 / vdaf.vote_unit() as f64;
+        Ok(self.deviation(vdaf, nodes)? * units)
+    }
 }
 
-/// One contribution exchanged for another moves a total by at most twice the norm bound, as often as it counts.
+/// One contribution exchanged for another moves a total by at most twice the norm bound, as often as it counts; and its vote, which
+/// counts once, from one bin to another.
 fn sensitivity(vdaf: &VdafSpec, max_weight: u8) -> Result<Sensitivity, PrivacyError> {
-    Sensitivity::replace_one(vdaf.norm_bound(), max_weight.into())
+    let update = Sensitivity::replace_one(vdaf.norm_bound(), max_weight.into())?;
+    match vdaf.votes {
+        0 => Ok(update),
+        _ => update.and_moved(vdaf.vote_unit()),
+    }
 }

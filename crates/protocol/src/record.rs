@@ -7,6 +7,7 @@
 //! | their sum | the ciphertexts; [`RoundRecord::sum`] is its root |
 //! | the total | the opened key, whose digest is [`RoundRecord::key`] |
 //! | the new model | the state before, [`RoundRecord::before`], and after, [`RoundRecord::after`] |
+//! | the votes, if there are any | the total, whose last coordinates they are; [`RoundRecord::votes`] |
 //!
 //! The record is small and signed by the aggregation node. What it names by a digest is fetched apart, by whoever
 //! wants to repeat that step.
@@ -55,6 +56,10 @@ pub struct RoundRecord {
     pub before: ModelState,
     /// What it made of it.
     pub after: ModelState,
+    /// In a task with private votes, how many there are in each bin, rounded ([`crate::vote::Tally`]): on the model that the round
+    /// started from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub votes: Vec<i64>,
 }
 
 /// Why a record is not believed.

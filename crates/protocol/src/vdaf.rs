@@ -2,6 +2,7 @@
 //! [`prio::vdaf`].
 
 mod either;
+mod voted;
 
 use defim_pine::{ParameterError, Parameters, Pine32Hmac, Pine64};
 use prio::{
@@ -11,7 +12,10 @@ use prio::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::either::{Either, UpdateVdaf};
+pub use self::{
+    either::{Either, UpdateVdaf},
+    voted::{Both, VoteState, Voted},
+};
 use crate::limits;
 
 /// Length of the committee's verification key, in bytes. A scheme that takes fewer uses the first ones.
@@ -113,6 +117,18 @@ pub struct VdafSpec {
     /// Shares of a report, one for each member of a committee: 2, or 3. All but one of them say nothing.
     #[serde(default = "two", skip_serializing_if = "is_two")]
     pub shares: u8,
+    /// Bins of the histogram of accuracies: each report votes, unseen, for the one that the round's model reaches on the
+    /// contributor's own rows. 0: there are no votes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub votes: u8,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(votes: &u8) -> bool {
+    *votes == 0
 }
 
 const fn two() -> u8 {
@@ -142,6 +158,12 @@ pub enum VdafError {
     /// One share is the update itself; more than the protocol knows.
     #[error("a report has {0} shares; it must be from 2 to {most}", most = limits::SHARES)]
     Shares(u8),
+    /// Votes cannot be had with these parameters.
+    #[error(
+        "private votes have from {least} to {most} bins and go with pine64 only; {0} with {scheme} are asked for",
+        least = limits::VOTE_BINS.start(), most = limits::VOTE_BINS.end(), scheme = .1.name()
+    )]
+    Votes(u8, Scheme),
     /// Not a sum of this task.
     #[error("not a sum of this task's updates: {0}")]
     Total(String),
@@ -154,6 +176,17 @@ impl VdafSpec {
     /// The encoded norm bound: 1, in units of `2^-frac_bits`.
     pub fn norm_bound(&self) -> u64 {
         1 << self.frac_bits.min(30)
+    }
+
+    /// Coordinates of a total: those of the update, and a bin of the votes each.
+    pub fn coordinates(&self) -> usize {
+        self.dimension.saturating_add(self.votes.into())
+    }
+
+    /// What a vote counts in a total, in units of `2^-frac_bits`: half of the norm bound. One contribution in another's place
+    /// then moves a total by hardly more than it does without votes, and noise that hides an update hides a vote.
+    pub fn vote_unit(&self) -> u64 {
+        (self.norm_bound() / 2).max(1)
     }
 
     /// The instance for a committee with a member for each share.
@@ -171,6 +204,10 @@ impl VdafSpec {
         if !(2..=limits::SHARES).contains(&self.shares) {
             return Err(VdafError::Shares(self.shares));
         }
+        let possible = self.scheme == Scheme::Pine64 && limits::VOTE_BINS.contains(&self.votes);
+        if self.votes > 0 && !possible {
+            return Err(VdafError::Votes(self.votes, self.scheme));
+        }
         let (bound, bits, d) = (self.norm_bound(), self.frac_bits, self.dimension);
         let num_shares = self.shares.into();
         Ok(match self.scheme {
@@ -180,7 +217,9 @@ impl VdafSpec {
                     ..Pine64::default_parameters(bound, bits, d)
                 };
                 parameters.check_soundness::<Field64>(ONLINE_BITS, OFFLINE_BITS)?;
-                Either::Pine64(Pine64::new(parameters)?)
+                let pine = Pine64::new(parameters)?;
+                let voted = Voted::new(pine, self.votes, self.vote_unit());
+                Either::Pine64(voted.map_err(|_| VdafError::Votes(self.votes, self.scheme))?)
             }
             Scheme::Pine32Hmac => {
                 let parameters = Parameters {
@@ -202,7 +241,7 @@ impl VdafSpec {
     /// [`VdafError`] with the most that fit.
     pub fn check_batch(&self, reports: u64) -> Result<(), VdafError> {
         match self.instance()? {
-            Either::Pine64(pine) => pine.check_clients(reports)?,
+            Either::Pine64(voted) => voted.pine().check_clients(reports)?,
             Either::Pine32Hmac(pine) => pine.check_clients(reports)?,
         }
         Ok(())
@@ -215,7 +254,7 @@ impl VdafSpec {
     /// [`VdafError`] if the parameters are out of range, or unsound.
     pub fn share_lengths(&self) -> Result<(usize, usize, usize), VdafError> {
         Ok(match self.instance()? {
-            Either::Pine64(pine) => pine.share_lengths(),
+            Either::Pine64(voted) => voted.share_lengths(),
             Either::Pine32Hmac(pine) => pine.share_lengths(),
         })
     }
@@ -241,7 +280,7 @@ impl VdafSpec {
             .collect())
     }
 
-    /// A share, encoded, that counts `weight` times.
+    /// A share, encoded, whose update counts `weight` times. Its vote counts once: a report is one contributor's.
     ///
     /// # Errors
     ///
@@ -251,12 +290,18 @@ impl VdafSpec {
         let width = self.scheme.element_bytes();
         let product = |n: &u64| (u128::from(*n) * u128::from(weight) % modulus) as u64;
         let integers = self.integers(share)?;
-        let bytes = integers.iter().map(|n| product(n).to_le_bytes());
+        let bytes = integers
+            .iter()
+            .enumerate()
+            .map(|(at, n)| match at < self.dimension {
+                true => product(n).to_le_bytes(),
+                false => n.to_le_bytes(),
+            });
         Ok(bytes.flat_map(|n| n.into_iter().take(width)).collect())
     }
 
-    /// The sum of all updates, `[d]` in units of the norm bound, from the integer sum of all aggregate shares'
-    /// coordinates, each reduced modulo 2^64 - 2^32 + 1.
+    /// The sum of all updates, `[d]` in units of the norm bound, followed by the votes of each bin if the task has votes, from
+    /// the integer sum of all aggregate shares' coordinates, each reduced modulo 2^64 - 2^32 + 1.
     ///
     /// # Errors
     ///
@@ -286,6 +331,14 @@ impl VdafSpec {
             .map(|value| f64::from(*value) / unit)
             .collect()
     }
+
+    /// As [`VdafSpec::measurement`], with a vote for this bin, in a task with votes.
+    pub fn measurement_with_vote(&self, values: &[i32], bin: usize) -> Vec<f64> {
+        let mut measurement = self.measurement(values);
+        let bins = 0..usize::from(self.votes);
+        measurement.extend(bins.map(|at| f64::from(u8::from(at == bin))));
+        measurement
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +359,7 @@ mod tests {
                 dimension: 3,
                 frac_bits: 8,
                 shares: 2,
+                votes: 0,
             };
             let vdaf = spec.instance().unwrap();
             let modulus = scheme.modulus();
@@ -366,6 +420,7 @@ mod tests {
                 dimension: 64,
                 frac_bits: 8,
                 shares: 3,
+                votes: 0,
             };
             let (vdaf, modulus) = (spec.instance().unwrap(), scheme.modulus());
             let sum = |a: &[u64], b: &[u64]| -> Vec<u64> {
@@ -427,6 +482,7 @@ mod tests {
                 dimension,
                 frac_bits,
                 shares: 2,
+                votes: 0,
             };
             for dimension in [1, 650, 100_000, limits::DIMENSION] {
                 for frac_bits in [4, 8, scheme.most_frac_bits()] {
@@ -456,6 +512,7 @@ mod tests {
             dimension: 10,
             frac_bits: 15,
             shares: 2,
+            votes: 0,
         };
         let said = wide.instance().unwrap_err().to_string();
         assert!(said.contains("from 4 to 10"), "{said}");

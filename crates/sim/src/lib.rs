@@ -22,7 +22,7 @@
 //! let task = builtin("diabetes", None).ok_or("no such task")?;
 //! let csv = defim_learn::builtin_csv("diabetes").ok_or("no rows")?;
 //! let rows = task.spec.schema.read_csv(csv, &defim_learn::DataLimits::default())?;
-//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, shares: 2, vanishing: 0, privacy: None, max_weight: 1, enrolled: false, attack: None };
+//! let setup = Setup { spec: task.spec, rows, light: 4, silos: 0, rounds: 1, seed: 1, scheme: Default::default(), full: Setup::FULL, shares: 2, votes: 0, fairness_gap_ppm: 1_000_000, vanishing: 0, privacy: None, max_weight: 1, enrolled: false, attack: None };
 //! let summary = run(&setup, &|| std::time::Duration::ZERO, &mut |_| {})?;
 //! assert_eq!(summary.reports, 4);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -84,6 +84,8 @@ pub struct MeshSetup<'a> {
     pub full: u8,
     /// Shares of a report: 2, or 3.
     pub shares: u8,
+    /// Bins of the contributors' private votes; 0: there are none.
+    pub votes: u8,
     /// Epsilon and delta that are promised over all rounds; none: no noise.
     pub privacy: Option<(f64, f64)>,
     /// How often a silo's report may count.
@@ -107,6 +109,7 @@ impl Mesh {
             scheme,
             full,
             shares,
+            votes,
             privacy,
             max_weight,
             admission,
@@ -116,6 +119,7 @@ impl Mesh {
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
             shares,
+            votes,
         };
         let privacy = privacy
             .map(|(epsilon, delta)| {

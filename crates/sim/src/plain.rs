@@ -76,6 +76,7 @@ pub fn run_plain(
         total.add(&steps);
         on_round(&RoundReport {
             round,
+            votes: None,
             reports: updates.len() as u64,
             rejected: 0,
             metrics: metrics.clone(),

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use defim_learn::{Features, LearningSpec, Samples, ols_r2};
-use defim_light::{JoinedTask, ReadyRound, SealedReport, Training};
+use defim_light::{Content, JoinedTask, ReadyRound, SealedReport, Training};
 use defim_protocol::{
     AdmissionRule, NodeKey, Schedule,
     vdaf::{Scheme, VdafSpec},
+    vote::Tally,
 };
 use rand::RngCore as _;
 use rayon::prelude::*;
 
 use crate::{
     Attack, Clock, Mesh, MeshSetup, RoundReport, RoundResult, SimError, Steps, Summary,
-    steps::{ms, timed},
+    steps::{Votes, ms, timed},
 };
 
 /// What to run.
@@ -46,6 +47,10 @@ pub struct Setup {
     pub max_weight: u8,
     /// Whether every light node has a key that is enrolled, and no other one contributes.
     pub enrolled: bool,
+    /// Bins of the contributors' private votes on the model; 0: there are none.
+    pub votes: u8,
+    /// How far the worst quarter of the votes may lie behind their mean, in parts per million, before a round is void.
+    pub fairness_gap_ppm: u32,
     /// The last of the light nodes attack.
     pub attack: Option<Attack>,
 }
@@ -77,6 +82,7 @@ impl Setup {
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
             shares: self.shares,
+            votes: self.votes,
         };
         vdaf.instance()
             .map_err(|e| SimError::Setup(e.to_string()))?;
@@ -204,7 +210,11 @@ pub fn contribute(
         }
     };
     let split = timed(clock, &mut steps.split_ms, || {
-        training.split(&update, id, now / 1000)
+        let content = Content {
+            update: &update,
+            vote: training.vote(party.rows),
+        };
+        training.split(content, id, now / 1000)
     })?;
     let sealed = timed(clock, &mut steps.seal_ms, || match weighty {
         Some(key) => split.seal_as_silo(round, key, &mut rand::rng()),
@@ -242,6 +252,7 @@ pub fn run(
         scheme: setup.scheme,
         full: setup.full,
         shares: setup.shares,
+        votes: setup.votes,
         privacy: setup.privacy,
         max_weight: setup.max_weight,
         admission: setup.enrolled.then_some(AdmissionRule::Approved),
@@ -302,8 +313,17 @@ pub fn run(
                 });
             }
         };
+        // As validators do before they accept it.
+        let tally = done.tally.as_ref();
+        if tally.is_some_and(|tally| tally.leaves_behind(setup.fairness_gap_ppm)) {
+            return Err(SimError::Voided {
+                round: opened.round,
+                why: tally.map(Tally::to_string).unwrap_or_default(),
+            });
+        }
         let report = RoundReport {
             round: done.round,
+            votes: tally.map(Votes::from),
             reports: done.reports,
             rejected: done.rejected.values().sum(),
             metrics: done.metrics,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use defim_learn::Metrics;
+use defim_protocol::vote::Tally;
 use serde::Serialize;
 
 /// Time since any fixed moment. The caller's: this crate reads no clock.
@@ -56,11 +57,35 @@ pub(crate) fn timed<T>(clock: Clock<'_>, total: &mut f64, work: impl FnOnce() ->
     done
 }
 
+/// A round's private votes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Votes {
+    /// How many in each bin of accuracy, from the lowest to the highest.
+    pub bins: Vec<i64>,
+    /// Their mean accuracy.
+    pub mean: f64,
+    /// That of the quarter of them with the lowest.
+    pub worst_quarter: f64,
+}
+
+impl From<&Tally> for Votes {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            bins: tally.bins().to_vec(),
+            mean: tally.mean(),
+            worst_quarter: tally.worst_quarter(),
+        }
+    }
+}
+
 /// One round.
 #[derive(Debug, Clone, Serialize)]
 pub struct RoundReport {
     /// Its number.
     pub round: u64,
+    /// How good the contributors found the model that the round started from, if the task has votes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub votes: Option<Votes>,
     /// Reports counted.
     pub reports: u64,
     /// Reports refused.

@@ -130,9 +130,10 @@ const CHECK_BITS: usize = 20;
 
 /// Report bytes of the claim, proven by a prover that cheats if it must.
 fn forge(world: &World, id: ReportId, claim: Claim) -> Vec<u8> {
-    let Either::Pine64(pine) = world.mesh.manifest().vdaf.instance().unwrap() else {
+    let Either::Pine64(voted) = world.mesh.manifest().vdaf.instance().unwrap() else {
         panic!("the simulated task uses Pine64")
     };
+    let pine = voted.pine();
     let bits = |value: u64, count: usize| (0..count).map(move |b| Field64::from((value >> b) & 1));
     let mut elements = claim.gradient;
     elements.extend(bits(claim.squared_norm, NORM_BITS));
@@ -518,6 +519,8 @@ fn setup(task: &str, model: Option<&str>, rounds: u64) -> Setup {
         scheme: Scheme::Pine64,
         full: 3,
         shares: 2,
+        votes: 0,
+        fairness_gap_ppm: 1_000_000,
         vanishing: 0,
         privacy: None,
         max_weight: 1,

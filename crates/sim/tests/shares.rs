@@ -154,6 +154,8 @@ fn the_same_rows_give_the_same_model_with_two_shares_and_with_three() {
         scheme: Scheme::Pine64,
         full,
         shares,
+        votes: 0,
+        fairness_gap_ppm: 1_000_000,
         vanishing: 0,
         privacy: None,
         max_weight: 3,

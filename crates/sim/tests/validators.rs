@@ -16,13 +16,14 @@ use defim_aggregation::{
     coordinator::Completed,
     repeat::{Artefacts, repeat},
 };
-use defim_learn::Features;
+use defim_learn::{Features, quantise_vector};
 use defim_ledger::{
     AdmissionRule, BatchSummary, Block, Body, CommitteeIndex, CreateTask, Digest, Fault,
     FirstValidator, Genesis, NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Params, ReportId, Role,
     Round, RoundOpened, RoundSlot, SignedTx, Split, Stage, State, Task, TaskId, TaskTerms, Tx,
     Verdict, Void, Vote, propose, signed_digest, verify,
 };
+use defim_light::{Content, Training};
 use defim_protocol::{
     SignedText,
     record::{RoundRecord, VerifiedRecord},
@@ -135,7 +136,7 @@ fn terms(world: &World) -> TaskTerms {
             validators: 1_500,
         },
         tolerance_ppm: 250_000,
-        fairness_gap_ppm: 1_000_000,
+        fairness_gap_ppm: 300_000,
     }
 }
 
@@ -144,7 +145,61 @@ fn played(attack: Option<Attack>) -> Played {
     played_in(World::of(3, Scheme::Pine64, 2), attack)
 }
 
-fn played_in(mut world: World, attack: Option<Attack>) -> Played {
+fn played_in(world: World, attack: Option<Attack>) -> Played {
+    played_with(world, |world| {
+        for party in 0..6_u8 {
+            let key = world.mesh.manifest().admission;
+            let key = key.map(|_| World::light_key(party));
+            let now = world.mesh.now();
+            let open = world
+                .task
+                .open_round(world.round.signed().clone(), now)
+                .unwrap()
+                .without_ledger();
+            let party = Party {
+                rows: &world.rows[usize::from(party)],
+                seed: 7,
+                silo: None,
+                key: key.as_ref(),
+                attack,
+            };
+            let (_, model) = world.mesh.coordinator().model();
+            let report = contribute(&world.task, &open, model, party, now, &still)
+                .unwrap()
+                .0;
+            world.mesh.upload(report.bytes).unwrap();
+        }
+    })
+}
+
+/// The same with reports that vote for these bins.
+fn played_votes(votes: &[usize]) -> Played {
+    played_with(World::voting(3, 2), |world| {
+        let (spec, now) = (world.task.spec().clone(), world.mesh.now());
+        let open = world
+            .task
+            .open_round(world.round.signed().clone(), now)
+            .unwrap()
+            .without_ledger();
+        let (_, model) = world.mesh.coordinator().model();
+        let training = Training::start(&world.task, &open, model).unwrap();
+        let values = vec![0.001; spec.dimension()];
+        let update = quantise_vector(&values, spec.clip_norm, spec.frac_bits).unwrap();
+        for (place, vote) in (1..).zip(votes) {
+            let content = Content {
+                update: &update,
+                vote: Some(*vote),
+            };
+            let split = training
+                .split(content, ReportId([place; 16]), now / 1000)
+                .unwrap();
+            let report = split.seal(&mut rand::rng()).unwrap();
+            world.mesh.upload(report.bytes).unwrap();
+        }
+    })
+}
+
+fn played_with(mut world: World, contribute_all: impl FnOnce(&mut World)) -> Played {
     let mut chain = Chain::new();
     let manifest = world.mesh.manifest().clone();
     let (model, bytes) = world.mesh.coordinator().model();
@@ -188,27 +243,7 @@ fn played_in(mut world: World, attack: Option<Attack>) -> Played {
         vec![Body::RoundOpened { statement }],
     );
 
-    for party in 0..6_u8 {
-        let key = manifest.admission.map(|_| World::light_key(party));
-        let now = world.mesh.now();
-        let open = world
-            .task
-            .open_round(world.round.signed().clone(), now)
-            .unwrap()
-            .without_ledger();
-        let party = Party {
-            rows: &world.rows[usize::from(party)],
-            seed: 7,
-            silo: None,
-            key: key.as_ref(),
-            attack,
-        };
-        let (_, model) = world.mesh.coordinator().model();
-        let report = contribute(&world.task, &open, model, party, now, &still)
-            .unwrap()
-            .0;
-        world.mesh.upload(report.bytes).unwrap();
-    }
+    contribute_all(&mut world);
     let holdout = world.rows[11].clone();
     let RoundResult::Completed(done) = world.finish() else {
         panic!("the round is finished");
@@ -450,6 +485,91 @@ fn an_honest_round_is_finished_and_everybody_is_paid() {
         .chain
         .balance(&played.world.mesh.aggregation_key().id());
     assert_eq!(aggregation, 1_000 + 1_000);
+}
+
+#[test]
+fn a_round_whose_votes_show_a_group_left_behind_is_void_and_nobody_is_to_blame() {
+    let mut played = played_votes(&[0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9]);
+    let record = played.done.record.clone();
+    assert_eq!(played.record().votes, [3, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+    played.proposed(&record, |_| {});
+    let fetched = played.fetched(record);
+    let found = played.judge(&fetched);
+    let why = found.why.unwrap();
+    assert!(why.contains("on 5 % for the quarter"), "{why}");
+    let aggregation = played.world.mesh.aggregation_key().id();
+    let before = played.chain.balance(&aggregation);
+    let model = played.task().model;
+    let verdict = played.vote(&fetched);
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Complain {
+                fault: Fault::Fairness,
+                accused: None,
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+    let stage = played.stage();
+    assert!(
+        matches!(
+            stage,
+            Stage::Voided {
+                why: Void::Complaints,
+                ..
+            }
+        ),
+        "{stage:?}"
+    );
+    assert_eq!(played.task().model, model, "the model is not trained on");
+    assert_eq!(
+        played.chain.balance(&aggregation),
+        before,
+        "neither paid nor slashed"
+    );
+    let entry = played.chain.state.get(&NodeSlot(aggregation)).unwrap();
+    assert_eq!(entry.status, NodeStatus::Active);
+}
+
+#[test]
+fn votes_that_lie_close_together_or_are_few_finish_a_round() {
+    for votes in [
+        &[6, 7, 7, 8, 8, 8, 8, 9, 9, 9, 9, 9][..],
+        // Two of seven are two people.
+        &[0, 0, 9, 9, 9, 9, 9],
+    ] {
+        let mut played = played_votes(votes);
+        let record = played.done.record.clone();
+        played.proposed(&record, |_| {});
+        let fetched = played.fetched(record);
+        let verdict = played.vote(&fetched);
+        assert!(matches!(verdict, Verdict::Accept { .. }), "{verdict:?}");
+        assert!(matches!(played.stage(), Stage::Finished { .. }));
+    }
+}
+
+#[test]
+fn an_aggregation_node_that_publishes_other_votes_pays_for_it() {
+    let mut played = played_votes(&[0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9]);
+    let lie = played.signed(|record| record.votes = vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 12]);
+    played.proposed(&lie, |_| {});
+    let fetched = played.fetched(lie);
+    let verdict = played.vote(&fetched);
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Complain {
+                fault: Fault::ChangedTotal,
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+    let aggregation = played.world.mesh.aggregation_key().id();
+    let entry = played.chain.state.get(&NodeSlot(aggregation)).unwrap();
+    assert_eq!(entry.status, NodeStatus::Slashed);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct CompletedRound {
     pub reports: u64,
     /// Refused reports by reason, JSON.
     pub rejected: String,
+    /// Their private votes, JSON.
+    pub votes: Option<String>,
     /// When, milliseconds.
     pub finished: u64,
     /// Selections that full nodes were asked to encrypt in it.
@@ -58,6 +60,8 @@ pub struct RoundRecord {
     pub reports: u64,
     /// Refused reports by reason, JSON.
     pub rejected: String,
+    /// Their private votes, JSON; kept of a round whose model was taken back.
+    pub votes: Option<String>,
     /// Why it was voided.
     pub void_reason: Option<String>,
     /// When, milliseconds.
@@ -105,7 +109,7 @@ impl WorkStore {
             .bind(round.model_bytes)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished, opened) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO result (task, round, model, optimiser, metrics, reports, rejected, finished, opened, votes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
             .bind(round.task.as_slice())
             .bind(signed(round.round)?)
             .bind(round.model.as_slice())
@@ -115,6 +119,7 @@ impl WorkStore {
             .bind(round.rejected)
             .bind(signed(round.finished)?)
             .bind(signed(round.spent)?)
+            .bind(round.votes)
             .execute(&mut *tx)
             .await?;
         sqlx::query("DELETE FROM artefact WHERE task = ? AND last < ?")
@@ -263,7 +268,7 @@ impl WorkStore {
         limit: u64,
     ) -> Result<Vec<RoundRecord>, StoreError> {
         let before = before.unwrap_or(i64::MAX as u64).min(i64::MAX as u64);
-        let rows = sqlx::query("SELECT round, model, metrics, reports, rejected, void_reason, finished FROM result WHERE task = ? AND round < ? ORDER BY round DESC LIMIT ?")
+        let rows = sqlx::query("SELECT round, model, metrics, reports, rejected, votes, void_reason, finished FROM result WHERE task = ? AND round < ? ORDER BY round DESC LIMIT ?")
             .bind(task.as_slice())
             .bind(signed(before)?)
             .bind(signed(limit)?)
@@ -285,6 +290,7 @@ impl WorkStore {
                     metrics: row.try_get("metrics")?,
                     reports: number(row, "reports")?,
                     rejected: text(row, "rejected")?,
+                    votes: row.try_get("votes")?,
                     void_reason: row.try_get("void_reason")?,
                     finished: number(row, "finished")?,
                 })

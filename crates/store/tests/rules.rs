@@ -415,6 +415,7 @@ async fn a_round_completes_with_its_model_and_forgets_what_it_was_made_of() {
         metrics: "{}".into(),
         reports: 3,
         rejected: "{}".into(),
+        votes: Some("[1]".into()),
         finished: 8,
         spent: 1,
         artefacts: vec![artefact("key", 1), artefact("record", 9)],

@@ -13,6 +13,7 @@ use defim_ledger::{
 use defim_protocol::{
     VerifiedManifest,
     record::{RecordError, VerifiedRecord},
+    vote::Tally,
 };
 
 use crate::evidence::Evidence;
@@ -125,14 +126,29 @@ pub fn judge(known: Known<'_>, fetched: &Evidence) -> Result<Judged, Unusable> {
     if let Some(why) = ends_elsewhere(&record, &repeated, opened, proposed) {
         return Ok(complain(Fault::ChangedTotal, task, proposed.record, why));
     }
-    Ok(quality(
+    let judged = quality(
         &manifest,
         &fetched.model,
         &repeated,
         task,
         proposed,
         known.holdout,
-    ))
+    );
+    Ok(match (&judged.verdict, repeated.total.tally()) {
+        (Verdict::Accept { .. }, Some(tally)) => fair(tally, task, proposed).unwrap_or(judged),
+        _ => judged,
+    })
+}
+
+/// Whether the private votes show a group for which the model that the round starts from is worse than for the others, by more than
+/// the task allows. That is no one's lie, and slashes nobody.
+fn fair(tally: &Tally, task: &Task, proposed: &ModelUpdated) -> Option<Judged> {
+    let most = task.terms.fairness_gap_ppm;
+    tally.leaves_behind(most).then(|| {
+        let most = f64::from(most) / 1e4;
+        let why = format!("{tally}; the task allows {most:.0} points between them");
+        complain(Fault::Fairness, task, proposed.record, why)
+    })
 }
 
 /// Repeat the round, and check that its reports are those of enrolled light nodes and of silos.
@@ -202,6 +218,10 @@ fn ends_elsewhere(
         ("sum", opened.sum == record.sum),
         ("key", opened.key == record.key),
         ("total", opened.total == repeated.total.digest()),
+        (
+            "votes",
+            record.votes == repeated.total.tally().map_or(&[][..], Tally::bins),
+        ),
         ("model", proposed.model == record.after.model),
         ("optimiser", proposed.optimiser == record.after.optimiser),
     ])

@@ -159,6 +159,7 @@ mod tests {
                     dimension: spec.dimension(),
                     frac_bits: spec.frac_bits,
                     shares: 2,
+                    votes: 0,
                 },
                 schedule: Schedule {
                     min_batch: 2,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use defim_learn::{DataLimits, LearningSpec};
-use defim_protocol::limits::MANIFEST_BYTES;
+use defim_protocol::{limits::MANIFEST_BYTES, vote::BINS};
 use defim_sim::{Attack, RoundReport, Setup, SimError, Steps, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -112,6 +112,14 @@ fn show_round(bar: &ProgressBar, baseline: Option<Baseline>, json: bool, round: 
     bar.set_message(out::quality(Some(&metrics)));
     bar.inc(1);
     if bar.is_hidden() {
+        if let Some(votes) = &round.votes {
+            println!(
+                "           votes on the model before it: {:?}, {:.1} % on average, {:.1} % in the worst quarter",
+                votes.bins,
+                votes.mean * 100.0,
+                votes.worst_quarter * 100.0
+            );
+        }
         println!(
             "round {:>3}  {:<16} {} reports, {} refused, {:.0} ms",
             round.round,
@@ -242,6 +250,12 @@ pub async fn run(args: Simulate, json: bool) -> Outcome {
         scheme: args.scheme,
         full: args.full,
         shares: args.shares,
+        votes: match args.quality_votes {
+            true => BINS,
+            false => 0,
+        },
+        // Safe: a cast from f64 saturates.
+        fairness_gap_ppm: (args.fairness_gap * 1e6).round() as u32,
         vanishing: args.dropouts.into(),
         attack: args.attack.map(|kind| Attack {
             kind,

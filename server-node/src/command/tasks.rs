@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use defim_protocol::vdaf::Scheme;
+use defim_protocol::{vdaf::Scheme, vote::BINS};
 use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
@@ -84,6 +84,10 @@ pub fn request(
         max_weight: schedule.max_weight,
         admission: schedule.admission.map(AdmissionArg::rule),
         shares: schedule.shares,
+        votes: match schedule.quality_votes {
+            true => BINS,
+            false => 0,
+        },
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;
@@ -183,6 +187,16 @@ fn print(task: &TaskView) {
         let shares = joined.manifest().vdaf.shares;
         println!(
             "  shares      {shares}, each for another full node; all but one of them tell nothing"
+        );
+    }
+    let voted = task.history.iter().flatten().rev();
+    let mut voted = voted.filter_map(|record| Some((record.round, record.votes.as_ref()?)));
+    if let Some((round, votes)) = voted.next() {
+        println!(
+            "  votes       round {round}: {:?}, {:.1} % on average, {:.1} % in the worst quarter",
+            votes.bins,
+            votes.mean * 100.0,
+            votes.worst_quarter * 100.0
         );
     }
     match &task.privacy {

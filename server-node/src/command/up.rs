@@ -199,6 +199,7 @@ fn differences(
         ("rounds", asked.rounds, has.rounds),
         ("max_weight", new.max_weight.into(), made.max_weight.into()),
         ("shares", new.shares.into(), made.vdaf.shares.into()),
+        ("quality_votes", new.votes.into(), made.vdaf.votes.into()),
     ] {
         compare(flag, asked.to_string(), made.to_string());
     }

@@ -36,7 +36,7 @@ use crate::{
 
 pub use ledger::{GenesisView, ReceiptView, StoredBlocks};
 pub use listen::{bind, serve};
-pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView};
+pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView, VotesView};
 
 /// What the handlers of the aggregation node share.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ use defim_learn::ModelSpec;
 use defim_light::JoinedTask;
 use defim_protocol::{
     Committee, Digest, Manifest, Member, NodeId, Reason, RoundOpened, RoundPhase, SignedText,
+    vote::Tally,
 };
 use defim_store::RoundRecord;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,37 @@ pub struct RoundRecordView {
     pub finished_ms: u64,
     /// The new model's quality.
     pub metrics: Option<MetricsView>,
+    /// The contributors' private votes on the model that the round started from, if the task has votes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<VotesView>,
+}
+
+/// How good those who contribute found a model, each on rows of their own: only counts, of which none says whose vote it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VotesView {
+    /// How many voted for each bin of accuracy, all of the same width, from 0 to 1. Noise makes some negative.
+    pub bins: Vec<i64>,
+    /// How many voted.
+    pub votes: u64,
+    /// Their mean accuracy.
+    pub mean: f64,
+    /// Mean accuracy of the quarter of votes with the lowest.
+    pub worst_quarter: f64,
+    /// Standard deviation of the noise in each bin, in votes.
+    pub deviation: f64,
+}
+
+impl From<&Tally> for VotesView {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            bins: tally.bins().to_vec(),
+            votes: tally.votes(),
+            mean: tally.mean(),
+            worst_quarter: tally.worst_quarter(),
+            deviation: tally.deviation(),
+        }
+    }
 }
 
 impl From<RoundRecord> for RoundRecordView {
@@ -128,6 +160,9 @@ impl From<RoundRecord> for RoundRecordView {
             rejected: serde_json::from_str(&record.rejected).unwrap_or_default(),
             finished_ms: record.finished,
             metrics,
+            votes: record
+                .votes
+                .and_then(|text| serde_json::from_str(&text).ok()),
         }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use defim_aggregation::coordinator::Input;
 use defim_ledger::{
-    AccountSlot, AdmissionRule, BatchSummary, Body, CommitteeIndex, CreateTask, Digest, NodeId,
-    NodeKey, NodeSlot, NodeStatus, Opened, Role as LedgerRole, Round, Stage, Task, TaskId,
-    TaskTerms, Void, signed_digest,
+    AccountSlot, AdmissionRule, BatchSummary, Body, CommitteeIndex, CreateTask, Digest, Fault,
+    NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Role as LedgerRole, Round, Stage, Task, TaskId,
+    TaskTerms, Verdict, Void, signed_digest,
 };
 use defim_protocol::{RoundNumber, SignedText, VerifiedManifest, record::VerifiedRecord};
 
@@ -21,6 +21,7 @@ use super::{
     client::{LedgerClient, Submitted},
     codec::Place,
     setup,
+    view::what_is_wrong,
 };
 use crate::{
     config::{Peer, Role},
@@ -298,7 +299,7 @@ impl Clerk {
             }
             // The validators have refused its model: it is none here either.
             (Stage::Voided { why, .. }, Some(Ended::Finished(_))) => {
-                let why = voided(why);
+                let why = voided(why, round);
                 tracing::error!(task = %id, round = number, why, "the ledger has voided a round that was finished here");
                 self.node.revoke(id, run, number, &why).await
             }
@@ -517,10 +518,23 @@ fn waiting(round: &Round, validators: usize) -> String {
     }
 }
 
-fn voided(why: &Void) -> String {
+fn voided(why: &Void, round: &Round) -> String {
+    // What the most of them say.
+    let says = |fault: Fault| {
+        let votes = round.votes.values();
+        votes
+            .filter(|vote| matches!(vote, Verdict::Complain { fault: said, .. } if *said == fault))
+            .count()
+    };
     match why {
         Void::Aggregation { reason, .. } => reason.clone(),
-        Void::Complaints => "the validation nodes refuse its model".into(),
+        Void::Complaints => match Fault::ALL.into_iter().max_by_key(|fault| says(*fault)) {
+            Some(fault) if says(fault) > 0 => format!(
+                "the validation nodes refuse its model: {}",
+                what_is_wrong(fault)
+            ),
+            _ => "the validation nodes refuse its model".into(),
+        },
         Void::Slashed => "the aggregation node was slashed".into(),
         Void::Closed => "an administrator closed the task".into(),
     }

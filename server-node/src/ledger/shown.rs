@@ -144,6 +144,7 @@ mod tests {
             key: one,
             before: state,
             after: state,
+            votes: Vec::new(),
         }
     }
 

@@ -70,6 +70,19 @@ fn points(amount: u64) -> String {
     format!("{amount} points")
 }
 
+/// A fault for people.
+pub const fn what_is_wrong(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Unavailable => "the round's bytes cannot be had",
+        Fault::Batch => "a batch is not what its members signed",
+        Fault::DroppedCiphertext => "a ciphertext was left out or changed",
+        Fault::ChangedTotal => "the total is another one than was opened",
+        Fault::OtherModel => "the model does not follow from the total",
+        Fault::Quality => "the model got worse by more than the task allows",
+        Fault::Fairness => "a group has fallen behind by more than the task allows",
+    }
+}
+
 fn verdict(verdict: &Verdict, accused: impl Fn(&NodeId) -> String) -> String {
     match verdict {
         Verdict::Accept { accuracy_ppm, .. } => format!(
@@ -81,15 +94,7 @@ fn verdict(verdict: &Verdict, accused: impl Fn(&NodeId) -> String) -> String {
             accused: who,
             ..
         } => {
-            let what = match fault {
-                Fault::Unavailable => "the round's bytes cannot be had",
-                Fault::Batch => "a batch is not what its members signed",
-                Fault::DroppedCiphertext => "a ciphertext was left out or changed",
-                Fault::ChangedTotal => "the total is another one than was opened",
-                Fault::OtherModel => "the model does not follow from the total",
-                Fault::Quality => "the model got worse by more than the task allows",
-                Fault::Fairness => "a group has fallen behind by more than the task allows",
-            };
+            let what = what_is_wrong(*fault);
             match who {
                 Some(node) => format!("complains about {}: {what}", accused(node)),
                 None => format!("complains: {what}"),

@@ -129,8 +129,7 @@ impl Source {
             let ids = self.bytes(&path, length.saturating_mul(16)).await?;
             evidence.ids.push(ids);
         }
-        let coordinates = task.vdaf.dimension;
-        let dimension = Dimension::new(coordinates).map_err(unusable)?;
+        let dimension = Dimension::new(task.vdaf.coordinates()).map_err(unusable)?;
         for (node, _) in record.ciphertexts() {
             let path = format!("{base}/artefacts/{}", artefact::ciphertext(node));
             let ciphertext = self.bytes(&path, dimension.ciphertext_bytes()).await?;
@@ -139,6 +138,7 @@ impl Source {
         let path = |name| format!("{base}/artefacts/{name}");
         evidence.key = self.bytes(&path(artefact::KEY), BLOCK_BYTES).await?;
         // Two moments of four bytes a coordinate, and a model of four.
+        let coordinates = task.vdaf.dimension;
         let moments = coordinates.saturating_mul(8);
         evidence.optimiser = self.bytes(&path(artefact::OPTIMISER), moments).await?;
         let model = coordinates.saturating_mul(4);
@@ -329,6 +329,7 @@ mod tests {
                 dimension: spec.dimension(),
                 frac_bits: 15,
                 shares: 2,
+                votes: 0,
             },
             schedule: Schedule {
                 min_batch: 2,
@@ -371,6 +372,7 @@ mod tests {
             key: Digest([1; 32]),
             before: state,
             after: state,
+            votes: Vec::new(),
         };
         record.sign(&aggregation()).unwrap()
     }

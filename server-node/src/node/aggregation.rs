@@ -86,6 +86,8 @@ pub struct NewTask {
     pub admission: Option<AdmissionRule>,
     /// Shares of a report.
     pub shares: u8,
+    /// Bins of private votes on the model; 0: there are none.
+    pub votes: u8,
 }
 
 impl AggregationNode {

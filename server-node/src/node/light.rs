@@ -1,6 +1,6 @@
 //! A native light node's work on a round: the same for a person's contribution and for a company's silo.
 
-use defim_light::{SealedReport, Training};
+use defim_light::{Content, SealedReport, Training};
 use defim_protocol::{NodeKey, ReportId};
 use rand::RngCore as _;
 
@@ -54,10 +54,14 @@ pub fn prepare(training: &Training, csv: &[u8], who: Who<'_>) -> Outcome<Prepare
     let quantised = training.clip_and_quantise(update)?;
     let train_ms = ms(started);
     let started = clock::start();
-    let (update, now) = (&quantised.fixed, clock::now_s());
+    let content = Content {
+        update: &quantised.fixed,
+        vote: training.vote(&features),
+    };
+    let now = clock::now_s();
     let report = match who {
-        Who::Person(id) => training.split(update, id, now)?.seal(&mut random)?,
-        Who::Silo(key) => training.seal_silo(update, key, now, fresh_id, &mut random)?,
+        Who::Person(id) => training.split(content, id, now)?.seal(&mut random)?,
+        Who::Silo(key) => training.seal_silo(content, key, now, fresh_id, &mut random)?,
     };
     Ok(Prepared {
         report,

@@ -20,6 +20,7 @@ use super::artefact;
 use crate::{
     clock,
     failure::{Failure, Outcome},
+    http::VotesView,
     ledger::clerk::Standing,
 };
 
@@ -199,6 +200,12 @@ impl Run {
                         metrics: serde_json::to_string(&done.metrics).map_err(other)?,
                         reports: done.reports,
                         rejected: serde_json::to_string(&done.rejected).map_err(other)?,
+                        votes: done
+                            .tally
+                            .as_ref()
+                            .map(|tally| serde_json::to_string(&VotesView::from(tally)))
+                            .transpose()
+                            .map_err(other)?,
                         finished: done.finished_ms,
                         spent: done.spent,
                     })

@@ -71,6 +71,17 @@ pub struct TaskRequest {
     /// Shares of a report: 2, or 3. One full node checks each; all but one of them together learn nothing.
     #[serde(default = "two")]
     pub shares: u8,
+    /// Bins of the private votes with which each report says how good the model is on its contributor's rows; 0: there are none.
+    #[serde(default, skip_serializing_if = "none")]
+    pub votes: u8,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn none(votes: &u8) -> bool {
+    *votes == 0
 }
 
 const fn once() -> u8 {
@@ -98,6 +109,7 @@ impl TryFrom<TaskRequest> for NewTask {
             max_weight,
             admission,
             shares,
+            votes,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -114,6 +126,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     max_weight,
                     admission,
                     shares,
+                    votes,
                 })
             }
             (None, Some(spec)) => {
@@ -130,6 +143,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     max_weight,
                     admission,
                     shares,
+                    votes,
                 })
             }
             _ => Err(Failure::Input(
@@ -158,6 +172,7 @@ impl NewTask {
             dimension: self.spec.dimension(),
             frac_bits: self.spec.frac_bits,
             shares: self.shares,
+            votes: self.votes,
         };
         let privacy = self
             .privacy

@@ -93,6 +93,7 @@ impl Scene {
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
             shares: 2,
+            votes: 0,
         };
         let members = (1..=3).map(|n| {
             let secrets = secrets(n);

@@ -45,6 +45,7 @@ pub fn model(session: Session) -> impl IntoView {
                 {tab(Shown::Score, "Accuracy")} {tab(Shown::Loss, "Loss")}
             </div>
             {move || task.with(|task| chart(task.as_ref(), shown.get(), is_accuracy()))}
+            {move || task.with(|task| votes(task.as_ref()))}
             <h3>"Rounds"</h3>
             <ol class="history" tabindex="0" aria-label="Rounds, newest first" data-testid="history">
                 {move || task.with(|task| history(task.as_ref()))}
@@ -135,6 +136,43 @@ fn chart(task: Option<&Task>, shown: Shown, is_accuracy: bool) -> impl IntoView 
             <text x={(left + right) / 2.0} y={HEIGHT - 6.0} text-anchor="middle">"Round (0 is the untrained model)"</text>
         </svg>
     }
+}
+
+/// How good the newest votes find the model, if the task has votes.
+fn votes(task: Option<&Task>) -> Option<impl IntoView + use<>> {
+    let records = task?.history.as_ref()?;
+    let voted = records.iter().filter(|record| record.votes.is_some());
+    let record = voted.max_by_key(|record| record.round)?;
+    let votes = record.votes.clone()?;
+    let most = votes.bins.iter().copied().max().unwrap_or(0).max(1) as f64;
+    let (bins, top) = (votes.bins.len().max(1) as f64, 60.0);
+    let width = 300.0 / bins;
+    let bars = votes.bins.iter().enumerate().map(|(at, count)| {
+        let high = (*count).max(0) as f64 / most * top;
+        let said = |edge: usize| edge as f64 * 100.0 / bins;
+        view! {
+            <rect x={at as f64 * width + 1.0} y={top - high} width={width - 2.0} height=high>
+                <title>{format!("{:.0} to {:.0}%: {count}", said(at), said(at + 1))}</title>
+            </rect>
+        }
+    });
+    let text = format!(
+        "Round {}: {} on the model that it started from. Right on {} of a contributor's rows on average, on {} for the quarter that \
+         it serves worst. Nobody sees who voted how.",
+        record.round,
+        count(votes.votes, "private vote"),
+        score(votes.mean, true),
+        score(votes.worst_quarter, true)
+    );
+    Some(view! {
+        <h3>"How well it does for those who contribute"</h3>
+        <svg class="votes" viewBox="0 0 300 76" aria-hidden="true">
+            {bars.collect_view()}
+            <text x="0" y="73">"0%"</text>
+            <text x="300" y="73" text-anchor="end">"100%"</text>
+        </svg>
+        <p class="muted" data-testid="votes">{text}</p>
+    })
 }
 
 fn history(task: Option<&Task>) -> impl IntoView + use<> {

@@ -7,7 +7,7 @@ use web_sys::{DragEvent, HtmlInputElement};
 use super::{draw, preview};
 use crate::data::Source;
 use crate::rows::LEAST_ROWS;
-use crate::schema::{Admission, Schema};
+use crate::schema::{Admission, Manifest, Schema};
 use crate::session::Session;
 use crate::state::Status;
 
@@ -165,6 +165,18 @@ fn send(session: Session) -> impl IntoView {
             let (title, text) = task.privacy_text();
             view! { <p class="caution" data-testid="privacy"><strong>{title}</strong>{text}</p> }
         })}
+        {move || session.task()
+            .and_then(|task| Manifest::read(&task.signed.payload))
+            .filter(|manifest| manifest.vdaf.votes > 0)
+            .map(|manifest| view! {
+                <p class="caution" data-testid="vote">
+                    <strong>"A private vote goes with it: "</strong>
+                    {format!(
+                        "how often the model is right on your rows, in {} steps. Nobody sees your vote, only how many there are for each step.",
+                        manifest.vdaf.votes
+                    )}
+                </p>
+            })}
         <div class="send" id="contribute">
             <button
                 class="main"

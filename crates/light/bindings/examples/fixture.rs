@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             dimension: spec.dimension(),
             frac_bits: spec.frac_bits,
             shares: 2,
+            votes: 0,
         },
         schedule: Schedule {
             min_batch: 3,

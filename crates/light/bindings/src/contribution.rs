@@ -3,7 +3,7 @@
 use defim_learn::{
     ClipNorm, Features, FixedUpdate, MeanUpdate, Model, OptimiserState, ServerOptimiser, evaluate,
 };
-use defim_light::{LightError, Split, Training};
+use defim_light::{Content, LightError, Split, Training};
 use defim_protocol::{ReportId, report::media_type};
 use js_sys::{Function, Uint8Array};
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct Contribution {
 enum Step {
     Started,
     Read(Features),
-    Trained(FixedUpdate),
+    Trained(FixedUpdate, Option<usize>),
     Split(Box<Split>),
     Over,
 }
@@ -158,7 +158,8 @@ impl Contribution {
         let (update, result) = self
             .trained(&features, seed, progress)
             .map_err(Thrown::from)?;
-        self.step = Step::Trained(update);
+        let vote = self.training.vote(&features);
+        self.step = Step::Trained(update, vote);
         to_js(&result)
     }
 
@@ -170,7 +171,7 @@ impl Contribution {
     ///
     /// `malformed`, `split-failed`, `no-key`.
     pub fn split(&mut self, now_ms: f64, drawn: Option<String>) -> Result<JsValue, JsValue> {
-        let Step::Trained(update) = std::mem::replace(&mut self.step, Step::Over) else {
+        let Step::Trained(update, vote) = std::mem::replace(&mut self.step, Step::Over) else {
             return Err(Thrown::out_of_order("split").into());
         };
         let drawn = match drawn {
@@ -178,9 +179,13 @@ impl Contribution {
             Some(id) => id.parse::<ReportId>().map_err(malformed)?.0,
         };
         let id = self.training.report_id(|| drawn).map_err(Thrown::from)?;
+        let content = Content {
+            update: &update,
+            vote,
+        };
         let split = self
             .training
-            .split(&update, id, millis(now_ms) / 1000)
+            .split(content, id, millis(now_ms) / 1000)
             .map_err(Thrown::from)?;
         let result = SplitUp {
             bytes: split.bytes(),

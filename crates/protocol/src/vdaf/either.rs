@@ -2,18 +2,18 @@
 
 use std::io::Cursor;
 
-use defim_pine::{self as pine, Pine32Hmac, Pine64};
+use defim_pine::{self as pine, Pine32Hmac};
 use prio::{
     codec::{CodecError, Encode, ParameterizedDecode},
-    field::{Field64, FieldPrio2},
+    field::FieldPrio2,
     vdaf::{Aggregatable, Aggregator, Client, Collector, PrepareTransition, Vdaf, VdafError},
 };
 use rand::{CryptoRng, RngCore};
 
-use super::{NONCE_BYTES, VERIFY_KEY_BYTES};
+use super::{NONCE_BYTES, VERIFY_KEY_BYTES, voted::Voted};
 
 /// The VDAF of learning tasks.
-pub type UpdateVdaf = Either<Pine64, Pine32Hmac>;
+pub type UpdateVdaf = Either<Voted, Pine32Hmac>;
 
 /// Something of one of the schemes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +26,11 @@ pub enum Either<A, B> {
 
 use Either::{Pine32Hmac as P32, Pine64 as P64};
 
-type State = Either<pine::PrepareState<Field64, 16>, pine::PrepareState<FieldPrio2, 32>>;
+type First = <Voted as Aggregator<16, NONCE_BYTES>>::PrepareState;
+type State = Either<First, pine::PrepareState<FieldPrio2, 32>>;
 
-type Outputs = Either<pine::OutputShare<Field64>, pine::OutputShare<FieldPrio2>>;
-type Sums = Either<pine::AggregateShare<Field64>, pine::AggregateShare<FieldPrio2>>;
+type Outputs = Either<<Voted as Vdaf>::OutputShare, pine::OutputShare<FieldPrio2>>;
+type Sums = Either<<Voted as Vdaf>::AggregateShare, pine::AggregateShare<FieldPrio2>>;
 
 /// The same of either: `each!(value, inner => expression)`.
 macro_rules! each {
@@ -94,7 +95,7 @@ impl<A: Encode, B: Encode> Encode for Either<A, B> {
 
 impl<A, B> ParameterizedDecode<UpdateVdaf> for Either<A, B>
 where
-    A: ParameterizedDecode<Pine64>,
+    A: ParameterizedDecode<Voted>,
     B: ParameterizedDecode<Pine32Hmac>,
 {
     fn decode_with_param(vdaf: &UpdateVdaf, bytes: &mut Cursor<&[u8]>) -> Result<Self, CodecError> {
@@ -107,7 +108,7 @@ where
 
 impl<A, B, P: Copy> ParameterizedDecode<(&UpdateVdaf, P)> for Either<A, B>
 where
-    A: for<'a> ParameterizedDecode<(&'a Pine64, P)>,
+    A: for<'a> ParameterizedDecode<(&'a Voted, P)>,
     B: for<'a> ParameterizedDecode<(&'a Pine32Hmac, P)>,
 {
     fn decode_with_param(
@@ -123,7 +124,7 @@ where
 
 impl<A, B> ParameterizedDecode<State> for Either<A, B>
 where
-    A: ParameterizedDecode<pine::PrepareState<Field64, 16>>,
+    A: ParameterizedDecode<First>,
     B: ParameterizedDecode<pine::PrepareState<FieldPrio2, 32>>,
 {
     fn decode_with_param(state: &State, bytes: &mut Cursor<&[u8]>) -> Result<Self, CodecError> {
@@ -138,8 +139,8 @@ impl Vdaf for UpdateVdaf {
     type Measurement = Vec<f64>;
     type AggregateResult = Vec<f64>;
     type AggregationParam = ();
-    type PublicShare = Either<pine::PublicShare<16>, pine::PublicShare<32>>;
-    type InputShare = Either<pine::InputShare<Field64, 16>, pine::InputShare<FieldPrio2, 32>>;
+    type PublicShare = Either<<Voted as Vdaf>::PublicShare, pine::PublicShare<32>>;
+    type InputShare = Either<<Voted as Vdaf>::InputShare, pine::InputShare<FieldPrio2, 32>>;
     type OutputShare = Outputs;
     type AggregateShare = Sums;
 
@@ -153,7 +154,8 @@ impl Vdaf for UpdateVdaf {
 }
 
 impl UpdateVdaf {
-    /// As [`Client::shard`], with randomness of the caller's: for runs that are to be the same again.
+    /// As [`Client::shard`], with randomness of the caller's: for runs that are to be the same again. A vote's shares are
+    /// random all the same.
     ///
     /// # Errors
     ///
@@ -167,8 +169,10 @@ impl UpdateVdaf {
     ) -> Result<(<Self as Vdaf>::PublicShare, Vec<<Self as Vdaf>::InputShare>), VdafError> {
         Ok(match self {
             P64(vdaf) => {
-                let (public, shares) = with(rng, vdaf.randomness_len(), |randomness| {
-                    vdaf.shard_with_randomness(measurement, nonce, randomness)
+                let (public, shares) = vdaf.shard_by(measurement, nonce, |pine, update| {
+                    with(rng, pine.randomness_len(), |randomness| {
+                        pine.shard_with_randomness(update, nonce, randomness)
+                    })
                 })?;
                 (P64(public), shares.into_iter().map(P64).collect())
             }
@@ -219,8 +223,12 @@ impl Client<NONCE_BYTES> for UpdateVdaf {
 
 impl Aggregator<VERIFY_KEY_BYTES, NONCE_BYTES> for UpdateVdaf {
     type PrepareState = State;
-    type PrepareShare = Either<pine::PrepareShare<Field64, 16>, pine::PrepareShare<FieldPrio2, 32>>;
-    type PrepareMessage = Either<pine::PrepareMessage<16>, pine::PrepareMessage<32>>;
+    type PrepareShare = Either<
+        <Voted as Aggregator<16, NONCE_BYTES>>::PrepareShare,
+        pine::PrepareShare<FieldPrio2, 32>,
+    >;
+    type PrepareMessage =
+        Either<<Voted as Aggregator<16, NONCE_BYTES>>::PrepareMessage, pine::PrepareMessage<32>>;
 
     fn prepare_init(
         &self,

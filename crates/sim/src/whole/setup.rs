@@ -69,6 +69,7 @@ pub fn mesh(spec: &LearningSpec) -> Result<Mesh, String> {
         scheme: Scheme::Pine64,
         full: 3,
         shares: 2,
+        votes: 0,
         privacy: None,
         max_weight: 1,
         admission: Some(AdmissionRule::Open),

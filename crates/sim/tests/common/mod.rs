@@ -7,7 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use defim_learn::{Features, builtin, builtin_csv};
 use defim_light::{JoinedTask, SealedReport};
-use defim_protocol::{AdmissionRule, Committee, NodeKey, Schedule, VerifiedRound, vdaf::Scheme};
+use defim_protocol::{
+    AdmissionRule, Committee, NodeKey, Schedule, VerifiedRound, vdaf::Scheme, vote::BINS,
+};
 use defim_sim::{Mesh, MeshSetup, Party, RoundResult, SimError, Steps, contribute};
 
 pub const fn still() -> Duration {
@@ -77,11 +79,43 @@ impl World {
         silos: &[u64],
         admission: Option<AdmissionRule>,
     ) -> Self {
-        let mut spec = builtin("diabetes", None).unwrap().spec;
+        Self::made(
+            "diabetes", 0, full, shares, scheme, min_batch, max_weight, silos, admission,
+        )
+    }
+
+    /// A task that tells digits apart, whose reports vote on the model.
+    pub fn voting(full: u8, min_batch: u32) -> Self {
+        Self::made(
+            "digits",
+            BINS,
+            full,
+            2,
+            Scheme::Pine64,
+            min_batch,
+            1,
+            &[],
+            None,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn made(
+        task: &str,
+        votes: u8,
+        full: u8,
+        shares: u8,
+        scheme: Scheme,
+        min_batch: u32,
+        max_weight: u8,
+        silos: &[u64],
+        admission: Option<AdmissionRule>,
+    ) -> Self {
+        let mut spec = builtin(task, None).unwrap().spec;
         spec.frac_bits = spec.frac_bits.min(scheme.most_frac_bits());
         let samples = spec
             .schema
-            .read_csv(builtin_csv("diabetes").unwrap(), &Default::default())
+            .read_csv(builtin_csv(task).unwrap(), &Default::default())
             .unwrap();
         let rows = samples
             .partition(12, 1)
@@ -102,6 +136,7 @@ impl World {
             scheme,
             full,
             shares,
+            votes,
             privacy: None,
             max_weight,
             admission,
