@@ -35,7 +35,7 @@ export class Mesh {
   #running = new Map();
 
   /** Sets a mesh up and starts its nodes. */
-  static async start({ host = "127.0.0.1", tasks = "digits", minBatch = 3, settle = 1, deadline = 3600, admission } = {}) {
+  static async start({ host = "127.0.0.1", tasks = "digits", minBatch = 3, settle = 1, deadline = 3600, admission, votes = false } = {}) {
     const mesh = new Mesh();
     mesh.#dir = await mkdtemp(join(tmpdir(), "defim-e2e-"));
     const base = await basePort();
@@ -43,7 +43,8 @@ export class Mesh {
     const init = ["node", "init", "--dir", mesh.#dir, "--host", host, "--base-port", base, "--tasks", tasks];
     const schedule = ["--min-batch", minBatch, "--settle", settle, "--deadline", deadline];
     const admitted = admission === undefined ? [] : ["--admission", admission];
-    await run(program(), [...init, ...schedule, ...admitted].map(String));
+    const voted = votes ? ["--quality-votes"] : [];
+    await run(program(), [...init, ...schedule, ...admitted, ...voted].map(String));
     for (const name of NODES) mesh.startNode(name);
     await mesh.ready();
     return mesh;
@@ -139,10 +140,10 @@ export class Mesh {
 /** All rows of the digits. */
 export const DIGITS = fileURLToPath(new URL("../../crates/learn/data/digits.csv", import.meta.url));
 
-/** Writes rows `from` to `to` of the digits to a file of their own. */
-export async function digits(folder, from, to) {
+/** Writes rows `from` to `to` of the digits to a file of their own, each as `change` makes it. */
+export async function digits(folder, from, to, change = (row) => row) {
   const [header, ...rows] = (await readFile(DIGITS, "utf8")).trim().split("\n");
   const file = join(folder, `digits-${from}-${to}.csv`);
-  await writeFile(file, [header, ...rows.slice(from, to)].join("\n"));
+  await writeFile(file, [header, ...rows.slice(from, to).map(change)].join("\n"));
   return file;
 }

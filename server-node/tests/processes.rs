@@ -139,10 +139,11 @@ fn silos_train(shares: &str) {
         let audit = mesh
             .json(&["audit", "--task", "digits", "--round", round])
             .unwrap();
-        assert_eq!(
-            (&audit["verdict"], &audit["parties"]),
-            (&"right".into(), &3.into())
-        );
+        assert_eq!(audit["verdict"], "right");
+        // Chance may give all three reports to committees of the same two.
+        let fewest = shares.parse().unwrap();
+        let parties = audit["parties"].as_u64().unwrap();
+        assert!((fewest..=3).contains(&parties), "{audit}");
         // Of the very record that the ledger has.
         assert!(audit["chain"].is_string() && audit["height"].as_u64() > Some(0));
     }

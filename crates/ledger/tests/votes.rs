@@ -306,6 +306,18 @@ fn a_validator_that_votes_twice_in_one_view_is_slashed_for_the_others() {
         let asked = world.ask(&finder, slash(vote(one), second));
         assert_eq!(asked, Err(Reject::NoFault), "{second:?}");
     }
+    // An aggregation node has no vote to give twice.
+    let mut seed_of = [2; 32];
+    seed_of[31] = 0;
+    let other = |choice| voted(&chain, &seed_of, (1, 7), choice);
+    let body = Body::Slash {
+        node: aggregation().id(),
+        evidence: Evidence::TwoVotes {
+            first: other(one),
+            second: other(two),
+        },
+    };
+    assert_eq!(world.ask(&finder, body), Err(Reject::NoFault));
     let body = slash(vote(one), vote(two));
     assert_eq!(world.ask(&liar, body.clone()), Err(Reject::OwnFault));
 

@@ -7,8 +7,8 @@ use crate::VerifiedManifest;
 
 /// Bins, unless a task's manifest says otherwise.
 pub const BINS: u8 = 10;
-/// With fewer votes, one contributor is a group.
-pub const FEWEST_VOTES: u64 = 8;
+/// With fewer votes, the lowest quarter is fewer than eight contributors: a few with bad luck are no group.
+pub const FEWEST_VOTES: u64 = 32;
 
 /// How many deviations of noise are allowed for.
 const DEVIATIONS: f64 = 4.0;

@@ -48,6 +48,9 @@ fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<StoredBatch, StoreError> {
     })
 }
 
+/// How many rounds before the one that ends may have got something after their own end.
+const LATE_ROUNDS: i64 = 4;
+
 impl WorkStore {
     /// Store a batch, mark its reports as counted, drop all bodies and shares of its committee.
     ///
@@ -104,7 +107,7 @@ impl WorkStore {
     }
 
     /// End a round: what is left of its reports, the sums of its batches and what was encrypted are dropped; the reports' ids
-    /// stay used, and what was encrypted stays known. So are those of earlier rounds that came when these had ended already.
+    /// stay used, and what was encrypted stays known. So are those of the rounds just before that came when these had ended already.
     ///
     /// # Errors
     ///
@@ -112,17 +115,20 @@ impl WorkStore {
     pub async fn end_round(&self, task: TaskKey, round: u64) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         let number = signed(round)?;
+        // All there ever were would take longer with each round.
+        let first = number.saturating_sub(LATE_ROUNDS);
         sqlx::query(
-            "UPDATE report SET state = ? WHERE task = ? AND round <= ? AND state IN (0, 1)",
+            "UPDATE report SET state = ? WHERE task = ? AND round BETWEEN ? AND ? AND state IN (0, 1)",
         )
         .bind(STATE_DROPPED)
         .bind(task.as_slice())
+        .bind(first)
         .bind(number)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round <= ? \
-             AND (body IS NOT NULL OR out_share IS NOT NULL OR response IS NOT NULL)")
+        sqlx::query("UPDATE report SET body = NULL, out_share = NULL, response = NULL WHERE task = ? AND round BETWEEN ? AND ?")
             .bind(task.as_slice())
+            .bind(first)
             .bind(number)
             .execute(&mut *tx)
             .await?;

@@ -135,7 +135,10 @@ pub fn judge(known: Known<'_>, fetched: &Evidence) -> Result<Judged, Unusable> {
         known.holdout,
     );
     Ok(match (&judged.verdict, repeated.total.tally()) {
-        (Verdict::Accept { .. }, Some(tally)) => fair(tally, task, proposed).unwrap_or(judged),
+        // A model that no round has made yet may happen to be right for some: it says one thing of all rows.
+        (Verdict::Accept { .. }, Some(tally)) if task.finished > 0 => {
+            fair(tally, task, proposed).unwrap_or(judged)
+        }
         _ => judged,
     })
 }

@@ -96,9 +96,7 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
         Role::Full => {
             let ledger = client(genesis, &peers)?;
             let (node, _endpoint) = Listening::start(config).await?.full(peers).await?;
-            if let Some(client) = ledger {
-                node.follow(client);
-            }
+            node.follow(ledger);
             http::full_router(node)
         }
         Role::Aggregation => {

@@ -310,7 +310,7 @@ pub async fn run(args: Up, json: bool) -> Outcome {
     let clerk = Clerk::new(node.clone(), client.clone(), node.key(), Some(begun.admin));
     tokio::spawn(clerk.run());
     for node in &full {
-        node.follow(client.clone());
+        node.follow(Some(client.clone()));
     }
     let admin_token = load_or_make_token(&args.data)?;
     let token_path = args.data.join(TOKEN);

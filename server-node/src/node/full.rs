@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -167,8 +167,8 @@ pub(super) struct Inner {
     tasks: Mutex<BTreeMap<TaskId, Arc<Served>>>,
     /// Light nodes that are enrolled, as far as this node has heard.
     enrolled: Mutex<BTreeMap<TaskId, Arc<BTreeSet<NodeId>>>>,
-    /// The mesh's ledger, if it has one.
-    pub ledger: OnceLock<LedgerClient>,
+    /// The mesh's ledger, if it has one; nothing before that is known.
+    ledger: watch::Sender<Option<Option<LedgerClient>>>,
 }
 
 impl FullNode {
@@ -196,7 +196,7 @@ impl FullNode {
                 http: HttpClient::new().map_err(|e| Failure::Other(e.to_string()))?,
                 tasks: Mutex::default(),
                 enrolled: Mutex::default(),
-                ledger: OnceLock::new(),
+                ledger: watch::Sender::new(None),
             }),
         };
         for (task, text) in node.inner.store.tasks().await? {
@@ -257,11 +257,20 @@ impl FullNode {
             .collect()
     }
 
-    /// The mesh has this ledger: who is enrolled is what it says, and a silo trains on no round that it does not have.
-    pub fn follow(&self, client: LedgerClient) {
-        if self.inner.ledger.set(client.clone()).is_ok() {
-            tokio::spawn(roll::keep(self.clone(), client));
+    /// The mesh has this ledger, or none: who is enrolled is what it says, and a silo trains on no round that it does not have.
+    /// To be said once; a silo waits for it.
+    pub fn follow(&self, client: Option<LedgerClient>) {
+        if let Some(client) = &client {
+            tokio::spawn(roll::keep(self.clone(), client.clone()));
         }
+        self.inner.ledger.send_replace(Some(client));
+    }
+
+    /// The mesh's ledger, if it has one, as soon as that is known.
+    pub(super) async fn ledger(&self) -> Option<LedgerClient> {
+        let mut known = self.inner.ledger.subscribe();
+        let known = known.wait_for(Option::is_some).await;
+        known.ok().and_then(|known| known.clone().flatten())
     }
 
     /// These light nodes are enrolled for a task, by the newest block that this node knows; all that were before, and are

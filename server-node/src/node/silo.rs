@@ -106,8 +106,8 @@ impl FullNode {
             )));
         }
         let csv = tokio::fs::read(silo).await.map_err(cannot)?;
-        if let Some(ledger) = self.inner.ledger.get() {
-            is_on_ledger(ledger, round, round.signed()).await?;
+        if let Some(ledger) = self.ledger().await {
+            is_on_ledger(&ledger, round, round.signed()).await?;
         }
         let model = self.fetch_model(&round.base_model).await?;
         let Prepared { report, rows, .. } =

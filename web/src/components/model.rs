@@ -158,7 +158,7 @@ fn votes(task: Option<&Task>) -> Option<impl IntoView + use<>> {
     });
     let text = format!(
         "Round {}: {} on the model that it started from. Right on {} of a contributor's rows on average, on {} for the quarter that \
-         it serves worst. Nobody sees who voted how.",
+         it serves worst. Only these counts are seen.",
         record.round,
         count(votes.votes, "private vote"),
         score(votes.mean, true),

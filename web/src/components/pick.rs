@@ -172,7 +172,7 @@ fn send(session: Session) -> impl IntoView {
                 <p class="caution" data-testid="vote">
                     <strong>"A private vote goes with it: "</strong>
                     {format!(
-                        "how often the model is right on your rows, in {} steps. Nobody sees your vote, only how many there are for each step.",
+                        "how often the model is right on your rows, in {} steps. Only the number of votes for each step is seen.",
                         manifest.vdaf.votes
                     )}
                 </p>

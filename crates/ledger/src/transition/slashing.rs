@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Change, rounds::seats};
 use crate::{
-    AccountSlot, ChainSlot, CommitteeIndex, Evidence, NodeId, NodeSlot, NodeStatus, Reject, Shown,
-    TaskId, TaskSlot, TaskStatus, Void,
+    AccountSlot, ChainSlot, CommitteeIndex, Evidence, NodeId, NodeSlot, NodeStatus, Reject, Role,
+    Shown, TaskId, TaskSlot, TaskStatus, Void,
     genesis::PPM,
     rewards::{divide, share_of},
 };
@@ -35,8 +35,10 @@ impl Change {
                 self.must_have_seat(node, &task, committee)?;
                 Some(task)
             }
-            // Nobody signs that without being a validator, or wanting to be taken for one.
-            Shown::Consensus { .. } => None,
+            Shown::Consensus { .. } => {
+                self.must_be_validation_node(node)?;
+                None
+            }
         };
         let finders = [self.from];
         let harm = Harm {
@@ -44,6 +46,16 @@ impl Change {
             finders: &finders,
         };
         self.slash(node, harm)
+    }
+
+    /// Others have no vote. One that signs two all the same could be slashed for the validators before the task that it has
+    /// harmed gets anything.
+    fn must_be_validation_node(&self, node: &NodeId) -> Result<(), Reject> {
+        let entry = self.state.get(&NodeSlot(*node));
+        match entry.ok_or(Reject::UnknownNode)?.role {
+            Role::Validation => Ok(()),
+            Role::Full | Role::Aggregation => Err(Reject::NoFault),
+        }
     }
 
     /// A statement of somebody without the seat to make it harms nobody.
