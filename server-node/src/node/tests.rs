@@ -139,7 +139,7 @@ impl Scene {
             model,
             round,
         };
-        assert_eq!(this.open_round(1).await, Response::Done);
+        assert_eq!(this.open(&this.round).await, Response::Done);
         this
     }
 
@@ -148,7 +148,12 @@ impl Scene {
     }
 
     async fn open_round(&self, number: RoundNumber) -> Response {
-        let round = opening(&self.task, &self.aggregation, &self.model, number);
+        self.open(&opening(&self.task, &self.aggregation, &self.model, number))
+            .await
+    }
+
+    /// This very opening: another one of the round has other times, and so other committees.
+    async fn open(&self, round: &VerifiedRound) -> Response {
         self.ask(Request::OpenRound {
             task: self.task.task(),
             round: round.signed().clone(),
