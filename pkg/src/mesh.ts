@@ -14,7 +14,7 @@ import {
 import type {
   Admission, AuditOptions, Audited, Balance, Checked, ClaimOptions, Claimed, Contribution, ContributeOptions, Enrolled, Enrolment,
   EnrolOptions, FollowOptions, Given, JoinOptions, Kept, LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt,
-  Rewards, Rows, ScoreOptions, Scores, SignedText, Spent, TaskView,
+  Reward, Rewards, Rows, ScoreOptions, Scores, SignedText, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -151,8 +151,7 @@ export class HttpMesh implements Mesh {
   async rewards(nameOrId: string): Promise<Rewards> {
     const { id, key } = await this.#own(nameOrId);
     const found = await this.#owed(id, key);
-    const { node, nonce, ...proven } = await this.balance(key);
-    return { key, claimable: found.map(shown), ...proven };
+    return { ...(await this.balance(key)), claimable: found.map(shown) };
   }
 
   async claim({ task, signal: own }: ClaimOptions): Promise<Claimed> {
@@ -166,8 +165,7 @@ export class HttpMesh implements Mesh {
         light.claimReward(seed, chain, nonce, unBase64(served.receipt), report) as Uint8Array<ArrayBuffer>,
     }));
     await this.#ledger.claim(this.#claimed, id, key, wanted, this.#signal(own));
-    const { node, nonce, ...proven } = await this.balance(key);
-    return { key, rewards: found.map(shown), before, ...proven };
+    return { ...(await this.balance(key)), paid: found.map(shown), before };
   }
 
   async given(): Promise<Given[]> {
@@ -399,7 +397,7 @@ function expected(given: string, view: TaskView): string {
   return TASK_ID.test(given) ? given : view.id;
 }
 
-function shown({ round, points }: Owed): { round: number; points: number } {
+function shown({ round, points }: Owed): Reward {
   return { round, points };
 }
 

@@ -427,13 +427,10 @@ export interface Reward {
   points: number;
 }
 
-/** What this device's key for a task has, and what it can claim, proven under a final block. */
-export interface Rewards extends FinalBlock {
-  key: string;
-  balance: number;
+/** What this device's key for a task has, and what it can claim. */
+export interface Rewards extends Balance {
   /** Oldest first. The newest 64 rounds of a task can be claimed, once each. */
   claimable: Reward[];
-  ms: number;
 }
 
 /** How rewards are claimed. */
@@ -443,15 +440,12 @@ export interface ClaimOptions {
   signal?: AbortSignal;
 }
 
-/** What a claim came to, proven under a final block. */
-export interface Claimed extends FinalBlock {
-  key: string;
+/** What a claim came to. */
+export interface Claimed extends Balance {
   /** What was paid. */
-  rewards: Reward[];
-  /** What the key had before, and has now. */
+  paid: Reward[];
+  /** What the key had before. */
   before: number;
-  balance: number;
-  ms: number;
 }
 
 /** How this device's key is enrolled. */
