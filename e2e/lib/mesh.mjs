@@ -118,11 +118,11 @@ export class Mesh {
     return this.command(...args, "--admin-key", join(this.#dir, "admin.key"));
   }
 
-  /** A native light node that takes part in some rounds; resolves to its JSON lines. With an `invite` it enrols a key of its own. */
-  async contribute({ task = "digits", data, rounds = 1, invite, wait = true }) {
+  /** A native light node that takes part in some rounds; resolves to its JSON lines. With an `invite`, or as its `own`, it enrols a key. */
+  async contribute({ task = "digits", data, rounds = 1, invite, own = invite !== undefined, wait = true }) {
     const args = ["contribute", "--mesh", this.url, "--task", task, "--data", data, "--rounds", rounds];
-    const key = ["--key", `${data}.key`, "--invite", invite];
-    const all = [...args, ...(invite === undefined ? [] : key), ...(wait ? ["--wait"] : []), "--timeout", 240, "--json"];
+    const key = ["--key", `${data}.key`, ...(invite === undefined ? [] : ["--invite", invite])];
+    const all = [...args, ...(own ? key : []), ...(wait ? ["--wait"] : []), "--timeout", 240, "--json"];
     const out = await run(program(), all.map(String));
     return out.trim().split("\n").map((line) => JSON.parse(line));
   }

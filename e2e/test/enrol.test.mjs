@@ -137,5 +137,68 @@ test("where anybody enrols it is one press, and where nobody does nothing is off
   await page.at("task-plain").click();
   await page.at("enrolment").waitFor({ state: "detached" });
   await page.page.getByText("nobody checks who takes part").waitFor();
+  assert.equal(await page.at("points").count(), 0);
+  assert.deepEqual(page.errors, []);
+});
+
+test("who was counted claims the points with one press, and is paid once", { timeout: 300_000 }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "defim-rows-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const { mesh, open } = await start(t, { admission: "open", minBatch: 2 });
+  const page = await open();
+  await page.at("enrol").click();
+  await stands(page, "enrolled");
+  assert.equal(await page.at("points").isVisible(), false, "nothing is earned yet");
+  let from = 0;
+  const round = async () => {
+    await page.useSample();
+    await page.page.locator("#contribute button:enabled").click();
+    await page.reaches("sent");
+    const [other] = await mesh.contribute({ data: await digits(folder, from, (from += 100)), own: true });
+    await page.reaches("counted");
+    await page.has("receipt", "data-state", "right");
+    return other.counted.round;
+  };
+  const told = () => page.text("points-told");
+  const number = (text) => Number(text.replaceAll(",", ""));
+  const balance = async () => (await mesh.command("account", "show", await page.text("enrol-key"))).balance;
+
+  const first = await round();
+  await page.has("points", "data-state", "owed");
+  const [, owed] = /key has 0 points, and ([\d,]+) to claim for round \d+\. Proven in this browser under block/.exec(await told());
+  const perReport = await page.page.evaluate(async (round) => {
+    const { joinMesh } = await import("/light/dist/index.js");
+    return (await (await joinMesh()).ledgerRound("digits", round)).perReport;
+  }, first);
+  assert.equal(number(owed), perReport);
+  assert.equal(await page.text("claim"), `Claim ${owed} points`);
+  assert.equal(await balance(), 0, "nothing is claimed by itself");
+  await page.shoot("claim-owed");
+
+  await page.at("claim").click();
+  await page.has("points", "data-state", "paid");
+  const said = `${owed} points claimed for round ${first}. This browser's key had 0 points and has ${owed} now.`;
+  assert.ok((await told()).includes(said), await told());
+  assert.equal(await page.at("claim").isVisible(), false);
+  await page.page.waitForFunction(() => document.activeElement.id === "points-told", null, { timeout: 5_000 });
+  assert.equal(await balance(), perReport);
+  await page.shoot("claim-paid");
+  await page.page.reload();
+  await page.has("points", "data-state", "has");
+  assert.match(await told(), new RegExp(`key has ${owed} points\\. Proven`));
+  assert.equal(await page.at("claim").isVisible(), false);
+
+  // Two rounds with one press.
+  await round();
+  await page.has("points", "data-state", "owed");
+  await round();
+  await page.at("points-told").filter({ hasText: /to claim for rounds \d+, \d+/ }).waitFor();
+  const [, more] = /and ([\d,]+) to claim/.exec(await told());
+  await page.at("claim").click();
+  await page.has("points", "data-state", "paid");
+  assert.equal(await balance(), perReport + number(more));
+  await page.page.reload();
+  await page.has("points", "data-state", "has");
+  assert.equal(await page.at("claim").isVisible(), false);
   assert.deepEqual(page.errors, []);
 });

@@ -15,6 +15,11 @@ const NOT_YET = new Set(["no-such-round", "not-found", "past-epoch", "older-stat
 const ENROL_MS = 20_000;
 /** The same for one that was refused. */
 const REFUSED_MS = 4_000;
+/** How long claims are waited for since the last one that was carried out, and how many wait for blocks at the same time. */
+const CLAIM_MS = 20_000;
+const CLAIMS_TOGETHER = 16;
+/** Another transaction of the account came first, which another tab has sent; or the round is claimed, and the state shows it soon. */
+const CAME_SECOND = new Set(["refused", "nonce-used", "nonce-ahead", "already-claimed"]);
 const ASK_EVERY_MS = 500;
 /**
  * How long a newer state is asked for, and how often, where the one that was served is older than what was verified before: an
@@ -211,8 +216,8 @@ export class Ledger {
     const { value, ...proven } = await this.#state(
       claimed, `light.${task}.${key}`, signal, (light, served) => light.checkLight(task, key, served),
     );
-    const { active } = value as { active: boolean | null };
-    return { key, state: active === null ? "none" : active ? "active" : "removed", ...proven };
+    const { active, claimed: paid } = value as { active: boolean | null; claimed: number[] };
+    return { key, state: active === null ? "none" : active ? "active" : "removed", claimed: paid, ...proven };
   }
 
   /** Sends the transaction by which a light node enrols, and waits until it takes part. `sign` makes it for a chain, with the account's next number. */
@@ -241,6 +246,38 @@ export class Ledger {
       }
       await pause(ASK_EVERY_MS, signal);
     }
+  }
+
+  /** Claims rewards for a key, and waits until it has all of them. */
+  async claim(claimed: string | undefined, task: string, key: string, wanted: SignedClaim[], signal: AbortSignal): Promise<void> {
+    const { light: chain } = await this.#follow(claimed, signal);
+    let [sentFrom, since] = [-1, performance.now()];
+    let refused: unknown;
+    for (;;) {
+      const { nonce } = await this.balance(claimed, key, signal);
+      const { claimed: paid } = await this.light(claimed, task, key, signal);
+      const left = wanted.filter(({ round }) => !paid.includes(round));
+      if (left.length === 0) return;
+      // The account has gone on: with what was sent, or with what came before it.
+      if (nonce !== sentFrom) {
+        [sentFrom, since] = [nonce, performance.now()];
+        refused = await this.#sendClaims(chain.chain, nonce, left.slice(0, CLAIMS_TOGETHER), signal);
+      }
+      const waited = performance.now() - since;
+      if (waited > REFUSED_MS && refused !== undefined && !cameSecond(refused)) throw refused;
+      if (waited > CLAIM_MS) throw claimLate(left.length);
+      await pause(ASK_EVERY_MS, signal);
+    }
+  }
+
+  /** With ascending numbers, up to the first that is refused: those after it would leave a gap. */
+  async #sendClaims(chain: string, nonce: number, claims: SignedClaim[], signal: AbortSignal): Promise<unknown> {
+    for (const [at, { sign }] of claims.entries()) {
+      const tx = refusing(() => sign(chain, nonce + at));
+      const refused = await this.#api.submit(tx, signal).then(() => undefined, (error: unknown) => error);
+      if (refused !== undefined) return refused;
+    }
+    return undefined;
   }
 
   /** Where a round stands. */
@@ -380,6 +417,12 @@ export class Ledger {
   }
 }
 
+/** The claim of a round's reward; `sign` makes its transaction for a chain, with a number of the account. */
+export interface SignedClaim {
+  round: number;
+  sign: (chain: string, nonce: number) => Uint8Array<ArrayBuffer>;
+}
+
 /** Sums what checking itself takes, without the network. */
 class Stopwatch {
   ms = 0;
@@ -405,6 +448,18 @@ function refusing<T>(check: () => T): T {
 /** Whether what was served is of an epoch that is over. */
 function isPast(error: unknown): error is LightError {
   return error instanceof LightError && error.code === "past-epoch";
+}
+
+function cameSecond(error: unknown): boolean {
+  return error instanceof LightError && CAME_SECOND.has(error.code);
+}
+
+function claimLate(rounds: number): LightError {
+  const what = rounds === 1 ? "The reward of 1 round was" : `The rewards of ${rounds} rounds were`;
+  return new LightError(
+    "not-final",
+    `${what} claimed, and that is in no final block after ${CLAIM_MS / 1000} s. The ledger goes on when three of four validation nodes work. Try again in a moment; no round is paid twice.`,
+  );
 }
 
 /** What the state shows, or nothing if it does not show it yet. */

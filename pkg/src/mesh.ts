@@ -6,14 +6,15 @@ import { deliver } from "./delivery.js";
 import { LightError } from "./error.js";
 import { Ledger } from "./ledger.js";
 import { pathsTo, reaches, webrtcAddress } from "./paths.js";
+import { owed, type Owed } from "./rewards.js";
 import { score } from "./scoring.js";
 import {
   forget, keep, keepReceipt, keptReport, keptReports, keyFor, remember, remembered, type KeptReport,
 } from "./store.js";
 import type {
-  Admission, AuditOptions, Audited, Balance, Checked, Contribution, ContributeOptions, Enrolled, Enrolment, EnrolOptions, FollowOptions,
-  Given, JoinOptions, Kept, LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt, Rows, ScoreOptions,
-  Scores, SignedText, Spent, TaskView,
+  Admission, AuditOptions, Audited, Balance, Checked, ClaimOptions, Claimed, Contribution, ContributeOptions, Enrolled, Enrolment,
+  EnrolOptions, FollowOptions, Given, JoinOptions, Kept, LedgerRound, LedgerStatus, LightEvent, Mesh, MeshView, NodeView, Outcome, Receipt,
+  Reward, Rewards, Rows, ScoreOptions, Scores, SignedText, Spent, TaskView,
 } from "./types.js";
 import { loadLight } from "./wasm.js";
 
@@ -145,6 +146,26 @@ export class HttpMesh implements Mesh {
     } finally {
       task.free();
     }
+  }
+
+  async rewards(nameOrId: string): Promise<Rewards> {
+    const { id, key } = await this.#own(nameOrId);
+    const found = await this.#owed(id, key);
+    return { ...(await this.balance(key)), claimable: found.map(shown) };
+  }
+
+  async claim({ task, signal: own }: ClaimOptions): Promise<Claimed> {
+    const { id, key, seed } = await this.#own(task);
+    const found = await this.#owed(id, key);
+    const { balance: before } = await this.balance(key);
+    const light = await loadLight();
+    const wanted = found.map(({ round, receipt: { report, served } }) => ({
+      round,
+      sign: (chain: string, nonce: number) =>
+        light.claimReward(seed, chain, nonce, unBase64(served.receipt), report) as Uint8Array<ArrayBuffer>,
+    }));
+    await this.#ledger.claim(this.#claimed, id, key, wanted, this.#signal(own));
+    return { ...(await this.balance(key)), paid: found.map(shown), before };
   }
 
   async given(): Promise<Given[]> {
@@ -328,6 +349,25 @@ export class HttpMesh implements Mesh {
     throw new LightError("no-enrolment", `Nobody enrols for task ${view.name}: anybody contributes to it.`);
   }
 
+  /** This device's key for a task that has one. */
+  async #own(nameOrId: string): Promise<{ id: string; key: string; seed: Uint8Array<ArrayBuffer> }> {
+    const view = await this.task(nameOrId);
+    const id = expected(nameOrId, view);
+    const { seed } = await this.#known(view, id);
+    await this.#refresh();
+    return { id, seed, key: (await loadLight()).publicKey(seed) };
+  }
+
+  /** What the ledger owes this device's key for what was given to a task. */
+  async #owed(id: string, key: string): Promise<Owed[]> {
+    const { state, claimed } = await this.#ledger.light(this.#claimed, id, key, this.#closed.signal);
+    // Only who takes part is paid.
+    if (state !== "active") return [];
+    const all = await this.given();
+    const ours = all.filter(({ task }) => task === id);
+    return owed(ours, claimed, { round: (round) => this.ledgerRound(id, round), receipt: (given) => this.receipt(given) });
+  }
+
   #leader(id: string, name: string): NodeView {
     const found = this.#view.nodes.find((node) => node.id === id);
     if (found === undefined) {
@@ -355,6 +395,15 @@ const STAYS_KEPT = new Set(["aborted", "no-wasm", "unknown-node", "crashed", "un
 /** An id that the caller gave is what the manifest is held against; a name is the mesh's word. */
 function expected(given: string, view: TaskView): string {
   return TASK_ID.test(given) ? given : view.id;
+}
+
+function shown({ round, points }: Owed): Reward {
+  return { round, points };
+}
+
+/** The bytes of a base64url text. */
+function unBase64(text: string): Uint8Array {
+  return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
 }
 
 function openRound(view: TaskView): NonNullable<TaskView["round"]> {

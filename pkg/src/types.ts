@@ -415,8 +415,37 @@ export interface Enrolled extends FinalBlock {
   kept: boolean;
   /** `none`: it was never enrolled. `removed`: an admin has ended it, and only an admin takes that back. */
   state: "none" | "active" | "removed";
+  /** Rounds whose reward it has, of those that could be claimed again. */
+  claimed: number[];
   /** What checking took, without the network. */
   ms: number;
+}
+
+/** What a finished round pays for this device's report. */
+export interface Reward {
+  round: number;
+  points: number;
+}
+
+/** What this device's key for a task has, and what it can claim. */
+export interface Rewards extends Balance {
+  /** Oldest first. The newest 64 rounds of a task can be claimed, once each. */
+  claimable: Reward[];
+}
+
+/** How rewards are claimed. */
+export interface ClaimOptions {
+  /** Name or id of the task. */
+  task: string;
+  signal?: AbortSignal;
+}
+
+/** What a claim came to. */
+export interface Claimed extends Balance {
+  /** What was paid. */
+  paid: Reward[];
+  /** What the key had before. */
+  before: number;
 }
 
 /** How this device's key is enrolled. */
@@ -497,6 +526,13 @@ export interface Mesh {
    * `invite-spent`, `not-admitted` and others; with `bad-enrolment` if the code is none, or only an admin enrols keys.
    */
   enrol(options: EnrolOptions): Promise<Enrolled>;
+  /** What this device's key for a task has, and what it can claim for the contributions of `given`. Sends nothing. */
+  rewards(task: string): Promise<Rewards>;
+  /**
+   * Claims all of it, each round once, and resolves when that is final. Rejects with the ledger's reason (`not-enrolled` and others), or
+   * `not-final`; then it can be called again, and claims what is left.
+   */
+  claim(options: ClaimOptions): Promise<Claimed>;
   /** Contributions that were delivered from this browser, oldest first. */
   given(): Promise<Given[]>;
   /** What this device has spent of a task's privacy budget by contributing. */

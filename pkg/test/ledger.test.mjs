@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LightError, joinMesh } from "../dist/index.js";
 import { Ledger } from "../dist/ledger.js";
+import { owed } from "../dist/rewards.js";
 import { remember } from "../dist/store.js";
 import { canned, mesh, task } from "./canned.mjs";
 import { csv, fixture } from "./light.mjs";
@@ -320,4 +321,112 @@ test("an enrolment that is refused and stays away is refused with its reason", {
   assert.equal(sent.length, 1, "it is not sent again");
   assert.ok(told.count > 5, `asked ${told.count} times`);
   assert.ok(performance.now() - started < 10_000);
+});
+
+/** A ledger on which claims are told here, in turn: each answer is the account's next number and the rounds that are paid. */
+function paying(base, submit, ...standing) {
+  const sent = [];
+  let asked = 0;
+  const now = () => standing[Math.min(asked, standing.length - 1)];
+  const answer = async (tx) => {
+    sent.push([...tx]);
+    await submit?.(sent.length);
+  };
+  const ledger = new (class extends Ledger {
+    balance = async (_chain, node) => ({ node, balance: 0, nonce: now()[0] });
+    light = async (_chain, _task, key) => {
+      const [, claimed] = now();
+      asked += 1;
+      return { key, state: "active", claimed };
+    };
+  })({ base, submit: answer, genesis: async () => ({ genesis: canned.genesis }) }, canned.chain);
+  const wanted = (round) => ({ round, sign: (_chain, nonce) => new Uint8Array([round, nonce]) });
+  const claim = (...rounds) => ledger.claim(canned.chain, fixture.task, "key", rounds.map(wanted), new AbortController().signal);
+  return { claim, sent, asked: () => asked };
+}
+
+test("rewards are claimed with ascending numbers, each once, until all are there", { timeout: 30_000 }, async () => {
+  const { claim, sent } = paying("http://paid.test/", undefined, [4, []], [4, []], [5, [1]], [6, [1, 2]]);
+  await claim(1, 2);
+  // When the account goes on, what is left is sent as it was: the same bytes, which validators know.
+  assert.deepEqual(sent, [[1, 4], [2, 5], [2, 5]]);
+});
+
+test("what is paid already is not sent", async () => {
+  const { claim, sent } = paying("http://had.test/", undefined, [4, [1, 2]]);
+  await claim(1, 2);
+  assert.deepEqual(sent, []);
+});
+
+test("a claim that another tab has made is no failure, and those after it are sent with the numbers that follow", { timeout: 30_000 }, async () => {
+  for (const code of ["already-claimed", "refused", "nonce-used"]) {
+    const refuse = (count) => {
+      if (count === 1) throw new LightError(code, "Another one came first.");
+    };
+    const { claim, sent } = paying(`http://${code}.test/`, refuse, [4, []], [4, []], [5, [1]], [6, [1, 2]]);
+    await claim(1, 2);
+    assert.deepEqual(sent, [[1, 4], [2, 5]], code);
+  }
+});
+
+test("a claim that is refused and stays away is refused with its reason", { timeout: 30_000 }, async () => {
+  const refuse = () => {
+    throw new LightError("not-enrolled", "The key is not enrolled for this task, or was removed from it.");
+  };
+  const { claim, sent, asked } = paying("http://unpaid.test/", refuse, [4, []]);
+  await assert.rejects(claim(1, 2), { code: "not-enrolled" });
+  assert.deepEqual(sent, [[1, 4]], "those after it would leave a gap");
+  assert.ok(asked() > 5, `asked ${asked()} times`);
+});
+
+test("no more claims wait at once than a validator keeps for an account", { timeout: 30_000 }, async () => {
+  const rounds = Array.from({ length: 20 }, (_, at) => at + 1);
+  const { claim, sent } = paying("http://many.test/", undefined, [0, []], [16, rounds.slice(0, 16)], [20, rounds]);
+  await claim(...rounds);
+  assert.deepEqual(sent.map(([round]) => round), rounds);
+  assert.deepEqual(sent.map(([, nonce]) => nonce), rounds.map((round) => round - 1));
+});
+
+test("what is owed is what the ledger has finished, has not paid, and has a receipt of", async () => {
+  const given = (round, receipt) => ({ report: `r${round}`, task: "t", taskName: "digits", round, sentMs: round, receipt });
+  const receipt = (round) => ({ round, report: `r${round}` });
+  const standing = {
+    8: { stage: "open", perReport: null }, 7: { stage: "voided", perReport: null }, 6: { stage: "finished", perReport: 100 },
+    5: { stage: "finished", perReport: 0 }, 4: { stage: "finished", perReport: 50 }, 3: { stage: "finished", perReport: 50 },
+  };
+  const looked = [];
+  const lookUp = {
+    round: async (round) => {
+      looked.push(round);
+      return standing[round] ?? null;
+    },
+    receipt: async ({ round, receipt: kept }) => {
+      if (round === 4) throw new LightError("not-counted", "The ledger has no receipt for it.");
+      return kept ?? receipt(round);
+    },
+  };
+  const all = [1, 2, 3, 4, 5, 6, 7, 8].map((round) => given(round, round === 6 ? receipt(6) : null));
+  const found = await owed(all, [], lookUp);
+  assert.deepEqual(found, [{ round: 3, points: 50, receipt: receipt(3) }, { round: 6, points: 100, receipt: receipt(6) }]);
+  assert.deepEqual(looked, [8, 7, 6, 5, 4, 3, 2], "rounds before one that is gone cannot be claimed any more");
+  assert.deepEqual((await owed(all, [6], lookUp)).map(({ round }) => round), [3]);
+  // Twice in a round is counted once.
+  assert.equal((await owed([given(6, null), given(6, receipt(6))], [], lookUp)).length, 1);
+  // What a mesh that is away does not say is not taken for nothing.
+  const away = async () => {
+    throw new LightError("mesh-unreachable", "It cannot be reached.");
+  };
+  await assert.rejects(owed(all, [], { ...lookUp, receipt: away }), { code: "mesh-unreachable" });
+});
+
+test("nothing is claimed from a ledger that proves nothing, and nothing where nobody enrols", async (t) => {
+  const { base, ledger, asked } = await mesh(t, { height: 9 });
+  const client = await joinMesh(base);
+  await assert.rejects(client.rewards("digits"), { code: "no-enrolment" });
+  await assert.rejects(client.claim({ task: "digits" }), { code: "no-enrolment" });
+  ledger.view = { ...ledger.view, ...enrolledTask };
+  ledger.state = (slot) => (slot.startsWith("light.") ? canned.states.account : undefined);
+  await assert.rejects(client.rewards("digits"), { code: "bad-proof" });
+  await assert.rejects(client.claim({ task: "digits" }), { code: "bad-proof" });
+  assert.ok(!asked.some((url) => url.endsWith("/txs")), "nothing is sent");
 });

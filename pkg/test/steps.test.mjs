@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { canned } from "./canned.mjs";
 import { NOW, bytes, csv, fixture, light, manifest, model, round } from "./light.mjs";
 
 const join = () => new light.Task(manifest, fixture.task);
@@ -200,4 +201,9 @@ test("keys are made of the browser's randomness, and sign what the ledger is ask
   assert.equal(thrown(() => task.enrol(one, "no chain", 0, code)).code, "bad-enrolment");
   assert.equal(thrown(() => light.publicKey(new Uint8Array(3))).code, "bad-key");
   assert.equal(thrown(() => light.claimReward(one, chain, 0, new Uint8Array(9), "A".repeat(22))).code, "bad-enrolment");
+  const receipt = Buffer.from(canned.receipt.receipt, "base64url");
+  const claim = (nonce) => Buffer.from(light.claimReward(one, chain, nonce, receipt, canned.receipt.report));
+  const told = [key, canned.task, canned.receipt.report].map((id) => Buffer.from(id, "base64url"));
+  assert.ok(told.every((part) => claim(4).includes(part)));
+  assert.notDeepEqual(claim(5), claim(4));
 });

@@ -264,7 +264,8 @@ impl Session {
     }
 }
 
-fn focus(id: &str) {
+/// Moves the focus to an element.
+pub fn focus(id: &str) {
     let element = document().get_element_by_id(id);
     if let Some(element) = element.and_then(|e| e.dyn_into::<web_sys::HtmlElement>().ok()) {
         let _ = element.focus();

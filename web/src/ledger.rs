@@ -151,6 +151,78 @@ pub struct Enrolled {
     pub block: Final,
 }
 
+/// What a finished round pays for this browser's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reward {
+    pub round: u64,
+    pub points: u64,
+}
+
+/// What this browser's key for a task has, and what it can claim or was paid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rewards {
+    pub rewards: Vec<Reward>,
+    /// What it had before it was paid.
+    pub before: u64,
+    pub now: Balance,
+}
+
+impl Rewards {
+    /// What all of it pays.
+    pub fn points(&self) -> u64 {
+        self.rewards.iter().map(|reward| reward.points).sum()
+    }
+
+    /// What can be claimed, for a person.
+    pub fn owed_told(&self) -> String {
+        let owed = match self.rewards.is_empty() {
+            true => String::new(),
+            false => format!(
+                ", and {} to claim for {}",
+                grouped(self.points()),
+                rounds_told(&self.rewards)
+            ),
+        };
+        let has = count(self.now.balance, "point");
+        self.proven(format!("This browser's key has {has}{owed}"))
+    }
+
+    /// What was paid, for a person.
+    pub fn paid_told(&self) -> String {
+        let paid = match self.rewards.is_empty() {
+            true => "All of it was claimed before".to_owned(),
+            false => format!(
+                "{} claimed for {}",
+                count(self.points(), "point"),
+                rounds_told(&self.rewards)
+            ),
+        };
+        self.proven(format!(
+            "{paid}. This browser's key had {} and has {} now",
+            count(self.before, "point"),
+            grouped(self.now.balance)
+        ))
+    }
+
+    fn proven(&self, said: String) -> String {
+        let block = self.now.block.signed();
+        format!("{said}. Proven in this browser under {block}.")
+    }
+}
+
+/// Most rounds that are named one by one.
+const NAMED_ROUNDS: usize = 6;
+
+/// `round 3`, `rounds 3, 4`, `12 rounds`.
+fn rounds_told(rewards: &[Reward]) -> String {
+    let rounds: Vec<_> = rewards.iter().map(|reward| grouped(reward.round)).collect();
+    match rounds.len() {
+        1 => format!("round {}", rounds.join("")),
+        few if few <= NAMED_ROUNDS => format!("rounds {}", rounds.join(", ")),
+        many => format!("{many} rounds"),
+    }
+}
+
 /// Where a round stands, as this browser has checked it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -216,10 +288,7 @@ impl Receipt {
         let reward = match (enrolled, reward) {
             (false, _) => String::new(),
             (true, 0) => " The round pays nothing for it.".into(),
-            (true, reward) => format!(
-                " It earns {}, which are not claimed yet.",
-                count(*reward, "point")
-            ),
+            (true, reward) => format!(" It earns {} once you claim them.", count(*reward, "point")),
         };
         format!(
             "Receipt verified in this browser: yours is {counted} that its committee counted in round {round}, at {}. It is kept \
@@ -421,6 +490,40 @@ mod tests {
         assert!(
             told.contains("pays nothing") && told.contains("the only one that its committee"),
             "{told}"
+        );
+    }
+
+    #[test]
+    fn what_can_be_claimed_is_told_with_its_rounds_and_what_was_with_what_it_made() {
+        let of = |rounds: &[u64]| Rewards {
+            rewards: rounds
+                .iter()
+                .map(|&round| Reward { round, points: 100 })
+                .collect(),
+            before: 50,
+            now: Balance {
+                balance: 150,
+                nonce: 1,
+                block: at(41),
+            },
+        };
+        let told = of(&[3, 4]).owed_told();
+        let said = "key has 150 points, and 200 to claim for rounds 3, 4. Proven in this browser under block 41,";
+        assert!(told.contains(said), "{told}");
+        assert!(!of(&[]).owed_told().contains("claim"));
+        assert!(
+            of(&[1, 2, 3, 4, 5, 6, 7])
+                .owed_told()
+                .contains("for 7 rounds")
+        );
+        let told = of(&[3]).paid_told();
+        let said =
+            "100 points claimed for round 3. This browser's key had 50 points and has 150 now.";
+        assert!(told.contains(said), "{told}");
+        assert!(
+            of(&[])
+                .paid_told()
+                .starts_with("All of it was claimed before")
         );
     }
 

@@ -49,6 +49,10 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn enrol(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn rewards(this: &Mesh, task: &str) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn claim(this: &Mesh, options: &JsValue) -> Result<js_sys::Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn ledger(this: &Mesh) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn receipt(this: &Mesh, contribution: &JsValue) -> Result<js_sys::Promise, JsValue>;
@@ -502,6 +506,40 @@ pub async fn enrol(mesh: &Mesh, task: &str, invite: &str) -> Result<ledger::Enro
         set(&options, "invite", &invite.into());
     }
     read(mesh.enrol(&options)).await
+}
+
+/// What this browser's key for a task has, and what it can claim.
+pub async fn rewards(mesh: &Mesh, task: &str) -> Result<ledger::Rewards, Failure> {
+    read_rewards(mesh.rewards(task), "claimable").await
+}
+
+/// Claims all of it: what was paid.
+pub async fn claim(mesh: &Mesh, task: &str) -> Result<ledger::Rewards, Failure> {
+    let options = js_sys::Object::new();
+    set(&options, "task", &task.into());
+    read_rewards(mesh.claim(&options), "paid").await
+}
+
+async fn read_rewards(
+    promise: Result<js_sys::Promise, JsValue>,
+    list: &str,
+) -> Result<ledger::Rewards, Failure> {
+    let value = settle(promise).await.map_err(failure)?;
+    let number = |object: &JsValue, key: &str| {
+        let found = js_sys::Reflect::get(object, &key.into()).ok();
+        found.and_then(|found| found.as_f64()).unwrap_or_default() as u64
+    };
+    let all = js_sys::Reflect::get(&value, &list.into()).unwrap_or_default();
+    let all = js_sys::Array::from(&all);
+    let rewards = all.iter().map(|one| ledger::Reward {
+        round: number(&one, "round"),
+        points: number(&one, "points"),
+    });
+    Ok(ledger::Rewards {
+        rewards: rewards.collect(),
+        before: number(&value, "before"),
+        now: serde_wasm_bindgen::from_value(value).map_err(|error| unreadable(&error))?,
+    })
 }
 
 /// Follows the ledger to its newest final block.

@@ -6,7 +6,9 @@ use leptos::task::spawn_local;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+use super::points;
 use crate::enrolment::{Enrolment, STATE_ID, Standing};
+use crate::proof::Proof;
 use crate::schema::Admission;
 use crate::session::Session;
 
@@ -41,6 +43,15 @@ fn section(session: Session, rule: Admission) -> impl IntoView {
     let word =
         Memo::new(move |_| enrolment.with(|now| now.as_ref().map_or("none", |now| now.word(rule))));
     let key = Memo::new(move |_| enrolment.with(|now| now.as_ref().and_then(|now| now.key(rule))));
+    let taking_part = Memo::new(move |_| {
+        let enrolled = word.get() == "enrolled";
+        enrolled.then(|| session.task().map(|task| task.id))?
+    });
+    // A contribution is proven to be counted: there may be something to claim.
+    let earned = Memo::new(move |_| match session.run().proof {
+        Proof::Right(receipt) => receipt.round,
+        _ => 0,
+    });
     let has_form = Memo::new(move |_| matches!(word.get(), "none" | "asking"));
     view! {
         <section class="card" aria-labelledby="enrol-title" data-testid="enrolment" data-state=move || word.get()>
@@ -58,6 +69,7 @@ fn section(session: Session, rule: Admission) -> impl IntoView {
             </p>
             {move || has_form.get().then(|| form(session, rule, enrolment, word))}
             {move || key.get().map(|(key, kept)| this_key(key, kept))}
+            {move || taking_part.get().map(|task| points::points(task, earned))}
         </section>
     }
 }

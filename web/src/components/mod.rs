@@ -8,6 +8,7 @@ mod ledger;
 mod model;
 mod pick;
 mod picture;
+mod points;
 mod preview;
 mod strip;
 mod tasks;

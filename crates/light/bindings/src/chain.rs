@@ -48,6 +48,14 @@ struct Account {
     nonce: u64,
 }
 
+/// A light node's entry in a task.
+#[derive(Serialize)]
+struct Member {
+    /// Nothing: there is none.
+    active: Option<bool>,
+    claimed: Vec<u64>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Counted {
@@ -336,8 +344,8 @@ impl Chain {
         })
     }
 
-    /// Check whether a light node is enrolled for a task: `{ active, block }`, where null says that it never was, and false
-    /// that it was removed.
+    /// Check whether a light node is enrolled for a task: `{ active, claimed, block }`, where null says that it never was, and
+    /// false that it was removed; claimed are the rounds whose reward it has.
     ///
     /// # Errors
     ///
@@ -348,8 +356,9 @@ impl Chain {
             let slot = LightSlot(id::<TaskId>(task)?, id::<NodeId>(key)?);
             Ok(self.0.verify_state(&slot, &served(state, "light node")?)?)
         };
-        Self::proven(check()?, |light| {
-            BTreeMap::from([("active", light.map(|light| light.active))])
+        Self::proven(check()?, |light| Member {
+            active: light.as_ref().map(|light| light.active),
+            claimed: light.map(|light| light.claimed).unwrap_or_default(),
         })
     }
 
