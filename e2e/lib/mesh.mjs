@@ -140,10 +140,10 @@ export class Mesh {
 /** All rows of the digits. */
 export const DIGITS = fileURLToPath(new URL("../../crates/learn/data/digits.csv", import.meta.url));
 
-/** Writes rows `from` to `to` of the digits to a file of their own, each as `change` makes it. */
-export async function digits(folder, from, to, change = (row) => row) {
+/** Writes rows `from` to `to` of the digits to a file of their own. */
+export async function digits(folder, from, to) {
   const [header, ...rows] = (await readFile(DIGITS, "utf8")).trim().split("\n");
   const file = join(folder, `digits-${from}-${to}.csv`);
-  await writeFile(file, [header, ...rows.slice(from, to).map(change)].join("\n"));
+  await writeFile(file, [header, ...rows.slice(from, to)].join("\n"));
   return file;
 }

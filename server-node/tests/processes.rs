@@ -150,11 +150,11 @@ fn silos_train(shares: &str) {
     let none = mesh.call(&["audit", "--task", "digits", "--round", "900"]);
     assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));
     // Rows of digits do not fit the other task: it is said, and nothing is sent.
-    let log = std::fs::read_to_string(mesh.log("full-1")).unwrap();
-    let said = log
-        .lines()
-        .find(|line| line.contains("the silo does not contribute") && line.contains("diabetes"));
-    assert!(said.is_some());
+    mesh.wait("the node says that the rows do not fit", |mesh| {
+        let log = std::fs::read_to_string(mesh.log("full-1")).unwrap();
+        log.lines()
+            .any(|line| line.contains("the silo does not contribute") && line.contains("diabetes"))
+    });
     let other = mesh.json(&["task", "show", "diabetes"]).unwrap();
     assert_eq!(other["round"]["pending"], 0);
     assert_eq!(other["roundsDone"], 0);
