@@ -191,7 +191,7 @@ fn flags_that_contradict_each_other_or_their_range_are_wrong_usage() {
         assert!(message.contains(word), "\"{word}\" is not in: {message}");
     };
     usage(
-        &["account", "show", "--key", "F", "XXX"],
+        &["account", "show", "--key", "FILE", "NODE"],
         "cannot be used with",
     );
     for more in [["--epsilon", "8"], ["--dropouts", "1"], ["--shares", "3"]] {

@@ -16,7 +16,7 @@ use rand::{CryptoRng, RngCore};
 use crate::{JoinedTask, LightError, OpenRound};
 
 /// What sharding gives.
-type Sharded = (
+pub(crate) type Sharded = (
     <UpdateVdaf as Vdaf>::PublicShare,
     Vec<<UpdateVdaf as Vdaf>::InputShare>,
 );

@@ -6,11 +6,11 @@ use defim_learn::{
     DataLimits, Features, FixedUpdate, LocalUpdate, Metrics, Model, Progress, Samples, evaluate,
     train,
 };
-use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber, vote::bin_of};
-use prio::vdaf::Client as _;
+use defim_protocol::{Digest, NodeKey, ReportId, RoundNumber, vdaf::UpdateVdaf, vote::bin_of};
+use prio::vdaf::{Client as _, VdafError};
 use rand::{CryptoRng, RngCore};
 
-use crate::{Content, JoinedTask, LightError, ReadyRound, SealedReport, Split};
+use crate::{Content, JoinedTask, LightError, ReadyRound, SealedReport, Split, split::Sharded};
 
 /// A round joined with the very model that was signed for it.
 #[derive(Debug)]
@@ -185,16 +185,7 @@ impl Training {
         id: ReportId,
         time_s: u64,
     ) -> Result<Split, LightError> {
-        let (content, key) = (content.into(), self.key.as_deref());
-        Split::new(
-            &self.task,
-            &self.round,
-            content,
-            id,
-            key,
-            time_s,
-            |v, m, n| v.shard(m, n),
-        )
+        self.split_by(content.into(), id, time_s, |v, m, n| v.shard(m, n))
     }
 
     /// As [`Training::split`], with randomness of the caller's: for runs that are to be the same again.
@@ -209,16 +200,19 @@ impl Training {
         time_s: u64,
         rng: &mut R,
     ) -> Result<Split, LightError> {
-        let (content, key) = (content.into(), self.key.as_deref());
-        Split::new(
-            &self.task,
-            &self.round,
-            content,
-            id,
-            key,
-            time_s,
-            |v, m, n| v.shard_with(m, n, rng),
-        )
+        let content = content.into();
+        self.split_by(content, id, time_s, |v, m, n| v.shard_with(m, n, rng))
+    }
+
+    fn split_by(
+        &self,
+        content: Content<'_>,
+        id: ReportId,
+        time_s: u64,
+        shard: impl FnOnce(&UpdateVdaf, &Vec<f64>, &[u8; 16]) -> Result<Sharded, VdafError>,
+    ) -> Result<Split, LightError> {
+        let key = self.key.as_deref();
+        Split::new(&self.task, &self.round, content, id, key, time_s, shard)
     }
 
     /// How good the round's model is on these rows.

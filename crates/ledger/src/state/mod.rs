@@ -148,7 +148,6 @@ impl State {
         self.collect(&AccountSlot(NodeId([0; 32])), NodeId)
     }
 
-    /// All entries whose slot is of the kind of `like`, named by the 32 bytes after the kind.
     /// All light nodes that are or were enrolled for a task, by key. Reads the whole state.
     pub fn lights(&self, task: &TaskId) -> BTreeMap<NodeId, Light> {
         let prefix = LightSlot(*task, NodeId([0; 32])).key();
@@ -165,6 +164,7 @@ impl State {
         found
     }
 
+    /// All entries whose slot is of the kind of `like`, named by the 32 bytes after the kind.
     fn collect<S: Slot, K: Ord>(
         &self,
         like: &S,

@@ -133,11 +133,7 @@ pub fn play_with(seed: u64, lie: Lie, trouble: Trouble) -> Outcome {
             };
             run_whole(seed, trouble, genesis, seeds, Box::new(whole))
         }
-        Err(error) => Outcome {
-            violations: vec![error],
-            heights: Vec::new(),
-            trace: [0; 32],
-        },
+        Err(error) => Outcome::not_begun(error),
     }
 }
 

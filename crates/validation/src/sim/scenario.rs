@@ -10,7 +10,7 @@ use std::time::Duration;
 use commonware_runtime::{Runner as _, deterministic};
 
 use crate::config::Timing;
-use crate::machine::{Checker, Deep};
+use crate::machine::{Checker, Deep, Machine};
 use crate::sim::counter::{Counter, CounterBlock, CounterState};
 use crate::sim::plan::{GOOD, Plan, Quality};
 use crate::sim::work::Compared;
@@ -126,6 +126,17 @@ pub struct Outcome {
     pub trace: [u8; 32],
 }
 
+impl Outcome {
+    /// Nothing ran, for this reason.
+    pub fn not_begun(why: String) -> Self {
+        Self {
+            violations: vec![why],
+            heights: Vec::new(),
+            trace: [0; 32],
+        }
+    }
+}
+
 /// Goes through a scenario with a seed.
 pub fn run(seed: u64, scenario: Scenario) -> Outcome {
     let others = usize::from(scenario == Scenario::Change);
@@ -141,15 +152,18 @@ pub fn run(seed: u64, scenario: Scenario) -> Outcome {
         },
         Ok(plan) => plan,
         Err(error) => {
-            return Outcome {
-                violations: vec![error.to_string()],
-                heights: Vec::new(),
-                trace: [0; 32],
-            };
+            return Outcome::not_begun(error.to_string());
         }
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| go(seed, scenario, &plan)));
-    match outcome {
+    watched(&plan, || go(seed, scenario, &plan))
+}
+
+/// Go through it, and say what came of it.
+pub(super) fn watched<M: Machine>(
+    plan: &Plan<M>,
+    through: impl FnOnce() -> Result<(), String>,
+) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(through)) {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => plan.record.violation(failure),
         Err(_) => plan

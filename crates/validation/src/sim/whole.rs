@@ -1,7 +1,6 @@
 //! Validators of DeFim's own ledger, with a mesh beside them that plays its rounds.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use commonware_runtime::{Clock as _, Runner as _, deterministic};
@@ -9,7 +8,7 @@ use defim_ledger::Genesis;
 
 use crate::ledger::Ledger;
 use crate::sim::plan::{GOOD, Plan, Quality};
-use crate::sim::scenario::{Outcome, all, partitions, restarts, twins};
+use crate::sim::scenario::{Outcome, all, partitions, restarts, twins, watched};
 use crate::sim::work::Work;
 use crate::sim::world::World;
 
@@ -75,14 +74,10 @@ pub fn run_whole(
     let plan = match Ledger::new(genesis) {
         Ok(ledger) => Plan::of(ledger, seeds),
         Err(error) => {
-            return Outcome {
-                violations: vec![error.to_string()],
-                heights: Vec::new(),
-                trace: [0; 32],
-            };
+            return Outcome::not_begun(error.to_string());
         }
     };
-    let ran = catch_unwind(AssertUnwindSafe(|| {
+    watched(&plan, || {
         let plan = plan.clone();
         let seed = seed.wrapping_mul(31).wrapping_add(trouble as u64);
         let runner = deterministic::Runner::new(deterministic::Config::new().with_seed(seed));
@@ -92,24 +87,9 @@ pub fn run_whole(
             let honest = play(&mut world, trouble).await?;
             world.finish(PATIENCE).await?;
             world.audit(honest).await;
-            Ok::<(), String>(())
+            Ok(())
         })
-    }));
-    match ran {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => plan.record.violation(failure),
-        Err(_) => plan
-            .record
-            .violation("it panicked; its message is above".to_owned()),
-    }
-    let (violations, trace) = plan.record.end();
-    Outcome {
-        violations,
-        heights: (0..plan.seeds.len())
-            .map(|node| plan.record.highest(node))
-            .collect(),
-        trace,
-    }
+    })
 }
 
 /// Until nothing is wrong any more; returns who is honest.
