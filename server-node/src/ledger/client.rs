@@ -440,11 +440,12 @@ impl LedgerClient {
         let mut path = format!("/lights/{task}");
         loop {
             let page: BTreeSet<NodeId> = self.get_from(base, &path).await?;
-            let (pages, before) = (page.len() / LIGHTS_PAGE, all.len());
+            let (is_full, before) = (page.len() >= LIGHTS_PAGE, all.len());
             all.extend(page);
-            let last = all.last().filter(|_| pages > 0 && all.len() > before);
-            match last {
-                Some(last) if (all.len() as u64) < limits::LIGHTS => {
+            // One that lies may give the same page without end.
+            let may_go_on = all.len() > before && (all.len() as u64) < limits::LIGHTS;
+            match all.last() {
+                Some(last) if is_full && may_go_on => {
                     path = format!("/lights/{task}?after={last}");
                 }
                 _ => return Ok(all),
