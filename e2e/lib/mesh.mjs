@@ -20,10 +20,10 @@ function free(port) {
   });
 }
 
-/** The first of eighty ports, ten a node, below those the system hands out by itself. */
+/** The first of eighty ports, ten a node, below those the system hands out by itself, and above 10080, which no browser asks. */
 async function basePort() {
   for (;;) {
-    const base = 10_000 + 80 * Math.floor(Math.random() * 250);
+    const base = 10_160 + 80 * Math.floor(Math.random() * 248);
     const offsets = NODES.flatMap((_, at) => [10 * at, 10 * at + 1]);
     const all = await Promise.all(offsets.map((offset) => free(base + offset)));
     if (all.every(Boolean)) return base;
