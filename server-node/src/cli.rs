@@ -218,7 +218,7 @@ pub struct ScheduleArgs {
     /// Fewest contributions a batch may be released with.
     #[arg(long, default_value_t = 3)]
     pub min_batch: u32,
-    /// Most contributions of a round; with this many it closes at once.
+    /// Contributions with which a round closes at once; no full node takes more.
     #[arg(long, default_value_t = 1000)]
     pub max_batch: u32,
     /// Seconds a round stays open for more once it has enough.

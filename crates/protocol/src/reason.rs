@@ -90,6 +90,22 @@ impl Reason {
         matches!(self, Self::Paused | Self::Unavailable | Self::NotEnrolled)
     }
 
+    /// Whether the round had ended, or was full, when the report came: the same rows may be used in a later one.
+    pub const fn missed(self) -> bool {
+        matches!(
+            self,
+            Self::WrongRound | Self::TooLate | Self::BatchFull | Self::RoundClosed
+        )
+    }
+
+    /// The reason with this word.
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.slug() == slug)
+    }
+
     /// The reason with this code.
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL

@@ -33,6 +33,7 @@ use crate::{
     config::load_or_make_key,
     failure::{Failure, Outcome},
     http::{RoundRecordView, TaskView},
+    ledger::client::LedgerClient,
     node::light::{self, Who, ms},
 };
 
@@ -65,6 +66,14 @@ struct Contribution {
     receipt: Option<Receipted>,
 }
 
+/// How sending ended, short of a failure.
+enum Sent<T> {
+    /// The leader has the report.
+    Stored(T),
+    /// The round was over, or full, before the report was there or checked. Nothing is lost: the rows are good for the next.
+    Missed { round: u64, why: String },
+}
+
 struct Sender {
     endpoint: Option<Endpoint>,
     client: MeshClient,
@@ -80,7 +89,7 @@ impl Sender {
         &self,
         report: &SealedReport,
         give_up: std::time::Instant,
-    ) -> Outcome<(Path, Option<String>)> {
+    ) -> Outcome<Sent<(Path, Option<String>)>> {
         let peer_to_peer = self.endpoint.is_some() && !self.leader.addresses.is_empty();
         let mut delivery = Delivery::new(&self.leader.name, peer_to_peer);
         delivery.handle(clock::now(), Input::Tick);
@@ -114,12 +123,22 @@ impl Sender {
                         waited_for = because;
                     }
                 }
-                Output::Delivered { path, because } => return Ok((path, because)),
+                Output::Delivered { path, because } => {
+                    return Ok(Sent::Stored((path, because)));
+                }
                 Output::Refused { code, .. } if self.keyed && code == Reason::Replayed.slug() => {
                     return Err(Failure::Input(format!(
                         "this key has contributed to round {} already, which counts once; wait for the next round",
                         self.round
                     )));
+                }
+                Output::Refused { code, .. }
+                    if Reason::from_slug(&code).is_some_and(Reason::missed) =>
+                {
+                    return Ok(Sent::Missed {
+                        round: self.round,
+                        why: code,
+                    });
                 }
                 Output::Refused { code, message } => {
                     return Err(Failure::Input(format!("{message} ({code})")));
@@ -193,7 +212,7 @@ impl Sender {
                     path,
                     code: Reason::TooLarge.code(),
                 },
-                Some(slug) => match Reason::ALL.iter().find(|reason| reason.slug() == slug) {
+                Some(slug) => match Reason::from_slug(&slug) {
                     Some(reason) => Input::Verdict {
                         path,
                         code: reason.code(),
@@ -211,39 +230,45 @@ impl Sender {
     }
 }
 
+/// The last round that was tried, and whether it has the report.
+#[derive(Clone, Copy)]
+struct Tried {
+    round: u64,
+    stored: bool,
+}
+
 /// Why no round takes a report now.
-fn standstill(view: &TaskView, last: Option<u64>, timeout: f64) -> String {
+fn standstill(view: &TaskView, last: Option<Tried>, timeout: f64) -> String {
     let name = &view.name;
     let state = match (&view.round, view.paused, &view.ledger_waits) {
         (_, true, _) => defim_protocol::RoundPhase::Paused.text(),
-        (Some(round), ..) if last == Some(round.round) => {
-            return format!(
-                "round {} of task {name} is still open and has yours; the next has not opened within {timeout} s. {}",
-                round.round, round.text
-            );
-        }
         (Some(round), ..) => round.text.clone(),
         (None, false, Some(waits)) => {
             format!("no round is open, the ledger is waited for: {waits}")
         }
         (None, false, None) => "no round is open".to_owned(),
     };
-    match last {
-        Some(last) => format!(
-            "round {last} of task {name} has yours; the next has not opened within {timeout} s: {state}"
-        ),
-        None => format!("task {name} takes no contribution now: {state}"),
-    }
+    let Some(Tried { round, stored }) = last else {
+        return format!("task {name} takes no contribution now: {state}");
+    };
+    let still_open = view.round.as_ref().is_some_and(|open| open.round == round);
+    let has = match (stored, still_open) {
+        (true, true) => "is still open and has yours",
+        (true, false) => "has yours",
+        (false, _) => "does not count yours",
+    };
+    format!(
+        "round {round} of task {name} {has}; the next has not opened within {timeout} s: {state}"
+    )
 }
 
 /// Wait for a round after `last` that takes reports.
 async fn next_round(
     client: &MeshClient,
     task: &str,
-    last: Option<u64>,
-    timeout: f64,
+    last: Option<Tried>,
+    (give_up, timeout): (std::time::Instant, f64),
 ) -> Outcome<TaskView> {
-    let give_up = clock::start() + Duration::from_secs_f64(timeout);
     let mut told = false;
     loop {
         let view = client.task(task).await?;
@@ -254,8 +279,8 @@ async fn next_round(
             )));
         }
         // A report can still be sent while a member is away: the nodes keep it.
-        if view.round.as_ref().is_some_and(|round| {
-            round.accepts_reports && last.is_none_or(|last| round.round > last)
+        if view.round.as_ref().is_some_and(|open| {
+            open.accepts_reports && last.is_none_or(|last| open.round > last.round)
         }) {
             return Ok(view);
         }
@@ -350,76 +375,93 @@ fn chain<'a>(named: Option<&'a str>, claimed: Option<&'a str>) -> Outcome<Option
     }
 }
 
-/// Run it.
-///
-/// # Errors
-///
-/// [`Failure`].
-pub async fn run(args: Contribute, json: bool) -> Outcome {
-    let csv = read_rows(&args.data)?;
-    if !args.timeout.is_finite() || !(0.0..=1e6).contains(&args.timeout) {
-        return Err(Failure::Usage("--timeout is a number of seconds".into()));
+/// What is the same for every round that a light node takes part in.
+struct Contributor {
+    args: Contribute,
+    csv: Vec<u8>,
+    client: MeshClient,
+    key: Option<Arc<NodeKey>>,
+    ledger: Option<LedgerClient>,
+    endpoint: Option<Endpoint>,
+}
+
+impl Contributor {
+    async fn new(args: Contribute) -> Outcome<Self> {
+        let csv = read_rows(&args.data)?;
+        if !args.timeout.is_finite() || !(0.0..=1e6).contains(&args.timeout) {
+            return Err(Failure::Usage("--timeout is a number of seconds".into()));
+        }
+        let limit = Duration::from_secs_f64(args.timeout);
+        let client = MeshClient::within(&args.mesh, limit.max(LEAST))?;
+        let key = match &args.key {
+            None => None,
+            Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
+        };
+        let claimed = client.mesh().await?.ledger.map(|ledger| ledger.chain);
+        let ledger = match chain(args.chain.as_deref(), claimed.as_deref())? {
+            None => None,
+            Some(chain) => Some(account::ledger(&args.mesh, Some(chain)).await?),
+        };
+        Ok(Self {
+            args,
+            csv,
+            client,
+            key,
+            ledger,
+            endpoint: None,
+        })
     }
-    let limit = Duration::from_secs_f64(args.timeout);
-    let client = MeshClient::within(&args.mesh, limit.max(LEAST))?;
-    let key = match &args.key {
-        None => None,
-        Some(file) => Some(Arc::new(NodeKey::from_seed(load_or_make_key(file)?))),
-    };
-    let claimed = client.mesh().await?.ledger.map(|ledger| ledger.chain);
-    let ledger = match chain(args.chain.as_deref(), claimed.as_deref())? {
-        None => None,
-        Some(chain) => Some(account::ledger(&args.mesh, Some(chain)).await?),
-    };
-    let mut endpoint = None;
-    let mut last = None;
-    for _ in 0..args.rounds {
-        let give_up = clock::start() + limit;
-        let view = next_round(&client, &args.task, last, args.timeout).await?;
+
+    /// Take part in this round; [`Sent::Missed`] if the report comes too late for it.
+    async fn take_part(
+        &mut self,
+        view: &TaskView,
+        give_up: std::time::Instant,
+    ) -> Outcome<Sent<Contribution>> {
         let task = view.join()?;
-        let round = view.round.as_ref().map_or(0, |round| round.round);
-        let base_model = view
-            .round
-            .as_ref()
-            .map_or(view.current_model, |round| round.base_model);
-        if task.admission().is_some() && key.is_none() {
+        let Some(open) = &view.round else {
+            return Err(Failure::Input("no round is open".into()));
+        };
+        let round = open.round;
+        if task.admission().is_some() && self.key.is_none() {
             return Err(Failure::Usage(format!(
                 "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing",
                 view.name
             )));
         }
-        if let (Some(rule), Some(key), Some(ledger)) = (task.admission(), &key, &ledger) {
-            receipt::enrol(ledger, &task, rule, key, args.invite.as_deref()).await?;
+        if let (Some(rule), Some(key), Some(ledger)) = (task.admission(), &self.key, &self.ledger) {
+            receipt::enrol(ledger, &task, rule, key, self.args.invite.as_deref()).await?;
         }
-        if let (Some(ledger), Some(open)) = (&ledger, &view.round) {
+        if let Some(ledger) = &self.ledger {
             let randomness = round_randomness(&open.signed);
             receipt::is_final(ledger, task.task(), round, randomness).await?;
         }
-        let model = client.model(&base_model).await?;
-        let mesh = client.mesh().await?;
-        if args.via == Via::Auto && endpoint.is_none() {
-            endpoint = Some(super::light_endpoint().await?);
+        let model = self.client.model(&open.base_model).await?;
+        let mesh = self.client.mesh().await?;
+        if self.args.via == Via::Auto && self.endpoint.is_none() {
+            self.endpoint = Some(super::light_endpoint().await?);
         }
-        let open = view.round.as_ref().map(|round| round.signed.clone());
-        let open = open.ok_or_else(|| Failure::Input("no round is open".into()))?;
-        let open = task.open_round(open, clock::now())?.without_ledger();
+        let open = task
+            .open_round(open.signed.clone(), clock::now())?
+            .without_ledger();
         let mut training = Training::start(&task, &open, &model)?;
-        let id = match (&key, task.admission()) {
-            (Some(key), Some(_)) => {
+        let key = self.key.as_ref().filter(|_| task.admission().is_some());
+        let id = match key {
+            Some(key) => {
                 training = training.with_key(key.clone());
                 training.report_id(light::fresh_id)?
             }
-            _ => draw(&task, &open, &mesh, &client, endpoint.as_ref()).await?,
+            None => draw(&task, &open, &mesh, &self.client, self.endpoint.as_ref()).await?,
         };
         let prepared =
-            tokio::task::block_in_place(|| light::prepare(&training, &csv, Who::Person(id)));
+            tokio::task::block_in_place(|| light::prepare(&training, &self.csv, Who::Person(id)));
         let prepared = prepared.map_err(|failure| match failure {
-            Failure::Input(why) => Failure::Input(format!("{}: {why}", args.data.display())),
+            Failure::Input(why) => Failure::Input(format!("{}: {why}", self.args.data.display())),
             other => other,
         })?;
         let sender = Sender {
-            endpoint: endpoint.clone(),
-            client: client.clone(),
+            endpoint: self.endpoint.clone(),
+            client: self.client.clone(),
             leader: Leader::of(prepared.report.committee.leader(), &mesh)?,
             round,
             keyed: task.admission().is_some(),
@@ -427,30 +469,27 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
         let started = clock::start();
         let delivered = sender.deliver(&prepared.report, give_up);
         let delivered = tokio::time::timeout_at((give_up + LEAST).into(), delivered).await;
-        let (path, because) = delivered.map_err(|_| {
+        let delivered = delivered.map_err(|_| {
             Failure::Unreachable(format!(
                 "full node {} does not answer within {} s; whether it has the contribution is not known",
-                sender.leader.name, args.timeout
+                sender.leader.name, self.args.timeout
             ))
         })??;
+        let (path, because) = match delivered {
+            Sent::Stored(way) => way,
+            Sent::Missed { round, why } => return Ok(Sent::Missed { round, why }),
+        };
         let mut done = Contribution {
             task: view.name.clone(),
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
-            key: key
-                .as_ref()
-                .filter(|_| task.admission().is_some())
-                .map(|key| key.id()),
+            key: key.map(|key| key.id()),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
             },
-            because: if args.via == Via::Https {
-                None
-            } else {
-                because
-            },
+            because: because.filter(|_| self.args.via != Via::Https),
             bytes: prepared.report.bytes.len(),
             rows: prepared.rows,
             train_ms: prepared.train_ms,
@@ -460,21 +499,62 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             counted: None,
             receipt: None,
         };
-        if args.wait {
-            done.counted = Some(counted(&client, &args.task, round, give_up).await?);
-            if let Some(ledger) = &ledger {
-                let key = key.as_deref().filter(|_| task.admission().is_some());
+        if self.args.wait {
+            done.counted = Some(counted(&self.client, &self.args.task, round, give_up).await?);
+            if let Some(ledger) = &self.ledger {
+                let key = key.map(|key| &**key);
                 let (id, report) = (task.task(), prepared.report.id);
-                done.receipt =
-                    Some(receipt::receipt(&client, ledger, id, round, report, key).await?);
+                let found = receipt::receipt(&self.client, ledger, id, round, report, key).await?;
+                if found.is_none() {
+                    let why = "it was stored, but not checked by its full nodes in time";
+                    return Ok(Sent::Missed {
+                        round,
+                        why: why.into(),
+                    });
+                }
+                done.receipt = found;
             }
         }
+        Ok(Sent::Stored(done))
+    }
+}
+
+/// Run it.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub async fn run(args: Contribute, json: bool) -> Outcome {
+    let mut light = Contributor::new(args).await?;
+    let (rounds, timeout) = (light.args.rounds, light.args.timeout);
+    let mut last = None;
+    for _ in 0..rounds {
+        let give_up = clock::start() + Duration::from_secs_f64(timeout);
+        let done = loop {
+            let until = (give_up, timeout);
+            let view = next_round(&light.client, &light.args.task, last, until).await?;
+            match light.take_part(&view, give_up).await? {
+                Sent::Stored(done) => break done,
+                Sent::Missed { round, why } => {
+                    eprintln!(
+                        "round {round} does not count the report ({why}); waiting for the next"
+                    );
+                    last = Some(Tried {
+                        round,
+                        stored: false,
+                    });
+                }
+            }
+        };
         if json {
             out::json(&done);
         } else {
             print(&done);
         }
-        last = Some(round);
+        last = Some(Tried {
+            round: done.round,
+            stored: true,
+        });
     }
     Ok(())
 }

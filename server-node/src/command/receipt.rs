@@ -196,11 +196,12 @@ async fn claim(ledger: &LedgerClient, key: &NodeKey, task: TaskId, counted: &[Co
     Err(confirm::late())
 }
 
-/// Get and verify the receipt of a counted report, and claim its reward with the key that it is counted under.
+/// Get and verify the receipt of a report, and claim its reward with the key that it is counted under; nothing if the finished
+/// round does not count it.
 ///
 /// # Errors
 ///
-/// [`Failure`] if there is none in time, or it proves nothing.
+/// [`Failure`] if the round is not finished in time, or the receipt proves nothing.
 pub async fn receipt(
     client: &MeshClient,
     ledger: &LedgerClient,
@@ -208,7 +209,7 @@ pub async fn receipt(
     round: RoundNumber,
     report: ReportId,
     key: Option<&NodeKey>,
-) -> Outcome<Receipted> {
+) -> Outcome<Option<Receipted>> {
     // The round is finished on the ledger a few blocks after it is here.
     for _ in 0..TRIES {
         let entry = ledger.round(task, round).await?;
@@ -222,12 +223,9 @@ pub async fn receipt(
             _ => tokio::time::sleep(POLL).await,
         }
     }
-    let counted = fetch(client, ledger, task, round, report).await?;
-    let counted = counted.ok_or_else(|| {
-        Failure::Input(format!(
-            "report {report} is not counted in round {round}, or not yet"
-        ))
-    })?;
+    let Some(counted) = fetch(client, ledger, task, round, report).await? else {
+        return Ok(None);
+    };
     let receipted = Receipted {
         height: counted.height,
         signers: counted.signers,
@@ -237,7 +235,7 @@ pub async fn receipt(
     if let Some(key) = key {
         claim(ledger, key, task, &[counted]).await?;
     }
-    Ok(receipted)
+    Ok(Some(receipted))
 }
 
 /// What was claimed, as `--json` prints it.

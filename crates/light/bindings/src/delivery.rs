@@ -9,10 +9,7 @@ use crate::{error::Thrown, task::millis};
 /// The number of a reason, from the word that HTTPS answers carry.
 #[wasm_bindgen(js_name = reasonCode)]
 pub fn reason_code(slug: &str) -> Option<u16> {
-    Reason::ALL
-        .iter()
-        .find(|reason| reason.slug() == slug)
-        .map(|reason| reason.code())
+    Reason::from_slug(slug).map(Reason::code)
 }
 
 /// How one report reaches its leader: it says what to try, and is told what came of it.
