@@ -10,7 +10,9 @@ use commonware_consensus::simplex::scheme::ed25519::Scheme;
 use commonware_consensus::simplex::types::{Activity, Finalize, Notarize, Nullify, Proposal};
 use commonware_consensus::types::Round;
 use commonware_cryptography::certificate::Attestation;
+use commonware_cryptography::ed25519::certificate::Certificate;
 use commonware_cryptography::{ed25519, sha256};
+use commonware_utils::Participant;
 use commonware_utils::ordered::Set;
 use commonware_utils::sync::Mutex;
 use defim_ledger::{Choice, ConsensusVote, Digest, NodeId, Proposed, Signature};
@@ -40,88 +42,146 @@ impl DoubleVotes {
         self.seen.lock().clone()
     }
 
-    /// Keeps two votes if they show something. The engine has not checked all signatures yet.
-    fn note(&self, node: NodeId, votes: Votes) {
-        let [first, second] = &votes;
+    /// Keeps two votes if they show something. The engine has not checked all signatures yet; whether the first one's is good.
+    fn note(&self, node: NodeId, [first, second]: Votes) -> bool {
         let signed = |vote: &ConsensusVote| vote.is_of(&node, &self.namespace);
-        if self.seen.lock().contains_key(&node)
-            || !first.excludes(second)
-            || !signed(first)
-            || !signed(second)
-        {
-            return;
+        if self.seen.lock().contains_key(&node) || !first.excludes(&second) {
+            return true;
         }
-        warn!(
-            %node,
-            epoch = first.epoch,
-            view = first.view,
-            "a validator has voted twice in one view"
-        );
-        self.seen.lock().insert(node, votes);
+        if !signed(&first) {
+            return false;
+        }
+        if signed(&second) {
+            warn!(
+                %node,
+                epoch = first.epoch,
+                view = first.view,
+                "a validator has voted twice in one view"
+            );
+            self.seen.lock().insert(node, [first, second]);
+        }
+        true
     }
 }
 
+/// Votes that are kept to compare others with, for each validator: some minutes of them.
+const KEPT: usize = 1024;
+
+/// The first votes of each kind, by view and the signer's place among the validators.
+type Heard = BTreeMap<(u64, usize), Vec<ConsensusVote>>;
+
 /// What consensus reports of an epoch, looked through on its way.
+///
+/// The engine itself notices two votes that came to this node. Here those are noticed too of which one went to another
+/// validator, and came here in the certificate that it made with it.
 #[derive(Clone)]
 pub(crate) struct Watched<A> {
-    pub(crate) inner: A,
-    pub(crate) validators: Set<ed25519::PublicKey>,
-    pub(crate) double_votes: DoubleVotes,
+    inner: A,
+    validators: Set<ed25519::PublicKey>,
+    double_votes: DoubleVotes,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl<A> Watched<A> {
+    pub(crate) fn new(
+        inner: A,
+        validators: Set<ed25519::PublicKey>,
+        double_votes: DoubleVotes,
+    ) -> Self {
+        Self {
+            inner,
+            validators,
+            double_votes,
+            heard: Arc::default(),
+        }
+    }
+
+    fn hear(&self, (signer, vote): Vote) {
+        let Some(key) = self.validators.get(signer) else {
+            return;
+        };
+        let node = NodeId(bytes_of(key));
+        let mut heard = self.heard.lock();
+        let votes = heard.entry((vote.view, signer)).or_default();
+        let mut known = false;
+        votes.retain(|other| {
+            known |= other.choice == vote.choice;
+            self.double_votes.note(node, [*other, vote])
+        });
+        // One of each kind: more of a kind show no more than two.
+        if !known && votes.len() < 3 {
+            votes.push(vote);
+        }
+        while heard.len() > KEPT.saturating_mul(self.validators.len()) {
+            heard.pop_first();
+        }
+    }
 }
 
 impl<A: Reporter<Activity = Activity<Scheme, sha256::Digest>>> Reporter for Watched<A> {
     type Activity = A::Activity;
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
-        if let Some((signer, votes)) = twice(&activity)
-            && let Some(key) = self.validators.get(signer)
-        {
-            self.double_votes.note(NodeId(bytes_of(key)), votes);
+        for vote in votes(&activity) {
+            self.hear(vote);
         }
         self.inner.report(activity)
     }
 }
 
-/// The two votes in a report that somebody voted twice, and the signer's place among the validators.
-fn twice(activity: &Activity<Scheme, sha256::Digest>) -> Option<(usize, Votes)> {
-    // The two are private in their types, but not in their encodings.
+/// The votes in what consensus reports.
+fn votes(activity: &Activity<Scheme, sha256::Digest>) -> Vec<Vote> {
+    // The two of a conflict are private in their types, but not in their encodings.
     match activity {
+        Activity::Notarize(it) => notarize(it).into_iter().collect(),
+        Activity::Nullify(it) => nullify(it).into_iter().collect(),
+        Activity::Finalize(it) => finalize(it).into_iter().collect(),
+        Activity::Notarization(it) => {
+            let choice = Choice::Notarize(proposed(&it.proposal));
+            certified(it.proposal.round, choice, &it.certificate)
+        }
+        Activity::Nullification(it) => certified(it.round, Choice::Nullify, &it.certificate),
+        Activity::Finalization(it) => {
+            let choice = Choice::Finalize(proposed(&it.proposal));
+            certified(it.proposal.round, choice, &it.certificate)
+        }
+        // Reported before, as it was recovered.
+        Activity::Certification(_) => Vec::new(),
         Activity::ConflictingNotarize(both) => {
             let mut bytes = both.encode();
-            let (one, two) = (notarize(&mut bytes)?, notarize(&mut bytes)?);
-            Some((one.0, [one.1, two.1]))
+            let (one, two) = (Notarize::read(&mut bytes), Notarize::read(&mut bytes));
+            [one, two].iter().flatten().filter_map(notarize).collect()
         }
         Activity::ConflictingFinalize(both) => {
             let mut bytes = both.encode();
-            let (one, two) = (finalize(&mut bytes)?, finalize(&mut bytes)?);
-            Some((one.0, [one.1, two.1]))
+            let (one, two) = (Finalize::read(&mut bytes), Finalize::read(&mut bytes));
+            [one, two].iter().flatten().filter_map(finalize).collect()
         }
         Activity::NullifyFinalize(both) => {
             let mut bytes = both.encode();
-            let (one, two) = (nullify(&mut bytes)?, finalize(&mut bytes)?);
-            Some((one.0, [one.1, two.1]))
+            let (one, two) = (Nullify::read(&mut bytes), Finalize::read(&mut bytes));
+            let one = one.ok().as_ref().and_then(nullify);
+            let two = two.ok().as_ref().and_then(finalize);
+            [one, two].into_iter().flatten().collect()
         }
-        _ => None,
     }
 }
 
+/// A vote, and the signer's place among the validators.
 type Vote = (usize, ConsensusVote);
 
-fn notarize(bytes: &mut bytes::Bytes) -> Option<Vote> {
-    let vote = Notarize::<Scheme, sha256::Digest>::read(bytes).ok()?;
+fn notarize(vote: &Notarize<Scheme, sha256::Digest>) -> Option<Vote> {
     let choice = Choice::Notarize(proposed(&vote.proposal));
-    signed(vote.proposal.round, choice, &vote.attestation)
+    attested(vote.proposal.round, choice, &vote.attestation)
 }
 
-fn finalize(bytes: &mut bytes::Bytes) -> Option<Vote> {
-    let vote = Finalize::<Scheme, sha256::Digest>::read(bytes).ok()?;
+fn finalize(vote: &Finalize<Scheme, sha256::Digest>) -> Option<Vote> {
     let choice = Choice::Finalize(proposed(&vote.proposal));
-    signed(vote.proposal.round, choice, &vote.attestation)
+    attested(vote.proposal.round, choice, &vote.attestation)
 }
 
-fn nullify(bytes: &mut bytes::Bytes) -> Option<Vote> {
-    let vote = Nullify::<Scheme>::read(bytes).ok()?;
-    signed(vote.round, Choice::Nullify, &vote.attestation)
+fn nullify(vote: &Nullify<Scheme>) -> Option<Vote> {
+    attested(vote.round, Choice::Nullify, &vote.attestation)
 }
 
 fn proposed(proposal: &Proposal<sha256::Digest>) -> Proposed {
@@ -131,13 +191,30 @@ fn proposed(proposal: &Proposal<sha256::Digest>) -> Proposed {
     }
 }
 
-fn signed(round: Round, choice: Choice, attestation: &Attestation<Scheme>) -> Option<Vote> {
-    let signature = attestation.signature.get()?.encode();
+fn attested(round: Round, choice: Choice, attestation: &Attestation<Scheme>) -> Option<Vote> {
+    let signature = attestation.signature.get()?;
+    signed(round, choice, attestation.signer, signature)
+}
+
+/// The votes that a certificate is made of.
+fn certified(round: Round, choice: Choice, certificate: &Certificate) -> Vec<Vote> {
+    let signatures = certificate.signatures.iter();
+    let all = certificate.signers.iter().zip(signatures);
+    all.filter_map(|(signer, signature)| signed(round, choice, signer, signature.get()?))
+        .collect()
+}
+
+fn signed(
+    round: Round,
+    choice: Choice,
+    signer: Participant,
+    signature: &ed25519::Signature,
+) -> Option<Vote> {
     let vote = ConsensusVote {
         epoch: round.epoch().get(),
         view: round.view().get(),
         choice,
-        signature: Signature(signature.as_ref().try_into().ok()?),
+        signature: Signature(signature.encode().as_ref().try_into().ok()?),
     };
-    Some((usize::from(attestation.signer), vote))
+    Some((usize::from(signer), vote))
 }

@@ -262,11 +262,7 @@ where
                 blocker: self.blocker.clone(),
                 automaton: self.automaton.clone(),
                 relay: self.automaton.clone(),
-                reporter: Watched {
-                    inner: self.automaton.clone(),
-                    validators: set,
-                    double_votes: self.double_votes.clone(),
-                },
+                reporter: Watched::new(self.automaton.clone(), set, self.double_votes.clone()),
                 track_historical_votes: false,
                 strategy: Sequential,
                 partition: format!("{}-epoch-{}", self.prefix, epoch.get()),

@@ -69,6 +69,11 @@ fn one_that_signs_two_votes_splits_nobody() {
 }
 
 #[test]
+fn one_that_sends_its_two_votes_to_different_others_is_noticed() {
+    through(Scenario::Apart);
+}
+
+#[test]
 fn one_that_runs_twice_with_one_key_splits_nobody() {
     through(Scenario::Twins);
 }

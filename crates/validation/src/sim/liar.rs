@@ -15,12 +15,20 @@ use crate::machine::Machine;
 
 type Signed = Vote<Scheme, sha256::Digest>;
 
-/// For every vote that it hears it votes for the same and for another proposal, and to leave the view; each
-/// validator gets one of these, or all.
+/// Who gets which of its votes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum To {
+    /// Each gets one of them, or all.
+    Some,
+    /// The first validators get what they want to hear, and the third the opposite: nobody gets two.
+    Apart,
+}
+
+/// For every vote that it hears it votes for the same and for another proposal, and to leave the view.
 pub(super) async fn run<R: Rng, M: Machine>(
     mut random: R,
     machine: M,
-    key: ed25519::PrivateKey,
+    (key, to): (ed25519::PrivateKey, To),
     keys: Arc<Vec<ed25519::PublicKey>>,
     (sender, mut receiver): (
         impl Sender<PublicKey = ed25519::PublicKey>,
@@ -60,11 +68,15 @@ pub(super) async fn run<R: Rng, M: Machine>(
             .into_iter()
             .flatten()
             .collect();
-        for to in keys.iter() {
-            let choice = (random.next_u64() % 4) as usize;
+        for (place, key) in keys.iter().enumerate() {
+            let choice = match to {
+                To::Some => (random.next_u64() % 4) as usize,
+                To::Apart if place < 2 => 0,
+                To::Apart => 1 + usize::from(finalize),
+            };
             for (index, vote) in votes.iter().enumerate() {
                 if choice == index || choice == 3 {
-                    sender.send(epoch, Recipients::One(to.clone()), vote.encode(), true);
+                    sender.send(epoch, Recipients::One(key.clone()), vote.encode(), true);
                 }
             }
         }

@@ -12,6 +12,7 @@ use commonware_runtime::{Runner as _, deterministic};
 use crate::config::Timing;
 use crate::machine::{Checker, Deep, Machine};
 use crate::sim::counter::{Counter, CounterBlock, CounterState};
+use crate::sim::liar::To;
 use crate::sim::plan::{GOOD, Plan, Quality};
 use crate::sim::work::Compared;
 use crate::sim::world::World;
@@ -41,6 +42,8 @@ pub enum Scenario {
     Loss,
     /// One of four signs two votes wherever it may sign one.
     Liar,
+    /// One of four signs two votes wherever it may sign one, and sends them to different others.
+    Apart,
     /// One of four runs twice with one key, each half seen by others at other times.
     Twins,
     /// Validators are killed at random moments and start again from their files.
@@ -57,7 +60,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them in which nothing may go wrong.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Steady,
         Self::Idle,
         Self::Check,
@@ -66,6 +69,7 @@ impl Scenario {
         Self::Partition,
         Self::Loss,
         Self::Liar,
+        Self::Apart,
         Self::Twins,
         Self::Restart,
         Self::PowerCut,
@@ -84,6 +88,7 @@ impl Scenario {
             Self::Partition => "partition",
             Self::Loss => "loss",
             Self::Liar => "liar",
+            Self::Apart => "apart",
             Self::Twins => "twins",
             Self::Restart => "restart",
             Self::PowerCut => "power-cut",
@@ -272,7 +277,7 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             for node in 0..3 {
                 world.start(node).await?;
             }
-            world.start_liar(3).await?;
+            world.start_liar(3, To::Some).await?;
             world.reach(&[0, 1, 2], 10, PATIENCE).await?;
             for node in 0..3 {
                 if world.seen_twice(node) != [3] {
@@ -281,6 +286,20 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
                     ));
                 }
             }
+            return Ok(vec![0, 1, 2]);
+        }
+        Scenario::Apart => {
+            world.link(GOOD).await;
+            for node in 0..3 {
+                world.start(node).await?;
+            }
+            world.start_liar(3, To::Apart).await?;
+            // It is found out by a certificate in which its other vote comes around; not every one has it.
+            world
+                .until(PATIENCE, |world| !world.seen_twice(2).is_empty())
+                .await?;
+            let goal = world.highest(&[0, 1, 2]).saturating_add(6);
+            world.reach(&[0, 1, 2], goal, PATIENCE).await?;
             return Ok(vec![0, 1, 2]);
         }
         Scenario::Twins => {

@@ -7,6 +7,7 @@ use commonware_runtime::{Clock as _, Runner as _, deterministic};
 use defim_ledger::Genesis;
 
 use crate::ledger::Ledger;
+use crate::sim::liar::To;
 use crate::sim::plan::{GOOD, Plan, Quality};
 use crate::sim::scenario::{Outcome, all, partitions, restarts, twins, watched};
 use crate::sim::work::Work;
@@ -134,7 +135,7 @@ async fn play(world: &mut World<Ledger>, trouble: Trouble) -> Result<&'static [u
                 world.start(*node).await?;
             }
             match trouble {
-                Trouble::Liar => world.start_liar(3).await?,
+                Trouble::Liar => world.start_liar(3, To::Some).await?,
                 _ => twins(world, 8).await?,
             }
             return Ok(HONEST);

@@ -19,7 +19,7 @@ use crate::machine::{Chained as _, Deep, Key, Machine};
 use crate::node::bytes_of;
 use crate::shared::Head;
 use crate::sim::counter::Counter;
-use crate::sim::liar;
+use crate::sim::liar::{self, To};
 use crate::sim::plan::{Plan, Quality, limits, probability};
 use crate::sim::record::{Record, Taken};
 use crate::sim::twins::{Masks, forward};
@@ -293,7 +293,7 @@ impl<M: Compared> World<M> {
     }
 
     /// Starts a validator that votes for everything and for something else too.
-    pub(super) async fn start_liar(&mut self, node: usize) -> Result<(), Failure> {
+    pub(super) async fn start_liar(&mut self, node: usize, to: To) -> Result<(), Failure> {
         let me = self.keys.get(node).cloned().ok_or("no such node")?;
         let seed = self.plan.seeds.get(node).ok_or("no such node")?;
         let key = engine::private_key(seed).map_err(|error| error.to_string())?;
@@ -313,7 +313,7 @@ impl<M: Compared> World<M> {
         let machine = self.plan.machine.clone();
         self.context
             .child("liar")
-            .spawn(move |context| liar::run(context, machine, key, keys, votes));
+            .spawn(move |context| liar::run(context, machine, (key, to), keys, votes));
         Ok(())
     }
 
