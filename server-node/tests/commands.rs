@@ -198,6 +198,11 @@ fn flags_that_contradict_each_other_or_their_range_are_wrong_usage() {
         let plain = ["simulate", "--task", "digits", "--baseline", "plain"];
         usage(&[&plain[..], &more].concat(), "cannot be used with");
     }
+    // Its second full node would be there.
+    usage(
+        &["node", "init", "--dir", "/nowhere", "--base-port", "10060"],
+        "port 10080",
+    );
     usage(&["ledger", "show", "--limit", "0"], "1..=100");
     usage(&["ledger", "show", "--limit", "100000"], "1..=100");
     usage(&["audit", "--task", "digits", "--round", "0"], "--round");

@@ -450,7 +450,10 @@ async fn transactions<E, M, S, R>(
             }
             () = &mut again => {
                 // Whoever was away when a transaction was sent, or restarted since, has it now.
-                let waiting = shared.pool.lock().sample(&shared.machine, SENT_AGAIN);
+                let settled = shared.settled();
+                let pool = shared.pool.lock();
+                let waiting = pool.sample(&shared.machine, &settled.state, SENT_AGAIN);
+                drop(pool);
                 for bytes in waiting {
                     if bytes.len() <= most {
                         sender.send(Recipients::All, Bytes::from(bytes), false);

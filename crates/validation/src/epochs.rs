@@ -18,14 +18,14 @@ use commonware_p2p::utils::mux::{Builder as _, MuxHandle, Muxer};
 use commonware_p2p::{Blocker, Receiver, Recipients, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::buffer::paged::CacheRef;
-use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage};
+use commonware_runtime::{Clock, Error as RuntimeError, Handle, Metrics, Spawner, Storage};
 use commonware_utils::ordered::Set;
 use commonware_utils::sync::Mutex;
 use commonware_utils::vec::NonEmptyVec;
 use commonware_utils::{NZUsize, NonZeroDuration};
 use rand_core::CryptoRng;
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::config::Timing;
 use crate::double::{DoubleVotes, Watched};
@@ -198,6 +198,7 @@ where
                         .start(next, &mut vote_mux, &mut certificate_mux, &mut resolver_mux)
                         .await?;
                     active = Some((epoch, handle));
+                    self.forget(epoch).await;
                     continue;
                 }
                 early = early_votes.recv() => early,
@@ -218,6 +219,22 @@ where
             handle.abort();
         }
         Ok(())
+    }
+
+    /// Deletes the journal of the epoch before the last one: what keeps a validator that starts again from voting twice is
+    /// needed only where it may vote again. The last one's stays, for a crash that takes the newest blocks along.
+    async fn forget(&self, epoch: Epoch) {
+        let Some(old) = epoch.get().checked_sub(2) else {
+            return;
+        };
+        match self.context.remove(&self.journal(old), None).await {
+            Ok(()) | Err(RuntimeError::PartitionMissing(_)) => {}
+            Err(error) => warn!(epoch = old, %error, "an old epoch's journal cannot be deleted"),
+        }
+    }
+
+    fn journal(&self, epoch: u64) -> String {
+        format!("{}-epoch-{epoch}", self.prefix)
     }
 
     async fn start<S>(
@@ -265,7 +282,7 @@ where
                 reporter: Watched::new(self.automaton.clone(), set, self.double_votes.clone()),
                 track_historical_votes: false,
                 strategy: Sequential,
-                partition: format!("{}-epoch-{}", self.prefix, epoch.get()),
+                partition: self.journal(epoch.get()),
                 mailbox_size: NZUsize!(1024),
                 epoch,
                 floor: Floor::Genesis(sha256::Digest(floor)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use defim_ledger::{
-    Block, Canonical as _, Genesis, GenesisError, NodeId, Reject, SignedTx, State,
-    consensus_namespace, limits,
+    AdminsSlot, Block, Canonical as _, Genesis, GenesisError, NodeId, NodeSlot, NodeStatus, Reject,
+    SignedTx, State, consensus_namespace, limits,
 };
 
 use crate::machine::{Chained, Digest, Key, Machine, Turn};
@@ -135,6 +135,14 @@ impl Machine for Ledger {
 
     fn next_nonce(&self, state: &State, account: &Key) -> u64 {
         state.account(&NodeId(*account)).nonce
+    }
+
+    fn serves(&self, state: &State, account: &Key) -> bool {
+        let account = NodeId(*account);
+        let enrolled = state.get(&NodeSlot(account));
+        let admins = || state.get(&AdminsSlot()).unwrap_or_default();
+        enrolled.is_some_and(|node| node.status == NodeStatus::Active)
+            || admins().contains(&account)
     }
 
     fn check(&self, state: &State, tx: &SignedTx, ahead: u64, now_ms: u64) -> Result<(), Reject> {

@@ -1,4 +1,5 @@
-//! Transactions that wait for a block: bounded, by account, in the order of their numbers.
+//! Transactions that wait for a block: bounded, by account, in the order of their numbers. Whoever the chain cannot do without
+//! ([`Machine::serves`]) has places of its own, and comes first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,6 +16,8 @@ pub struct PoolLimits {
     pub per_account: usize,
     /// Bytes in all.
     pub bytes: usize,
+    /// One part in so many, of both, is kept free for those whom the chain cannot do without.
+    pub reserved: usize,
     /// Bytes of one transaction; a longer one is neither taken nor sent.
     pub transaction_bytes: usize,
 }
@@ -25,6 +28,7 @@ impl Default for PoolLimits {
             transactions: 10_000,
             per_account: 64,
             bytes: 32 << 20,
+            reserved: 8,
             transaction_bytes: defim_ledger::limits::TX_BYTES,
         }
     }
@@ -148,8 +152,13 @@ impl<M: Machine> Mempool<M> {
         if waiting.map_or(0, BTreeMap::len) >= self.limits.per_account {
             return Err(Refused::AccountFull(self.limits.per_account));
         }
-        if self.count >= self.limits.transactions
-            || self.bytes.saturating_add(bytes) > self.limits.bytes
+        let kept = match machine.serves(state, &account) {
+            true => 0,
+            false => self.limits.reserved,
+        };
+        let room = |all: usize| all.saturating_sub(all.checked_div(kept).unwrap_or(0));
+        if self.count >= room(self.limits.transactions)
+            || self.bytes.saturating_add(bytes) > room(self.limits.bytes)
         {
             return Err(Refused::Full(self.count));
         }
@@ -170,38 +179,49 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Up to `most` transactions that may follow `state`: account by account in turn, so that none waits
-    /// behind another's many.
+    /// behind another's many, and first those that the chain cannot do without.
     pub fn pick(&self, machine: &M, state: &M::State, most: usize) -> Vec<M::Tx> {
-        let mut queues: VecDeque<_> = self
-            .turns
-            .iter()
-            .filter_map(|account| {
-                let next = machine.next_nonce(state, account);
-                let queue = self.accounts.get(account)?;
-                queue
-                    .contains_key(&next)
-                    .then(|| (next, queue.range(next..)))
-            })
-            .collect();
         let mut picked = Vec::new();
-        while let Some((expected, mut queue)) = queues.pop_front() {
-            if picked.len() >= most {
-                break;
-            }
-            if let Some((nonce, waiting)) = queue.next()
-                && *nonce == expected
-            {
-                picked.push(waiting.tx.clone());
-                queues.push_back((expected.saturating_add(1), queue));
+        for accounts in self.ranked(machine, state) {
+            let mut queues: VecDeque<_> = accounts
+                .into_iter()
+                .filter_map(|account| {
+                    let next = machine.next_nonce(state, account);
+                    let queue = self.accounts.get(account)?;
+                    queue
+                        .contains_key(&next)
+                        .then(|| (next, queue.range(next..)))
+                })
+                .collect();
+            while let Some((expected, mut queue)) = queues.pop_front() {
+                if picked.len() >= most {
+                    return picked;
+                }
+                if let Some((nonce, waiting)) = queue.next()
+                    && *nonce == expected
+                {
+                    picked.push(waiting.tx.clone());
+                    queues.push_back((expected.saturating_add(1), queue));
+                }
             }
         }
         picked
     }
 
+    /// The accounts in the order of their turns: those whom the chain cannot do without, and the others.
+    fn ranked(&self, machine: &M, state: &M::State) -> [Vec<&Key>; 2] {
+        let (first, others) = self
+            .turns
+            .iter()
+            .partition(|account| machine.serves(state, account));
+        [first, others]
+    }
+
     /// Whether at least one transaction could go into a block on `state` now.
     pub fn ready(&self, machine: &M, state: &M::State, now_ms: u64) -> bool {
         const LOOKED_AT: usize = 16;
-        self.turns.iter().take(LOOKED_AT).any(|account| {
+        let ranked = self.ranked(machine, state);
+        ranked.into_iter().flatten().take(LOOKED_AT).any(|account| {
             let next = machine.next_nonce(state, account);
             self.accounts
                 .get(account)
@@ -261,9 +281,10 @@ impl<M: Machine> Mempool<M> {
     }
 
     /// Bytes of some of the waiting transactions, to send them again.
-    pub fn sample(&self, machine: &M, most: usize) -> Vec<Vec<u8>> {
-        self.turns
-            .iter()
+    pub fn sample(&self, machine: &M, state: &M::State, most: usize) -> Vec<Vec<u8>> {
+        self.ranked(machine, state)
+            .into_iter()
+            .flatten()
             .filter_map(|account| self.accounts.get(account))
             .flat_map(BTreeMap::values)
             .take(most)

@@ -16,7 +16,7 @@ fn tx(account: u8, nonce: u64) -> CounterTx {
 
 fn counter() -> Counter {
     Counter {
-        validators: vec![[1; 32]],
+        validators: vec![[100; 32]],
         epoch_length: 10,
         started_ms: 0,
     }
@@ -53,6 +53,35 @@ fn an_accounts_transactions_come_in_order_and_accounts_in_turn() {
     let picked = pool.pick(&counter(), &state, 10);
     assert_eq!(picked, [tx(1, 3), tx(2, 0), tx(1, 4), tx(1, 5)]);
     assert_eq!(pool.pick(&counter(), &state, 2), [tx(1, 3), tx(2, 0)]);
+}
+
+#[test]
+fn strangers_cannot_keep_the_chains_own_nodes_out() {
+    // The counter's chain stands still without its validator, account 100.
+    let limits = PoolLimits {
+        transactions: 8,
+        reserved: 4,
+        ..PoolLimits::default()
+    };
+    let (mut pool, state) = (pool(limits), state(&[]));
+    for stranger in 2..8 {
+        insert(&mut pool, &state, tx(stranger, 0)).unwrap();
+    }
+    let refused = insert(&mut pool, &state, tx(8, 0)).unwrap_err();
+    assert!(matches!(refused, Refused::Full(6)), "{refused}");
+    insert(&mut pool, &state, tx(100, 0)).unwrap();
+    insert(&mut pool, &state, tx(100, 1)).unwrap();
+    let refused = insert(&mut pool, &state, tx(100, 2)).unwrap_err();
+    assert!(matches!(refused, Refused::Full(8)), "{refused}");
+    // It came last and goes first, into blocks and to those who were away.
+    assert_eq!(
+        pool.pick(&counter(), &state, 3),
+        [tx(100, 0), tx(100, 1), tx(2, 0)]
+    );
+    let sent: Vec<_> = [tx(100, 0), tx(100, 1)]
+        .map(|tx| counter().encode_tx(&tx))
+        .into();
+    assert_eq!(pool.sample(&counter(), &state, 2), sent);
 }
 
 #[test]

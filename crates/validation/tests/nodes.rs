@@ -163,6 +163,19 @@ async fn give(node: &NodeHandle, tx: SignedTx) {
     node.submit(tx).await.unwrap();
 }
 
+/// Folders of the node's files whose name has this in it.
+fn folders(path: &Path, part: &str) -> usize {
+    let entries = std::fs::read_dir(path).unwrap();
+    let below = entries.flatten().map(|entry| entry.path());
+    below
+        .filter(|path| path.is_dir())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            usize::from(name.contains(part)) + folders(&path, part)
+        })
+        .sum()
+}
+
 /// All have the same block with the same state at the lowest height that all have.
 async fn same(nodes: &[&NodeHandle]) {
     let height = nodes
@@ -223,9 +236,15 @@ async fn four_validators_agree_and_one_that_was_away_comes_back_from_its_folder(
         assert_eq!(balance(node, 0), SUPPLY - 330);
     }
     same(&nodes.iter().collect::<Vec<_>>()).await;
+    // Five blocks are an epoch: of those that are over, no more than the last one's journal is kept.
+    until(&nodes[0], "five epochs", |node| {
+        node.settled().block.header().height >= 26
+    })
+    .await;
     for node in &nodes {
         node.stop().await.unwrap();
     }
+    assert!((1..=3).contains(&folders(&mesh.path(0), "-epoch-")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

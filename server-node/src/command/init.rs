@@ -10,6 +10,7 @@ use crate::{
     cli::{Init, ScheduleArgs},
     config::{NodeConfig, Peer, Role, load_or_make_seed, write_secret},
     failure::{Failure, Outcome},
+    http::is_blocked,
     ledger::setup,
     node::{
         start::{make_folder, peer_of},
@@ -123,6 +124,13 @@ pub fn run(args: &Init, json: bool) -> Outcome {
     if args.base_port.checked_add(highest).is_none() || args.base_port == 0 {
         return Err(Failure::Usage(format!(
             "--base-port leaves no room: the nodes take ports up to {highest} above it"
+        )));
+    }
+    let ports = (0..=full + validators).map(|node| args.base_port + STEP * node);
+    if let Some(port) = ports.into_iter().find(|port| is_blocked(*port)) {
+        return Err(Failure::Usage(format!(
+            "--base-port {}: a node would serve pages at port {port}, which browsers refuse to ask; take another",
+            args.base_port
         )));
     }
     let mut aggregation = config(args, "aggregation", Role::Aggregation, args.base_port);

@@ -20,12 +20,28 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long what is being answered may take once the node is to stop. Event streams never end.
 const STOPPING: Duration = Duration::from_secs(2);
 
+/// Whether browsers refuse to ask a port, since other protocols have it: the "bad ports" of the Fetch standard that need no
+/// privileges.
+pub const fn is_blocked(port: u16) -> bool {
+    matches!(
+        port,
+        1719 | 1720 | 1723 | 2049 | 3659 | 4045 | 4190 | 5060 | 5061 | 6000 | 6566 | 6665
+            ..=6669 | 6679 | 6697 | 10_080
+    )
+}
+
 /// Listen, so that others can be told where.
 ///
 /// # Errors
 ///
-/// [`Failure`] if the address is taken.
+/// [`Failure`] if the address is taken, or no browser asks its port.
 pub async fn bind(address: SocketAddr) -> Outcome<(TcpListener, SocketAddr)> {
+    if is_blocked(address.port()) {
+        return Err(Failure::Input(format!(
+            "{address} cannot be used: browsers refuse to ask port {}; choose another",
+            address.port()
+        )));
+    }
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::Other(format!(
             "{address} cannot be listened on: {e}; stop what uses it or choose another address"

@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub use ledger::{GenesisView, ReceiptView, StoredBlocks};
-pub use listen::{bind, serve};
+pub use listen::{bind, is_blocked, serve};
 pub use view::{MeshView, MetricsView, NodeView, RoundRecordView, TaskView, VotesView};
 
 /// What the handlers of the aggregation node share.

@@ -2,7 +2,10 @@
 
 mod entries;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +29,18 @@ use crate::{
 #[derive(Clone)]
 pub struct State {
     trie: Trie,
+    /// Keys of the few entries that are listed often, so that nobody goes through light nodes and accounts for them. Follows
+    /// from the entries.
+    listed: Arc<BTreeSet<Vec<u8>>>,
+}
+
+/// Whether an entry with this key is one of those that are listed often.
+fn is_listed(key: &[u8]) -> bool {
+    let kinds = [
+        TaskSlot(TaskId([0; 32])).key(),
+        NodeSlot(NodeId([0; 32])).key(),
+    ];
+    kinds.iter().any(|kind| kind.first() == key.first())
 }
 
 impl State {
@@ -36,9 +51,7 @@ impl State {
     /// [`GenesisError`] if no chain can begin so.
     pub fn genesis(genesis: &Genesis) -> Result<Self, GenesisError> {
         genesis.check()?;
-        let mut state = Self {
-            trie: Trie::default(),
-        };
+        let mut state = Self::empty();
         state.put(
             &ChainSlot(),
             &Chain {
@@ -80,6 +93,13 @@ impl State {
         Ok(state)
     }
 
+    fn empty() -> Self {
+        Self {
+            trie: Trie::default(),
+            listed: Arc::default(),
+        }
+    }
+
     /// The root: it commits to every entry.
     pub fn root(&self) -> Digest {
         self.trie.root()
@@ -92,11 +112,22 @@ impl State {
     }
 
     pub(crate) fn put<S: Slot>(&mut self, slot: &S, entry: &S::Entry) {
-        self.trie.put(&slot.key(), encode(entry));
+        self.write(&slot.key(), encode(entry));
+    }
+
+    fn write(&mut self, key: &[u8], value: Vec<u8>) {
+        if is_listed(key) && !self.listed.contains(key) {
+            Arc::make_mut(&mut self.listed).insert(key.to_vec());
+        }
+        self.trie.put(key, value);
     }
 
     pub(crate) fn remove<S: Slot>(&mut self, slot: &S) {
-        self.trie.remove(&slot.key());
+        let key = slot.key();
+        if self.listed.contains(&key) {
+            Arc::make_mut(&mut self.listed).remove(&key);
+        }
+        self.trie.remove(&key);
     }
 
     /// A proof of what stands at a place, or that nothing does.
@@ -133,19 +164,44 @@ impl State {
         self.get(&ValidatorsSlot())
     }
 
-    /// All tasks, by id. Reads the whole state.
+    /// All tasks, by id.
     pub fn tasks(&self) -> BTreeMap<TaskId, Task> {
-        self.collect(&TaskSlot(TaskId([0; 32])), TaskId)
+        self.list(TaskSlot, TaskId)
     }
 
-    /// All server nodes that are or were enrolled, by key. Reads the whole state.
+    /// All server nodes that are or were enrolled, by key.
     pub fn nodes(&self) -> BTreeMap<NodeId, NodeEntry> {
-        self.collect(&NodeSlot(NodeId([0; 32])), NodeId)
+        self.list(NodeSlot, NodeId)
+    }
+
+    /// Those of the listed entries whose slot is of this kind.
+    fn list<S: Slot, K: Ord + Copy>(
+        &self,
+        slot: impl Fn(K) -> S,
+        name: impl Fn([u8; 32]) -> K,
+    ) -> BTreeMap<K, S::Entry> {
+        let kind = slot(name([0; 32])).key().first().copied();
+        let keys = self.listed.iter().filter_map(|key| key.split_first());
+        keys.filter(|(first, _)| Some(**first) == kind)
+            .filter_map(|(_, rest)| rest.first_chunk().copied().map(&name))
+            .filter_map(|id| Some((id, self.get(&slot(id))?)))
+            .collect()
     }
 
     /// All accounts. Reads the whole state.
     pub fn accounts(&self) -> BTreeMap<NodeId, Account> {
-        self.collect(&AccountSlot(NodeId([0; 32])), NodeId)
+        let kind = AccountSlot(NodeId([0; 32])).key().first().copied();
+        let mut found = BTreeMap::new();
+        self.trie.for_each(&mut |key, value| {
+            if let Some((first, rest)) = key.split_first()
+                && Some(*first) == kind
+                && let Some(id) = rest.first_chunk::<32>()
+                && let Some(account) = decode_trusted(value)
+            {
+                found.insert(NodeId(*id), account);
+            }
+        });
+        found
     }
 
     /// All light nodes that are or were enrolled for a task, by key. Reads the whole state.
@@ -159,27 +215,6 @@ impl State {
                 && let Some(light) = decode_trusted(value)
             {
                 found.insert(NodeId(*node), light);
-            }
-        });
-        found
-    }
-
-    /// All entries whose slot is of the kind of `like`, named by the 32 bytes after the kind.
-    fn collect<S: Slot, K: Ord>(
-        &self,
-        like: &S,
-        name: impl Fn([u8; 32]) -> K,
-    ) -> BTreeMap<K, S::Entry> {
-        let kind = like.key().first().copied();
-        let mut found = BTreeMap::new();
-        self.trie.for_each(&mut |key, value| {
-            if let Some((first, Some(id))) = key
-                .split_first()
-                .map(|(first, rest)| (*first, rest.first_chunk::<32>()))
-                && Some(first) == kind
-                && let Some(entry) = decode_trusted(value)
-            {
-                found.insert(name(*id), entry);
             }
         });
         found
@@ -230,7 +265,7 @@ impl State {
         if bytes.len() > limits::SNAPSHOT_BYTES {
             return Err(SnapshotError::Malformed);
         }
-        let mut trie = Trie::default();
+        let mut state = Self::empty();
         let (mut rest, mut last) = (bytes, None);
         while !rest.is_empty() {
             let (key, more) = part(rest)?;
@@ -238,17 +273,17 @@ impl State {
             if last.is_some_and(|last| last >= key) || !entries::is_readable(key, value) {
                 return Err(SnapshotError::Malformed);
             }
-            trie.put(key, value.to_vec());
+            state.write(key, value.to_vec());
             (rest, last) = (more, Some(key));
         }
-        let found = trie.root();
+        let found = state.root();
         if found != *root {
             return Err(SnapshotError::OtherState {
                 expected: *root,
                 found,
             });
         }
-        Ok(Self { trie })
+        Ok(state)
     }
 }
 

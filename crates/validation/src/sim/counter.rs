@@ -270,6 +270,10 @@ impl Machine for Counter {
         state.accounts.get(account).copied().unwrap_or(0)
     }
 
+    fn serves(&self, _: &CounterState, account: &Key) -> bool {
+        self.validators.contains(account)
+    }
+
     fn check(
         &self,
         state: &CounterState,
