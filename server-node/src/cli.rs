@@ -243,9 +243,27 @@ pub struct ScheduleArgs {
     /// quarter that it serves worst is too far behind. For tasks that tell classes apart.
     #[arg(long)]
     pub quality_votes: bool,
+    /// What the ledger pays and bears.
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
     /// Differential privacy.
     #[command(flatten)]
     pub privacy: PrivacyArgs,
+}
+
+/// What the ledger pays for a new task's rounds, and bears of them.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LedgerArgs {
+    /// Points that a finished round pays to those who made it; 10000 unless told otherwise. The admin pays for all rounds at once.
+    #[arg(long, value_name = "POINTS")]
+    pub round_budget: Option<u64>,
+    /// By how much a round may raise the model's loss on validators' rows, as a share of the loss before, for its model to be
+    /// taken; 0.25 unless told otherwise, 1 with --epsilon.
+    #[arg(long, value_name = "SHARE")]
+    pub loss_tolerance: Option<f64>,
+    /// How far the quarter that the model serves worst may lie behind in accuracy, from 0 to 1; 0.3 unless told otherwise.
+    #[arg(long, value_name = "SHARE", requires = "quality_votes")]
+    pub fairness_gap: Option<f64>,
 }
 
 /// How light nodes are enrolled.

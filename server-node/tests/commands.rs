@@ -203,6 +203,12 @@ fn flags_that_contradict_each_other_or_their_range_are_wrong_usage() {
         &["node", "init", "--dir", "/nowhere", "--base-port", "10060"],
         "port 10080",
     );
+    let init =
+        |more: [&'static str; 2]| [&["node", "init", "--dir", "/nowhere"], &more[..]].concat();
+    usage(&init(["--fairness-gap", "0.2"]), "--quality-votes");
+    usage(&init(["--loss-tolerance", "1001"]), "--loss-tolerance");
+    usage(&init(["--loss-tolerance", "nan"]), "--loss-tolerance");
+    usage(&["up", "--listen", "127.0.0.1:6667"], "port 6667");
     usage(&["ledger", "show", "--limit", "0"], "1..=100");
     usage(&["ledger", "show", "--limit", "100000"], "1..=100");
     usage(&["audit", "--task", "digits", "--round", "0"], "--round");

@@ -13,11 +13,16 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     thread::sleep,
     time::Duration,
 };
 
-use common::{Mesh, defim, defim_with, text};
+use common::{
+    Mesh, defim, defim_with,
+    proxy::{Does, proxy},
+    text,
+};
 use serde_json::Value;
 
 /// `defim up` in a folder of its own.
@@ -170,6 +175,89 @@ fn what_cannot_be_made_is_refused_before_anything_is_written() {
     fails(&shares, &init, 2, &["--shares 3", "3 full nodes"]);
     let deadline = ["node", "init", "--deadline", "0.5"];
     fails(&deadline, &init, 3, &["ends before anybody has trained"]);
+}
+
+/// What one person's contribution through a proxy ends with, and how many contributions each round of the mesh counts.
+fn through(up: &Up, at: &str, others: usize) -> (Output, Vec<u64>) {
+    let rows = up.file("rows.csv");
+    std::fs::write(&rows, defim_learn::builtin_csv("diabetes").unwrap()).unwrap();
+    let fixed = [
+        "contribute",
+        "--task",
+        "diabetes",
+        "--via",
+        "https",
+        "--timeout",
+        "60",
+    ];
+    let fixed = [&fixed[..], &["--data", rows.to_str().unwrap(), "--mesh"]].concat();
+    let done = std::thread::scope(|scope| {
+        let person = scope.spawn(|| defim().args(&fixed).args([at, "--wait", "--json"]).output());
+        for _ in 0..others {
+            let other = defim().args(&fixed).arg(&up.url).output().unwrap();
+            assert!(other.status.success(), "{}", text(&other.stderr));
+        }
+        person.join().unwrap().unwrap()
+    });
+    let history = up.json(&["task", "show", "diabetes"])["history"].clone();
+    let reports = history.as_array().unwrap().iter();
+    (
+        done,
+        reports.map(|r| r["reports"].as_u64().unwrap()).collect(),
+    )
+}
+
+#[test]
+fn whose_answer_was_lost_is_not_counted_twice() {
+    let up = Up::start(&["--min-batch", "2", "--settle", "0"]);
+    let (puts, over) = (AtomicUsize::new(0), up.url.clone());
+    let finished = move || {
+        let done = defim_with(&["task", "show", "diabetes", "--json", "--mesh", &over]);
+        let task: Value = serde_json::from_slice(&done.stdout).unwrap();
+        task["roundsDone"].as_u64() > Some(0)
+    };
+    // The report arrives, its answer is lost, and it cannot come again before the round is over.
+    let at = proxy(&up.url, move |line| {
+        if !line.starts_with("PUT") {
+            return Does::Pass;
+        }
+        match puts.fetch_add(1, Ordering::SeqCst) {
+            0 => Does::Lose,
+            _ if finished() => Does::Pass,
+            _ => Does::Cut,
+        }
+    });
+    let (done, rounds) = through(&up, &at, 1);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let counted: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(counted["round"], 1);
+    assert!(!counted["receipt"].is_null(), "{counted}");
+    assert_eq!(rounds, [2]);
+}
+
+#[test]
+fn a_mesh_that_denies_receipts_gets_nobodys_rows_again() {
+    let up = Up::start(&["--min-batch", "2", "--settle", "0"]);
+    let at = proxy(&up.url, |line| match line.contains("/ledger/receipt/") {
+        true => Does::Deny,
+        false => Does::Pass,
+    });
+    let (done, rounds) = through(&up, &at, 1);
+    has(
+        &refused(5, done),
+        &["counts the contribution", "no receipt"],
+    );
+    assert_eq!(rounds, [2]);
+    // Nor if it denies the list of who is counted too.
+    let at = proxy(&up.url, |line| {
+        match line.contains("/ledger/receipt/") || line.contains("/artefacts/ids.") {
+            true => Does::Deny,
+            false => Does::Pass,
+        }
+    });
+    let (done, rounds) = through(&up, &at, 1);
+    has(&refused(4, done), &["is not known"]);
+    assert_eq!(rounds, [2, 2]);
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn finished(task: &Value) -> Vec<(u64, u64)> {
 
 #[test]
 fn two_rounds_over_the_network_make_a_better_model() {
-    let mesh = Mesh::start(&["--min-batch", "3", "--max-batch", "3"]);
+    let budget = ["--round-budget", "600"];
+    let mesh = Mesh::start(&[&["--min-batch", "3", "--max-batch", "3"], &budget[..]].concat());
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -40,6 +41,8 @@ fn two_rounds_over_the_network_make_a_better_model() {
                     let line: Value = serde_json::from_str(line).unwrap();
                     assert_eq!(line["path"], "peer-to-peer");
                     assert_eq!(line["counted"]["reports"], 3);
+                    // A third of the half that light nodes get.
+                    assert_eq!(line["receipt"]["reward"], 100);
                 }
             });
         }

@@ -72,6 +72,7 @@ impl World {
             },
             max_weight: 1,
             admission: None,
+            ledger: defim_protocol::LedgerTerms::default(),
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };

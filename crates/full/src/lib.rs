@@ -43,7 +43,7 @@
 //! # let key = NodeKey::from_seed([9; 32]);
 //! # let member = |n: u8| Member { node: NodeKey::from_seed([n; 32]).id(), name: format!("full-{n}"), hpke: SealingKey::from_seed(n, [n; 32]).config() };
 //! # let manifest = Manifest { name: "digits".into(), title: String::new(), summary: String::new(), aggregation: key.id(), members: vec![member(1), member(2)],
-//! #   vdaf: VdafSpec { scheme: Scheme::Pine64, dimension: 4, frac_bits: 15, shares: 2, votes: 0 }, schedule: Schedule { min_batch: 2, max_batch: 9, settle_ms: 0, round_ms: 1000, rounds: 1 }, privacy: None, max_weight: 1, admission: None, created_ms: 0,
+//! #   vdaf: VdafSpec { scheme: Scheme::Pine64, dimension: 4, frac_bits: 15, shares: 2, votes: 0 }, schedule: Schedule { min_batch: 2, max_batch: 9, settle_ms: 0, round_ms: 1000, rounds: 1 }, privacy: None, max_weight: 1, admission: None, ledger: LedgerTerms::default(), created_ms: 0,
 //! #   learning: serde_json::value::RawValue::from_string("{}".into()).unwrap() };
 //! # let task = VerifiedManifest::verify(manifest.sign(&key).unwrap(), None).unwrap();
 //! # let opened = RoundOpened { task: task.task(), round: 1, base_model: Digest([0; 32]), opened_ms: 0, deadline_ms: 1000, weights: Default::default() };

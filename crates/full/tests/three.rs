@@ -71,6 +71,7 @@ fn world() -> World {
         privacy: None,
         max_weight: 1,
         admission: None,
+        ledger: defim_protocol::LedgerTerms::default(),
         created_ms: 0,
         learning: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
     };

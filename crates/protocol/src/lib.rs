@@ -66,7 +66,7 @@ pub use defim_ledger::{
     AdmissionRule, Context, Digest, NodeId, NodeKey, ParseIdError, ReportId, Signature,
     SignatureError, SignedText, TaskId,
 };
-pub use manifest::{Manifest, ManifestError, Member, Schedule, VerifiedManifest};
+pub use manifest::{LedgerTerms, Manifest, ManifestError, Member, Schedule, VerifiedManifest};
 pub use privacy::Privacy;
 pub use reason::Reason;
 pub use round::{Millis, RoundError, RoundNumber, RoundOpened, RoundPhase, VerifiedRound};

@@ -39,6 +39,28 @@ pub struct Schedule {
     pub rounds: u64,
 }
 
+/// What the ledger pays for a task's rounds and bears of them. What is none is the mesh's usual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerTerms {
+    /// Points that a finished round pays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_per_round: Option<u64>,
+    /// By how much a round may raise the model's loss on validators' rows, in parts per million of the loss before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance_ppm: Option<u32>,
+    /// How far, in accuracy, the quarter of the votes that the model serves worst may lie behind all, in parts per million.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fairness_gap_ppm: Option<u32>,
+}
+
+impl LedgerTerms {
+    /// Whether nothing is said.
+    pub fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A task, as its aggregation node signed it. The digest of the exact text is the task id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +90,9 @@ pub struct Manifest {
     /// id, any number of times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionRule>,
+    /// What the ledger pays for its rounds and bears of them, where that is not the usual.
+    #[serde(default, skip_serializing_if = "LedgerTerms::are_usual")]
+    pub ledger: LedgerTerms,
     /// When the task was made, milliseconds since 1970.
     pub created_ms: u64,
     /// The learning specification (schema, model, local training, server step), read by the
@@ -187,6 +212,18 @@ impl Manifest {
         }
         if self.max_weight == 0 {
             return unusable("max_weight is 0; it must be from 1 to 255".into());
+        }
+        let budget = self.ledger.budget_per_round;
+        if budget.is_some_and(|points| points == 0 || points.checked_mul(rounds).is_none()) {
+            return unusable(format!(
+                "a round pays {} points; it must be at least one, and {rounds} rounds no more than 2^64",
+                budget.unwrap_or_default()
+            ));
+        }
+        if self.ledger.fairness_gap_ppm.is_some() && self.vdaf.votes == 0 {
+            return unusable(
+                "a fairness gap is for tasks with quality votes; this one has none".into(),
+            );
         }
         // One report more and a sum could wrap, and be read as another. A committee does not know how many
         // reports the others have.
@@ -343,6 +380,7 @@ pub(crate) mod tests {
             privacy: None,
             max_weight: 1,
             admission: None,
+            ledger: LedgerTerms::default(),
             created_ms: 0,
             learning: RawValue::from_string("{}".into()).unwrap(),
         }

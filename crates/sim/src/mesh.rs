@@ -152,6 +152,7 @@ impl Mesh {
             privacy,
             max_weight,
             admission,
+            ledger: defim_protocol::LedgerTerms::default(),
             created_ms: 0,
             learning,
         };

@@ -42,9 +42,13 @@ impl DoubleVotes {
         self.seen.lock().clone()
     }
 
+    fn is_of(&self, vote: &ConsensusVote, node: &NodeId) -> bool {
+        vote.is_of(node, &self.namespace)
+    }
+
     /// Keeps two votes if they show something. The engine has not checked all signatures yet; whether the first one's is good.
     fn note(&self, node: NodeId, [first, second]: Votes) -> bool {
-        let signed = |vote: &ConsensusVote| vote.is_of(&node, &self.namespace);
+        let signed = |vote: &ConsensusVote| self.is_of(vote, &node);
         if self.seen.lock().contains_key(&node) || !first.excludes(&second) {
             return true;
         }
@@ -105,8 +109,13 @@ impl<A> Watched<A> {
         let votes = heard.entry((vote.view, signer)).or_default();
         let mut known = false;
         votes.retain(|other| {
-            known |= other.choice == vote.choice;
-            self.double_votes.note(node, [*other, vote])
+            if other.choice != vote.choice {
+                return self.double_votes.note(node, [*other, vote]);
+            }
+            // Two signatures under one vote: one of them is none, and hides nothing.
+            let kept = other.signature == vote.signature || self.double_votes.is_of(other, &node);
+            known |= kept;
+            kept
         });
         // One of each kind: more of a kind show no more than two.
         if !known && votes.len() < 3 {

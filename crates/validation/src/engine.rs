@@ -41,7 +41,7 @@ pub(crate) type Marshal<M> = Mailbox<Scheme, Standard<Wire<<M as Machine>::Block
 
 const MAILBOX: NonZeroUsize = NZUsize!(1024);
 /// Final blocks under way to the ledger, and gaps that are filled at a time.
-const UNDER_WAY: NonZeroUsize = NZUsize!(16);
+pub(crate) const UNDER_WAY: NonZeroUsize = NZUsize!(16);
 /// Views below the final one whose blocks peers may still ask for.
 const KEPT_VIEWS: ViewDelta = ViewDelta::new(32);
 /// Blocks of each peer that are held before they are asked for.

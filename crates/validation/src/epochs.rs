@@ -29,7 +29,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Timing;
 use crate::double::{DoubleVotes, Watched};
-use crate::engine::{Fatal, Marshal};
+use crate::engine::{Fatal, Marshal, UNDER_WAY};
 use crate::machine::{Digest, Key, Machine};
 
 /// Views of an epoch whose votes are kept.
@@ -221,15 +221,26 @@ where
         Ok(())
     }
 
-    /// Deletes the journal of the epoch before the last one: what keeps a validator that starts again from voting twice is
-    /// needed only where it may vote again. The last one's stays, for a crash that takes the newest blocks along.
+    /// Deletes journals of epochs that are long over: what keeps a validator that starts again from voting twice is needed only
+    /// where it may vote again. Some stay, for a crash that takes along what was applied last.
     async fn forget(&self, epoch: Epoch) {
-        let Some(old) = epoch.get().checked_sub(2) else {
-            return;
-        };
-        match self.context.remove(&self.journal(old), None).await {
-            Ok(()) | Err(RuntimeError::PartitionMissing(_)) => {}
-            Err(error) => warn!(epoch = old, %error, "an old epoch's journal cannot be deleted"),
+        let length = self
+            .epocher
+            .last(Epoch::zero())
+            .map_or(1, |last| last.get().saturating_add(1));
+        let kept = (UNDER_WAY.get() as u64).div_ceil(length).saturating_add(2);
+        let mut next = epoch.get().checked_sub(kept);
+        while let Some(old) = next {
+            match self.context.remove(&self.journal(old), None).await {
+                Ok(()) => {}
+                // Those before went before.
+                Err(RuntimeError::PartitionMissing(_)) => break,
+                Err(error) => {
+                    warn!(epoch = old, %error, "an old epoch's journal cannot be deleted");
+                    break;
+                }
+            }
+            next = old.checked_sub(1);
         }
     }
 
@@ -280,7 +291,8 @@ where
                 automaton: self.automaton.clone(),
                 relay: self.automaton.clone(),
                 reporter: Watched::new(self.automaton.clone(), set, self.double_votes.clone()),
-                track_historical_votes: false,
+                // Two votes that exclude each other are told also if the second comes after the certificate.
+                track_historical_votes: true,
                 strategy: Sequential,
                 partition: self.journal(epoch.get()),
                 mailbox_size: NZUsize!(1024),

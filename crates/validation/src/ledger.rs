@@ -1,10 +1,11 @@
 //! DeFim's ledger as the engine orders it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use defim_ledger::{
-    AdminsSlot, Block, Canonical as _, Genesis, GenesisError, NodeId, NodeSlot, NodeStatus, Reject,
-    SignedTx, State, consensus_namespace, limits,
+    AdminsSlot, Block, Canonical as _, Genesis, GenesisError, NodeId, NodeStatus, Reject, SignedTx,
+    State, consensus_namespace, limits,
 };
 
 use crate::machine::{Chained, Digest, Key, Machine, Turn};
@@ -137,12 +138,14 @@ impl Machine for Ledger {
         state.account(&NodeId(*account)).nonce
     }
 
-    fn serves(&self, state: &State, account: &Key) -> bool {
-        let account = NodeId(*account);
-        let enrolled = state.get(&NodeSlot(account));
-        let admins = || state.get(&AdminsSlot()).unwrap_or_default();
-        enrolled.is_some_and(|node| node.status == NodeStatus::Active)
-            || admins().contains(&account)
+    fn serving(&self, state: &State) -> BTreeSet<Key> {
+        let nodes = state.nodes().into_iter();
+        let active = nodes.filter(|(_, node)| node.status == NodeStatus::Active);
+        let admins = state.get(&AdminsSlot()).unwrap_or_default();
+        active
+            .map(|(node, _)| node.0)
+            .chain(admins.into_iter().map(|admin| admin.0))
+            .collect()
     }
 
     fn check(&self, state: &State, tx: &SignedTx, ahead: u64, now_ms: u64) -> Result<(), Reject> {

@@ -1,5 +1,6 @@
 //! What the engine asks of a ledger: a pure machine whose blocks it orders.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::pin::Pin;
@@ -92,9 +93,9 @@ pub trait Machine: Clone + Send + Sync + 'static {
     /// The number that an account's next transaction must have.
     fn next_nonce(&self, state: &Self::State, account: &Key) -> u64;
 
-    /// Whether the chain's work stands still without this account: its transactions have places that others cannot take, and
+    /// The accounts without which the chain's work stands still: their transactions have places that others cannot take, and
     /// come first.
-    fn serves(&self, state: &Self::State, account: &Key) -> bool;
+    fn serving(&self, state: &Self::State) -> BTreeSet<Key>;
 
     /// Whether a transaction may go into the block after `state`. With `ahead` above 0, that many of its
     /// account wait before it: only what cannot change with them is checked, its signature above all.

@@ -1,5 +1,5 @@
 //! Transactions that wait for a block: bounded, by account, in the order of their numbers. Whoever the chain cannot do without
-//! ([`Machine::serves`]) has places of its own, and comes first.
+//! ([`Machine::serving`]) has places of its own, and comes first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,6 +16,8 @@ pub struct PoolLimits {
     pub per_account: usize,
     /// Bytes in all.
     pub bytes: usize,
+    /// Bytes of one account's transactions: of those behind its first one only the signature is checked.
+    pub account_bytes: usize,
     /// One part in so many, of both, is kept free for those whom the chain cannot do without.
     pub reserved: usize,
     /// Bytes of one transaction; a longer one is neither taken nor sent.
@@ -28,6 +30,7 @@ impl Default for PoolLimits {
             transactions: 10_000,
             per_account: 64,
             bytes: 32 << 20,
+            account_bytes: 512 << 10,
             reserved: 8,
             transaction_bytes: defim_ledger::limits::TX_BYTES,
         }
@@ -149,10 +152,16 @@ impl<M: Machine> Mempool<M> {
                 found: nonce,
             });
         }
-        if waiting.map_or(0, BTreeMap::len) >= self.limits.per_account {
-            return Err(Refused::AccountFull(self.limits.per_account));
+        let (count, held) = waiting.map_or((0, 0), |queue| {
+            let bytes: usize = queue.values().map(|waiting| waiting.bytes).sum();
+            (queue.len(), bytes)
+        });
+        if count >= self.limits.per_account
+            || held.saturating_add(bytes) > self.limits.account_bytes
+        {
+            return Err(Refused::AccountFull(count));
         }
-        let kept = match machine.serves(state, &account) {
+        let kept = match machine.serving(state).contains(&account) {
             true => 0,
             false => self.limits.reserved,
         };
@@ -210,10 +219,11 @@ impl<M: Machine> Mempool<M> {
 
     /// The accounts in the order of their turns: those whom the chain cannot do without, and the others.
     fn ranked(&self, machine: &M, state: &M::State) -> [Vec<&Key>; 2] {
+        let serving = machine.serving(state);
         let (first, others) = self
             .turns
             .iter()
-            .partition(|account| machine.serves(state, account));
+            .partition(|account| serving.contains(*account));
         [first, others]
     }
 

@@ -74,6 +74,11 @@ fn one_that_sends_its_two_votes_to_different_others_is_noticed() {
 }
 
 #[test]
+fn one_that_signs_another_block_afterwards_is_noticed() {
+    through(Scenario::Afterwards);
+}
+
+#[test]
 fn one_that_runs_twice_with_one_key_splits_nobody() {
     through(Scenario::Twins);
 }

@@ -1,10 +1,13 @@
 //! `defim contribute`: a native light node, with the browser's code.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use defim_ledger::round_randomness;
 use defim_light::{
-    SealedReport, Training,
+    LightError, SealedReport, Training,
     delivery::{Delivery, Input, Output, Path},
 };
 use defim_net::{
@@ -28,7 +31,7 @@ use crate::{
     clock,
     command::{
         account,
-        receipt::{self, Receipted},
+        receipt::{self, Receipted, Standing},
     },
     config::load_or_make_key,
     failure::{Failure, Outcome},
@@ -70,30 +73,42 @@ struct Contribution {
 enum Sent<T> {
     /// The leader has the report.
     Stored(T),
-    /// The round was over, or full, before the report was there or checked. Nothing is lost: the rows are good for the next.
-    Missed { round: u64, why: String },
+    /// The round does not count the report. Nothing is lost: the rows are good for the next.
+    Missed(Missed),
+}
+
+/// Why a round does not count a report.
+struct Missed {
+    round: RoundNumber,
+    why: String,
+    /// Whether it counts another one of the key.
+    has_one: bool,
+}
+
+/// What a leader said of a report.
+enum Answer {
+    Stored(Path, Option<String>),
+    /// It comes too late, for this reason.
+    Late(String),
+    /// It has another one under the same id.
+    Replayed,
+    /// So it said when the report came again; the answer to what went over this path before was lost. It may be stored.
+    Lost(Path),
 }
 
 struct Sender {
     endpoint: Option<Endpoint>,
     client: MeshClient,
     leader: Leader,
-    round: RoundNumber,
-    /// Whether the report's id follows from a key, so that there is one a round.
-    keyed: bool,
 }
 
 impl Sender {
     /// Send until the leader has stored or refused the report, or time is up.
-    async fn deliver(
-        &self,
-        report: &SealedReport,
-        give_up: std::time::Instant,
-    ) -> Outcome<Sent<(Path, Option<String>)>> {
+    async fn deliver(&self, report: &SealedReport, give_up: Instant) -> Outcome<Answer> {
         let peer_to_peer = self.endpoint.is_some() && !self.leader.addresses.is_empty();
         let mut delivery = Delivery::new(&self.leader.name, peer_to_peer);
         delivery.handle(clock::now(), Input::Tick);
-        let mut waited_for = String::new();
+        let (mut waited_for, mut lost) = (String::new(), None);
         loop {
             let Some(output) = delivery.poll() else {
                 let due = delivery
@@ -107,15 +122,19 @@ impl Sender {
             match output {
                 Output::Try { path, .. } => {
                     let input = match path {
-                        Path::Webrtc => self.over_peer(report).await,
-                        Path::Https => self.over_https(report).await,
+                        Path::Webrtc => self.over_peer(report, &mut lost).await,
+                        Path::Https => self.over_https(report, &mut lost).await,
                     };
                     delivery.handle(clock::now(), input);
                 }
                 Output::Wait { because, .. } => {
                     if clock::start() >= give_up {
                         return Err(Failure::Unreachable(format!(
-                            "{because}; nothing was counted, try again later"
+                            "{because}; {}, try again later",
+                            match lost {
+                                None => "nothing was counted",
+                                Some(_) => "whether it has the contribution is not known",
+                            }
                         )));
                     }
                     if because != waited_for {
@@ -124,21 +143,18 @@ impl Sender {
                     }
                 }
                 Output::Delivered { path, because } => {
-                    return Ok(Sent::Stored((path, because)));
-                }
-                Output::Refused { code, .. } if self.keyed && code == Reason::Replayed.slug() => {
-                    return Err(Failure::Input(format!(
-                        "this key has contributed to round {} already, which counts once; wait for the next round",
-                        self.round
-                    )));
+                    return Ok(Answer::Stored(path, because));
                 }
                 Output::Refused { code, .. }
                     if Reason::from_slug(&code).is_some_and(Reason::missed) =>
                 {
-                    return Ok(Sent::Missed {
-                        round: self.round,
-                        why: code,
+                    return Ok(match lost {
+                        None => Answer::Late(code),
+                        Some(path) => Answer::Lost(path),
                     });
+                }
+                Output::Refused { code, .. } if code == Reason::Replayed.slug() => {
+                    return Ok(Answer::Replayed);
                 }
                 Output::Refused { code, message } => {
                     return Err(Failure::Input(format!("{message} ({code})")));
@@ -147,7 +163,8 @@ impl Sender {
         }
     }
 
-    async fn over_peer(&self, report: &SealedReport) -> Input {
+    /// Send peer to peer; in `lost` it is kept that an answer is missing.
+    async fn over_peer(&self, report: &SealedReport, lost: &mut Option<Path>) -> Input {
         let path = Path::Webrtc;
         let failed = |code: &str, message: String| Input::Failed {
             path,
@@ -177,17 +194,22 @@ impl Sender {
             bytes: &report.bytes,
         };
         let limit = Duration::from_millis(defim_light::delivery::HTTPS_MS);
-        match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
-            Ok(Ok(verdict)) => Input::Verdict {
-                path,
-                code: verdict.code,
-            },
+        let failure = match tokio::time::timeout(limit, upload(&mut stream, &sent, |_| {})).await {
+            Ok(Ok(verdict)) => {
+                return Input::Verdict {
+                    path,
+                    code: verdict.code,
+                };
+            }
             Ok(Err(error)) => failed("broken", error.to_string()),
             Err(_) => failed("stalled", "the upload stood still".into()),
-        }
+        };
+        *lost = Some(path);
+        failure
     }
 
-    async fn over_https(&self, report: &SealedReport) -> Input {
+    /// Send over HTTPS; in `lost` it is kept that an answer is missing.
+    async fn over_https(&self, report: &SealedReport, lost: &mut Option<Path>) -> Input {
         let path = Path::Https;
         let failed = |code: &str, message: String| Input::Failed {
             path,
@@ -195,17 +217,15 @@ impl Sender {
             message,
         };
         let base = self.client.resolve(&self.leader.http);
-        match self
-            .client
-            .http()
-            .put_report(
-                &base,
-                &report.task.to_string(),
-                media_type(report.committee.vdaf.shares),
-                report.bytes.clone(),
-            )
-            .await
-        {
+        let task = report.task.to_string();
+        let media = media_type(report.committee.vdaf.shares);
+        let http = self.client.http();
+        let put = http.put_report(&base, &task, media, report.bytes.clone());
+        let answer = put.await;
+        if answer.is_err() {
+            *lost = Some(path);
+        }
+        match answer {
             Ok(answer) => match answer.code {
                 None if answer.status < 300 => Input::Verdict { path, code: 0 },
                 None => Input::Verdict {
@@ -267,7 +287,7 @@ async fn next_round(
     client: &MeshClient,
     task: &str,
     last: Option<Tried>,
-    (give_up, timeout): (std::time::Instant, f64),
+    (give_up, timeout): (Instant, f64),
 ) -> Outcome<TaskView> {
     let mut told = false;
     loop {
@@ -295,33 +315,25 @@ async fn next_round(
     }
 }
 
-async fn counted(
+/// Wait for the end of a round.
+async fn ended(
     client: &MeshClient,
     task: &str,
-    round: u64,
-    give_up: std::time::Instant,
+    round: RoundNumber,
+    give_up: Instant,
 ) -> Outcome<RoundRecordView> {
     loop {
         let view = client.task(task).await?;
-        if let Some(record) = view
-            .history
-            .iter()
-            .flatten()
-            .find(|record| record.round == round)
-        {
-            return match &record.reason {
-                None => Ok(record.clone()),
-                Some(reason) => Err(Failure::Other(format!(
-                    "round {round} ended without a result: {reason}"
-                ))),
-            };
+        let mut records = view.history.iter().flatten();
+        if let Some(record) = records.find(|record| record.round == round) {
+            return Ok(record.clone());
         }
         if clock::start() >= give_up {
             let state = view
                 .round
                 .map_or("no round is open".to_owned(), |round| round.text);
             return Err(Failure::Unreachable(format!(
-                "round {round} is not finished yet: {state}; the contribution is stored and will be counted"
+                "round {round} is not finished yet: {state}; the contribution is stored, and whether it counts shows when the round ends"
             )));
         }
         tokio::time::sleep(POLL).await;
@@ -383,6 +395,8 @@ struct Contributor {
     key: Option<Arc<NodeKey>>,
     ledger: Option<LedgerClient>,
     endpoint: Option<Endpoint>,
+    /// Whether the person knows that the key has no effect.
+    told: bool,
 }
 
 impl Contributor {
@@ -409,41 +423,65 @@ impl Contributor {
             key,
             ledger,
             endpoint: None,
+            told: false,
         })
     }
 
-    /// Take part in this round; [`Sent::Missed`] if the report comes too late for it.
+    /// Take part in this round, if it is still open when the report is ready.
     async fn take_part(
         &mut self,
         view: &TaskView,
-        give_up: std::time::Instant,
+        give_up: Instant,
     ) -> Outcome<Sent<Contribution>> {
         let task = view.join()?;
         let Some(open) = &view.round else {
             return Err(Failure::Input("no round is open".into()));
         };
         let round = open.round;
-        if task.admission().is_some() && self.key.is_none() {
-            return Err(Failure::Usage(format!(
-                "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing",
-                view.name
-            )));
+        let missed = |why: String| {
+            Ok(Sent::Missed(Missed {
+                round,
+                why,
+                has_one: false,
+            }))
+        };
+        match (task.admission(), &self.key) {
+            (Some(_), None) => {
+                return Err(Failure::Usage(format!(
+                    "task {} counts enrolled light nodes only; name a file with --key, which is made if it is missing",
+                    view.name
+                )));
+            }
+            (None, Some(_)) if !self.told => {
+                eprintln!(
+                    "task {} enrols nobody: --key has no effect, and there are no rewards to claim",
+                    view.name
+                );
+                self.told = true;
+            }
+            _ => {}
         }
+        // What is there may be answered, even with no time left.
+        let until = || give_up.max(clock::start() + LEAST);
         if let (Some(rule), Some(key), Some(ledger)) = (task.admission(), &self.key, &self.ledger) {
-            receipt::enrol(ledger, &task, rule, key, self.args.invite.as_deref()).await?;
+            let invite = self.args.invite.as_deref();
+            receipt::enrol(ledger, &task, rule, key, invite, until()).await?;
         }
         if let Some(ledger) = &self.ledger {
             let randomness = round_randomness(&open.signed);
-            receipt::is_final(ledger, task.task(), round, randomness).await?;
+            receipt::is_final(ledger, task.task(), round, randomness, until()).await?;
         }
         let model = self.client.model(&open.base_model).await?;
         let mesh = self.client.mesh().await?;
         if self.args.via == Via::Auto && self.endpoint.is_none() {
             self.endpoint = Some(super::light_endpoint().await?);
         }
-        let open = task
-            .open_round(open.signed.clone(), clock::now())?
-            .without_ledger();
+        let open = match task.open_round(open.signed.clone(), clock::now()) {
+            Err(LightError::TooLate { .. }) => {
+                return missed("its deadline has passed; nothing was sent".into());
+            }
+            open => open?.without_ledger(),
+        };
         let mut training = Training::start(&task, &open, &model)?;
         let key = self.key.as_ref().filter(|_| task.admission().is_some());
         let id = match key {
@@ -459,32 +497,86 @@ impl Contributor {
             Failure::Input(why) => Failure::Input(format!("{}: {why}", self.args.data.display())),
             other => other,
         })?;
+        let committee = &prepared.report.committee;
+        let at = receipt::At {
+            task: task.task(),
+            round,
+            committee: committee.index(),
+            report: prepared.report.id,
+        };
         let sender = Sender {
             endpoint: self.endpoint.clone(),
             client: self.client.clone(),
-            leader: Leader::of(prepared.report.committee.leader(), &mesh)?,
-            round,
-            keyed: task.admission().is_some(),
+            leader: Leader::of(committee.leader(), &mesh)?,
         };
         let started = clock::start();
-        let delivered = sender.deliver(&prepared.report, give_up);
-        let delivered = tokio::time::timeout_at((give_up + LEAST).into(), delivered).await;
-        let delivered = delivered.map_err(|_| {
+        let until_sent = until();
+        let delivered = sender.deliver(&prepared.report, until_sent);
+        let delivered = tokio::time::timeout_at((until_sent + LEAST).into(), delivered).await;
+        let answer = delivered.map_err(|_| {
             Failure::Unreachable(format!(
-                "full node {} does not answer within {} s; whether it has the contribution is not known",
-                sender.leader.name, self.args.timeout
+                "full node {} does not answer in time; whether it has the contribution is not known",
+                sender.leader.name
             ))
         })??;
-        let (path, because) = match delivered {
-            Sent::Stored(way) => way,
-            Sent::Missed { round, why } => return Ok(Sent::Missed { round, why }),
+        let send_ms = ms(started);
+        let key = key.map(|key| &**key);
+        let mut receipt = None;
+        let (path, because) = match answer {
+            Answer::Stored(path, because) => (path, because),
+            Answer::Late(why) => return missed(why),
+            Answer::Replayed => {
+                return match key {
+                    Some(_) => Ok(Sent::Missed(Missed {
+                        round,
+                        why: "the key has contributed to it already, which counts once".into(),
+                        has_one: true,
+                    })),
+                    None => Err(Failure::Input(Reason::Replayed.text().into())),
+                };
+            }
+            Answer::Lost(path) => {
+                let because = format!("an answer of full node {} was lost", sender.leader.name);
+                let Some(ledger) = &self.ledger else {
+                    return Err(Failure::Unreachable(format!(
+                        "{because}, and round {round} is over; whether it counts the contribution is not known"
+                    )));
+                };
+                match receipt::standing(&self.client, ledger, &at, key, until()).await? {
+                    Standing::Counted(receipted) => receipt = Some(receipted),
+                    Standing::Not(why) => return missed(why),
+                }
+                (path, Some(because))
+            }
         };
-        let mut done = Contribution {
+        let mut counted = None;
+        if self.args.wait {
+            let record = ended(&self.client, &self.args.task, round, give_up).await?;
+            let void = record.reason.as_ref();
+            let void = void.map(|reason| format!("it ended without a result: {reason}"));
+            match (&self.ledger, &receipt) {
+                // That a round is void is the ledger's to say: else the mesh could ask for the same rows again and again.
+                (Some(ledger), None) => {
+                    match receipt::standing(&self.client, ledger, &at, key, until()).await? {
+                        Standing::Counted(receipted) => receipt = Some(receipted),
+                        Standing::Not(why) => return missed(void.unwrap_or(why)),
+                    }
+                }
+                (Some(_), Some(_)) => {}
+                (None, _) => {
+                    if let Some(why) = void {
+                        return missed(why);
+                    }
+                }
+            }
+            counted = Some(record);
+        }
+        Ok(Sent::Stored(Contribution {
             task: view.name.clone(),
             round,
             report: prepared.report.id,
             node: sender.leader.name.clone(),
-            key: key.map(|key| key.id()),
+            key: key.map(NodeKey::id),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
@@ -494,28 +586,11 @@ impl Contributor {
             rows: prepared.rows,
             train_ms: prepared.train_ms,
             split_ms: prepared.split_ms,
-            send_ms: ms(started),
+            send_ms,
             clipped: prepared.clipped,
-            counted: None,
-            receipt: None,
-        };
-        if self.args.wait {
-            done.counted = Some(counted(&self.client, &self.args.task, round, give_up).await?);
-            if let Some(ledger) = &self.ledger {
-                let key = key.map(|key| &**key);
-                let (id, report) = (task.task(), prepared.report.id);
-                let found = receipt::receipt(&self.client, ledger, id, round, report, key).await?;
-                if found.is_none() {
-                    let why = "it was stored, but not checked by its full nodes in time";
-                    return Ok(Sent::Missed {
-                        round,
-                        why: why.into(),
-                    });
-                }
-                done.receipt = found;
-            }
-        }
-        Ok(Sent::Stored(done))
+            counted,
+            receipt,
+        }))
     }
 }
 
@@ -535,13 +610,22 @@ pub async fn run(args: Contribute, json: bool) -> Outcome {
             let view = next_round(&light.client, &light.args.task, last, until).await?;
             match light.take_part(&view, give_up).await? {
                 Sent::Stored(done) => break done,
-                Sent::Missed { round, why } => {
+                Sent::Missed(Missed {
+                    round,
+                    why,
+                    has_one,
+                }) => {
+                    if has_one && rounds == 1 {
+                        return Err(Failure::Input(format!(
+                            "this key has contributed to round {round} already, which counts once; wait for the next round"
+                        )));
+                    }
                     eprintln!(
                         "round {round} does not count the report ({why}); waiting for the next"
                     );
                     last = Some(Tried {
                         round,
-                        stored: false,
+                        stored: has_one,
                     });
                 }
             }

@@ -171,6 +171,7 @@ mod tests {
                 privacy: None,
                 max_weight: 1,
                 admission: None,
+                ledger: defim_protocol::LedgerTerms::default(),
                 created_ms: 0,
                 learning: serde_json::value::to_raw_value(&spec).unwrap(),
             };

@@ -1,11 +1,11 @@
 //! What a native light node does on the ledger: it enrols its key, checks that a round's opening is final, gets its receipt, and
 //! claims its reward.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use defim_ledger::{
-    Account, Canonical as _, Digest, Light, LightSlot, NodeId, NodeKey, RoundSlot, Stage, TaskId,
-    TaskSlot, light::Receipt, light_report_id,
+    Account, Canonical as _, CommitteeIndex, Digest, Light, LightSlot, NodeId, NodeKey, Round,
+    RoundSlot, Stage, TaskId, TaskSlot, light::Receipt, light_report_id, merkle,
 };
 use defim_light::{JoinedTask, enrolment::Sender};
 use defim_protocol::{AdmissionRule, ReportId, RoundNumber};
@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{account, confirm, mesh::MeshClient, out};
 use crate::{
     cli::AccountClaim,
+    clock,
     failure::{Failure, Outcome},
     http::ReceiptView,
     ledger::{
@@ -65,6 +66,7 @@ pub async fn enrol(
     rule: AdmissionRule,
     key: &NodeKey,
     invite: Option<&str>,
+    until: Instant,
 ) -> Outcome {
     let (id, owner) = (task.task(), key.id());
     let active = async || -> Outcome<bool> { Ok(enrolled(ledger, id, owner).await?.is_some()) };
@@ -78,7 +80,7 @@ pub async fn enrol(
         nonce,
     };
     send(ledger, sender.enrol(&id, rule, invite)?).await?;
-    for _ in 0..TRIES {
+    while clock::start() < until {
         if active().await? {
             return Ok(());
         }
@@ -100,8 +102,9 @@ pub async fn is_final(
     task: TaskId,
     round: RoundNumber,
     randomness: Digest,
+    until: Instant,
 ) -> Outcome<u64> {
-    for _ in 0..TRIES {
+    while clock::start() < until {
         let place = Place::Round(task, round);
         let (header, entry) = ledger.at(place, &RoundSlot(task, round)).await?;
         match entry {
@@ -196,35 +199,62 @@ async fn claim(ledger: &LedgerClient, key: &NodeKey, task: TaskId, counted: &[Co
     Err(confirm::late())
 }
 
-/// Get and verify the receipt of a report, and claim its reward with the key that it is counted under; nothing if the finished
-/// round does not count it.
+/// A report, where it is looked for.
+pub struct At {
+    /// The task.
+    pub task: TaskId,
+    /// The round that it was made for.
+    pub round: RoundNumber,
+    /// The committee that checks it.
+    pub committee: CommitteeIndex,
+    /// Its id.
+    pub report: ReportId,
+}
+
+/// What became of a report.
+pub enum Standing {
+    /// It is counted.
+    Counted(Receipted),
+    /// It is not, for sure: why.
+    Not(String),
+}
+
+/// What became of a report, by what the ledger shows: its receipt, with which its reward is claimed if it is counted under a
+/// key, or that it is not counted.
+///
+/// That there is no receipt shows nothing: who has none given to a person would have the same rows again in another round.
 ///
 /// # Errors
 ///
-/// [`Failure`] if the round is not finished in time, or the receipt proves nothing.
-pub async fn receipt(
+/// [`Failure`] if the round is not over in time, or neither is shown.
+pub async fn standing(
     client: &MeshClient,
     ledger: &LedgerClient,
-    task: TaskId,
-    round: RoundNumber,
-    report: ReportId,
+    at: &At,
     key: Option<&NodeKey>,
-) -> Outcome<Option<Receipted>> {
+    until: Instant,
+) -> Outcome<Standing> {
+    let (task, round) = (at.task, at.round);
     // The round is finished on the ledger a few blocks after it is here.
-    for _ in 0..TRIES {
+    let entry = loop {
         let entry = ledger.round(task, round).await?;
-        match entry.map(|entry| entry.stage) {
-            Some(Stage::Finished { .. }) => break,
-            Some(Stage::Voided { .. }) => {
-                return Err(Failure::Other(format!(
-                    "the ledger has voided round {round}: nobody's contribution was used"
-                )));
-            }
-            _ => tokio::time::sleep(POLL).await,
+        if let Some(entry) = entry.filter(|entry| entry.stage.is_over()) {
+            break entry;
         }
+        if clock::start() >= until {
+            return Err(Failure::Unreachable(format!(
+                "round {round} is not over on the ledger yet; whether it counts the contribution shows then"
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    if matches!(entry.stage, Stage::Voided { .. }) {
+        return Ok(Standing::Not("the ledger has voided it".into()));
     }
-    let Some(counted) = fetch(client, ledger, task, round, report).await? else {
-        return Ok(None);
+    let Some(counted) = fetch(client, ledger, task, round, at.report).await? else {
+        absent(client, at, &entry).await?;
+        let why = "it was stored, but not checked by its full nodes in time";
+        return Ok(Standing::Not(why.into()));
     };
     let receipted = Receipted {
         height: counted.height,
@@ -235,7 +265,46 @@ pub async fn receipt(
     if let Some(key) = key {
         claim(ledger, key, task, &[counted]).await?;
     }
-    Ok(Some(receipted))
+    Ok(Standing::Counted(receipted))
+}
+
+/// Make sure that a finished round does not count a report: the list of those that it counts is the one that the ledger has the
+/// root of.
+async fn absent(client: &MeshClient, at: &At, entry: &Round) -> Outcome {
+    let At {
+        task,
+        round,
+        committee,
+        report,
+    } = at;
+    let Some(batch) = entry.batches.get(committee) else {
+        return Ok(());
+    };
+    let path = format!("/tasks/{task}/rounds/{round}/artefacts/ids.{committee}");
+    let bytes = client.bytes(&path).await.map_err(|failure| {
+        Failure::Unreachable(format!(
+            "whether round {round} counts the contribution is not known: {failure}"
+        ))
+    })?;
+    let (ids, rest) = bytes.as_chunks();
+    let leaves: Vec<_> = ids
+        .iter()
+        .map(|id: &[u8; 16]| merkle::leaf_hash(id))
+        .collect();
+    if !rest.is_empty()
+        || leaves.len() as u64 != batch.accepted
+        || merkle::root(&leaves) != batch.root
+    {
+        return Err(Failure::Integrity(format!(
+            "the mesh's list of the reports in round {round} is not the ledger's; whether it counts the contribution is not known"
+        )));
+    }
+    match ids.contains(&report.0) {
+        true => Err(Failure::Integrity(format!(
+            "round {round} counts the contribution, and the mesh gives no receipt for it; try `defim account claim` later"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// What was claimed, as `--json` prints it.
@@ -260,7 +329,14 @@ pub async fn claim_all(args: AccountClaim, json: bool) -> Outcome {
     let owner = key.id();
     let client = MeshClient::new(&args.mesh)?;
     let view = client.task(&args.task).await?;
-    let id = view.join()?.task();
+    let joined = view.join()?;
+    let id = joined.task();
+    if joined.admission().is_none() {
+        return Err(Failure::Input(format!(
+            "task {} enrols nobody, and pays no light node by its key; tasks made with --admission do",
+            view.name
+        )));
+    }
     let ledger = account::ledger(&args.mesh, args.chain.as_deref()).await?;
     let light = enrolled(&ledger, id, owner).await?.ok_or_else(|| {
         Failure::Input(format!(

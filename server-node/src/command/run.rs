@@ -90,6 +90,19 @@ pub async fn run(path: &Path, json: bool) -> Outcome {
         config.admin_key.clone(),
         config.validators,
     );
+    for peer in peers.values() {
+        let port = peer
+            .http
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.trim_end_matches('/').parse().ok());
+        if let Some(port) = port.filter(|port| http::is_blocked(*port)) {
+            tracing::warn!(
+                node = peer.name,
+                "no page reaches this node: browsers refuse to ask port {port}"
+            );
+        }
+    }
     let (listener, bound) = http::bind(address).await?;
     let genesis = genesis.as_deref().map(setup::read_genesis).transpose()?;
     let router = match role {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use defim_protocol::{vdaf::Scheme, vote::BINS};
+use defim_protocol::{LedgerTerms, vdaf::Scheme, vote::BINS};
 use serde_json::Value;
 
 use super::{mesh::MeshClient, out};
 use crate::{
-    cli::{AdmissionArg, ModelArg, PrivacyArgs, ScheduleArgs},
+    cli::{AdmissionArg, LedgerArgs, ModelArg, PrivacyArgs, ScheduleArgs},
     config::read_token,
     failure::{Failure, Outcome},
     http::TaskView,
@@ -40,6 +40,27 @@ impl PrivacyArgs {
         let delta = self.delta;
         self.epsilon
             .map(|epsilon| PrivacyRequest { epsilon, delta })
+    }
+}
+
+impl LedgerArgs {
+    /// As manifests have them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] for shares that are none.
+    pub fn terms(&self) -> Outcome<LedgerTerms> {
+        let ppm = |flag: &str, share: Option<f64>, most: f64| match share {
+            Some(share) if !(0.0..=most).contains(&share) => Err(Failure::Usage(format!(
+                "{flag} {share}: it is a number from 0 to {most}"
+            ))),
+            share => Ok(share.map(|share| (share * 1e6).round() as u32)),
+        };
+        Ok(LedgerTerms {
+            budget_per_round: self.round_budget,
+            tolerance_ppm: ppm("--loss-tolerance", self.loss_tolerance, 1000.0)?,
+            fairness_gap_ppm: ppm("--fairness-gap", self.fairness_gap, 1.0)?,
+        })
     }
 }
 
@@ -88,6 +109,7 @@ pub fn request(
             true => BINS,
             false => 0,
         },
+        ledger: schedule.ledger.terms()?,
     };
     if !Path::new(task).is_file() {
         crate::node::task::builtin_task(task, model)?;

@@ -205,6 +205,22 @@ fn differences(
     }
     compare("settle", seconds(asked.settle_ms), seconds(has.settle_ms));
     compare("deadline", seconds(asked.round_ms), seconds(has.round_ms));
+    let (asked, has) = (new.ledger, made.ledger);
+    let told = |it: Option<u64>| it.map_or("the usual".into(), |it| it.to_string());
+    let share =
+        |ppm: Option<u32>| ppm.map_or("the usual".into(), |ppm| (f64::from(ppm) / 1e6).to_string());
+    let budgets = (told(asked.budget_per_round), told(has.budget_per_round));
+    compare("round_budget", budgets.0, budgets.1);
+    compare(
+        "loss_tolerance",
+        share(asked.tolerance_ppm),
+        share(has.tolerance_ppm),
+    );
+    compare(
+        "fairness_gap",
+        share(asked.fairness_gap_ppm),
+        share(has.fairness_gap_ppm),
+    );
     let rule = |rule| {
         let word = serde_json::to_value(rule).ok();
         let word = word.and_then(|word| Some(word.as_str()?.to_owned()));
@@ -271,6 +287,13 @@ pub async fn run(args: Up, json: bool) -> Outcome {
         return Err(Failure::Input(format!(
             "{} has no pages; `cargo xtask web` builds them",
             web.display()
+        )));
+    }
+    let port = args.listen.port();
+    if http::is_blocked(port) {
+        return Err(Failure::Usage(format!(
+            "--listen {}: browsers refuse to ask port {port}; choose another",
+            args.listen
         )));
     }
     let (listener, bound) = http::bind(args.listen).await?;

@@ -1,18 +1,38 @@
 //! Serving connections from anybody: so many at once, and none that only sits there.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
-use axum::Router;
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Notify};
+use tower_http::add_extension::AddExtension;
 
-use crate::failure::{Failure, Outcome};
+use crate::{
+    clock,
+    failure::{Failure, Outcome},
+};
 
-/// Connections at once; more wait in the system's queue.
+/// Connections at once. One more takes the place of the one on which nothing has been asked for longest; if all are being answered, it
+/// is closed.
 const CONNECTIONS: usize = 2048;
 /// Longest time for a request's head, and between two requests of a connection.
 const HEAD: Duration = Duration::from_secs(20);
@@ -34,14 +54,8 @@ pub const fn is_blocked(port: u16) -> bool {
 ///
 /// # Errors
 ///
-/// [`Failure`] if the address is taken, or no browser asks its port.
+/// [`Failure`] if the address is taken.
 pub async fn bind(address: SocketAddr) -> Outcome<(TcpListener, SocketAddr)> {
-    if is_blocked(address.port()) {
-        return Err(Failure::Input(format!(
-            "{address} cannot be used: browsers refuse to ask port {}; choose another",
-            address.port()
-        )));
-    }
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Failure::Other(format!(
             "{address} cannot be listened on: {e}; stop what uses it or choose another address"
@@ -62,6 +76,15 @@ pub async fn serve(
     router: Router,
     stop: impl Future<Output = ()>,
 ) -> Outcome {
+    serve_at_most(CONNECTIONS, listener, router, stop).await
+}
+
+async fn serve_at_most(
+    most: usize,
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> Outcome {
     // Version 1 only: browsers speak it without TLS, and telling versions apart has no deadline.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -70,16 +93,17 @@ pub async fn serve(
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES);
     let builder = Arc::new(builder);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let taken = Arc::new(Taken::default());
+    let router = router.layer(middleware::from_fn(answered));
     let open = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (stream, slot) = match accepted {
-            Ok(accepted) => accepted,
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of file descriptors, or gone before it was accepted.
                 tracing::debug!(%error, "a connection could not be taken");
@@ -87,15 +111,25 @@ pub async fn serve(
                 continue;
             }
         };
+        let Some(place) = taken.place(most) else {
+            tracing::debug!("a connection was closed: all others are being answered");
+            continue;
+        };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let (builder, watcher) = (builder.clone(), open.watcher());
+        let service = AddExtension::new(router.clone(), place.clone());
+        let service = TowerToHyperService::new(service);
+        let (builder, watcher, taken) = (builder.clone(), open.watcher(), taken.clone());
         tokio::spawn(async move {
             let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                tracing::trace!(error, "a connection ended");
+            tokio::select! {
+                ended = watcher.watch(connection.into_owned()) => {
+                    if let Err(error) = ended {
+                        tracing::trace!(error, "a connection ended");
+                    }
+                }
+                () = place.gone.notified() => {}
             }
-            drop(slot);
+            taken.free(&place);
         });
     }
     drop(listener);
@@ -103,15 +137,157 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = slots
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
+/// Answer a request, as one of those of its connection.
+async fn answered(request: Request, next: Next) -> Response {
+    let place = request.extensions().get::<Arc<Place>>();
+    let Some(answering) = place.map(Answering::new) else {
+        return next.run(request).await;
+    };
+    next.run(request).await.map(|body| {
+        Body::new(Answer {
+            body,
+            _answering: answering,
+        })
+    })
+}
+
+fn locked<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection's place among so many.
+struct Place {
+    /// Requests that are being answered.
+    answering: AtomicUsize,
+    /// When it was opened, or something was answered last.
+    since: Mutex<Instant>,
+    /// Told when another one takes the place.
+    gone: Notify,
+}
+
+/// The places that are taken.
+#[derive(Default)]
+struct Taken(Mutex<Vec<Arc<Place>>>);
+
+impl Taken {
+    /// A place, if need be that of the connection on which nothing has been asked for longest.
+    fn place(&self, most: usize) -> Option<Arc<Place>> {
+        let mut places = locked(&self.0);
+        if places.len() >= most {
+            let idle = places.iter().enumerate();
+            let idle = idle.filter(|(_, place)| place.answering.load(Ordering::SeqCst) == 0);
+            let (longest, _) = idle.min_by_key(|(_, place)| *locked(&place.since))?;
+            places.swap_remove(longest).gone.notify_one();
+        }
+        let place = Arc::new(Place {
+            answering: AtomicUsize::new(0),
+            since: Mutex::new(clock::start()),
+            gone: Notify::new(),
+        });
+        places.push(place.clone());
+        Some(place)
+    }
+
+    fn free(&self, place: &Arc<Place>) {
+        locked(&self.0).retain(|other| !Arc::ptr_eq(other, place));
+    }
+}
+
+/// That a request is being answered, as long as it is there.
+struct Answering(Arc<Place>);
+
+impl Answering {
+    fn new(place: &Arc<Place>) -> Self {
+        place.answering.fetch_add(1, Ordering::SeqCst);
+        Self(place.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        *locked(&self.0.since) = clock::start();
+        self.0.answering.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An answer's body, while it is sent.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use futures::stream;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    async fn ask(at: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: defim\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_make_way_and_those_being_answered_stay() {
+        let slow = || async {
+            let words = stream::unfold(0, |n| async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                (n < 20).then(|| (Ok::<_, std::io::Error>("word "), n + 1))
+            });
+            Body::from_stream(words)
+        };
+        let router = Router::new()
+            .route("/slow", get(slow))
+            .route("/quick", get(|| async { "here" }));
+        let (listener, at) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        tokio::spawn(serve_at_most(4, listener, router, std::future::pending()));
+        let mut long = ask(at, "/slow").await;
+        let mut first = [0; 12];
+        long.read_exact(&mut first).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.push(TcpStream::connect(at).await.unwrap());
+        }
+        let mut answer = [0; 15];
+        let mut quick = ask(at, "/quick").await;
+        quick.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        let mut rest = Vec::new();
+        let end = async {
+            // Twenty words in chunks of their own, and the last chunk.
+            while !rest.ends_with(b"0\r\n\r\n") {
+                assert_ne!(long.read_buf(&mut rest).await.unwrap(), 0, "it was cut off");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), end)
+            .await
+            .unwrap();
+    }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use defim_aggregation::coordinator::Input;
 use defim_ledger::{
-    AccountSlot, AdmissionRule, BatchSummary, Body, CommitteeIndex, CreateTask, Digest, Fault,
-    NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Role as LedgerRole, Round, Stage, Task, TaskId,
-    TaskTerms, Verdict, Void, signed_digest,
+    Account, AccountSlot, AdmissionRule, BatchSummary, Body, CommitteeIndex, CreateTask, Digest,
+    Fault, NodeId, NodeKey, NodeSlot, NodeStatus, Opened, Role as LedgerRole, Round, Stage, Task,
+    TaskId, TaskTerms, Verdict, Void, signed_digest,
 };
 use defim_protocol::{RoundNumber, SignedText, VerifiedManifest, record::VerifiedRecord};
 
@@ -336,8 +336,20 @@ impl Clerk {
             .client
             .at(Place::Account(admin.id()), &AccountSlot(admin.id()))
             .await?;
-        if account.1.is_none() {
+        let Some(Account { balance, .. }) = account.1 else {
             return Err(Failure::Input("the admin has no account".into()));
+        };
+        let amounts = bodies.iter().map(|body| match body {
+            Body::FundTask { amount, .. } => *amount,
+            _ => 0,
+        });
+        let needed = amounts.sum::<u64>();
+        if needed > balance {
+            return Err(Failure::Input(format!(
+                "the rounds of task {} cost {needed} points, and the admin's account has {balance}; transfer the missing ones to {}, or make a task with a smaller --round-budget or fewer --rounds",
+                run.manifest().name,
+                admin.id()
+            )));
         }
         // Nodes first: a task's nodes must be enrolled.
         let member = run.manifest().members.first().map(|member| member.node);
@@ -358,7 +370,7 @@ impl Clerk {
 
 /// The transactions with which an admin creates a task and funds its rounds. `model` is the one that round 1 starts from.
 pub fn creation(manifest: &VerifiedManifest, model: Digest) -> Vec<Body> {
-    let noisy = manifest.privacy.is_some();
+    let (said, noisy) = (manifest.ledger, manifest.privacy.is_some());
     let terms = TaskTerms {
         aggregation: manifest.aggregation,
         members: manifest.members.iter().map(|member| member.node).collect(),
@@ -368,13 +380,13 @@ pub fn creation(manifest: &VerifiedManifest, model: Digest) -> Vec<Body> {
         max_weight: manifest.max_weight,
         // Where nobody has to enrol to contribute, anybody may, to be paid.
         admission: manifest.admission.unwrap_or(AdmissionRule::Open),
-        budget_per_round: setup::BUDGET_PER_ROUND,
+        budget_per_round: said.budget_per_round.unwrap_or(setup::BUDGET_PER_ROUND),
         split: setup::SPLIT,
-        tolerance_ppm: match noisy {
+        tolerance_ppm: said.tolerance_ppm.unwrap_or(match noisy {
             true => setup::NOISY_TOLERANCE_PPM,
             false => setup::TOLERANCE_PPM,
-        },
-        fairness_gap_ppm: setup::FAIRNESS_GAP_PPM,
+        }),
+        fairness_gap_ppm: said.fairness_gap_ppm.unwrap_or(setup::FAIRNESS_GAP_PPM),
     };
     let task = manifest.task();
     let amount = terms.budget_per_round.saturating_mul(terms.rounds);

@@ -341,6 +341,7 @@ mod tests {
             privacy: None,
             max_weight: 1,
             admission: None,
+            ledger: defim_protocol::LedgerTerms::default(),
             created_ms: 0,
             learning: serde_json::value::RawValue::from_string(learning).unwrap(),
         };

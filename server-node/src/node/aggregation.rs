@@ -12,8 +12,8 @@ use defim_learn::{
     BUILTIN_NAMES, DataLimits, Features, LearningSpec, Samples, builtin, builtin_csv,
 };
 use defim_protocol::{
-    AdmissionRule, Digest, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText, TaskId,
-    VerifiedManifest, VerifiedRound,
+    AdmissionRule, Digest, LedgerTerms, Member, NodeId, NodeKey, RoundNumber, Schedule, SignedText,
+    TaskId, VerifiedManifest, VerifiedRound,
     vdaf::Scheme,
     wire::{Request, Response},
 };
@@ -88,6 +88,8 @@ pub struct NewTask {
     pub shares: u8,
     /// Bins of private votes on the model; 0: there are none.
     pub votes: u8,
+    /// What the ledger pays and bears.
+    pub ledger: LedgerTerms,
 }
 
 impl AggregationNode {

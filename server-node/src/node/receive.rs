@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use defim_full::accept_upload;
 use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
-use defim_protocol::{Digest, Reason, ReportId, TaskId};
+use defim_protocol::{Digest, Reason, ReportId, TaskId, VerifiedManifest, report::SealedShares};
 use defim_store::{NewReport, PartialKey, PutReport};
 
 use super::full::{FullNode, Served};
@@ -83,10 +83,27 @@ impl FullNode {
         let round = served.round().ok_or(Reason::Unavailable)?;
         let now = clock::now();
         let known = self.enrolled(&task);
-        let report = tokio::task::block_in_place(|| {
+        let digest = Digest::of(&bytes);
+        let accepted = tokio::task::block_in_place(|| {
             let secrets = &self.inner.secrets;
-            accept_upload(&served.manifest, &round, secrets, &known, now, bytes)
-        })?;
+            let id = report_id(&served.manifest, &bytes);
+            (
+                id,
+                accept_upload(&served.manifest, &round, secrets, &known, now, bytes),
+            )
+        });
+        let report = match accepted {
+            (_, Ok(report)) => report,
+            // The same report again, after its answer was lost and its round has ended, is answered as the first time.
+            (Some(id), Err(reason)) => {
+                let stored = self.inner.store.report_digest(task.0, id.0).await?;
+                return match stored == Some(digest.0) {
+                    true => Ok(Received::Again),
+                    false => Err(reason.into()),
+                };
+            }
+            (None, Err(reason)) => return Err(reason.into()),
+        };
         let led = served
             .led
             .get(&report.committee)
@@ -209,6 +226,12 @@ pub enum ReportState {
     Rejected(Reason),
 }
 
+/// The id that a report says it has.
+fn report_id(task: &VerifiedManifest, bytes: &[u8]) -> Option<ReportId> {
+    let report = SealedShares::get_decoded(task.vdaf.shares, bytes).ok()?;
+    Some(report.metadata.id)
+}
+
 fn upload_of(begin: &Begin) -> PartialKey {
     PartialKey {
         task: begin.task,
@@ -243,6 +266,15 @@ fn broken(why: &str) -> Verdict {
 
 impl UploadHandler for FullNode {
     async fn begin(&self, begin: &Begin) -> BeginAnswer {
+        let stored = self.inner.store.report_digest(begin.task, begin.report_id);
+        match stored.await {
+            // Its answer was lost: it is not sent again, and may come after the end of its round.
+            Ok(Some(digest)) if digest == begin.digest => {
+                return BeginAnswer::Verdict(verdict(Ok(Received::Again)));
+            }
+            Ok(_) => {}
+            Err(error) => return BeginAnswer::Verdict(broken(&error.to_string())),
+        }
         match self.begin_upload(begin).await {
             Ok(offset) => BeginAnswer::Resume(offset),
             Err(error) => BeginAnswer::Verdict(verdict(Err(error))),

@@ -4,7 +4,8 @@ use defim_full::Secrets;
 use defim_learn::LearningSpec;
 use defim_light::JoinedTask;
 use defim_protocol::{
-    AdmissionRule, Manifest, Member, NodeKey, Privacy, Schedule, VerifiedManifest, limits,
+    AdmissionRule, LedgerTerms, Manifest, Member, NodeKey, Privacy, Schedule, VerifiedManifest,
+    limits,
     vdaf::{Scheme, VdafSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,11 @@ pub struct TaskRequest {
     /// Bins of the private votes with which each report says how good the model is on its contributor's rows; 0: there are none.
     #[serde(default, skip_serializing_if = "none")]
     pub votes: u8,
+    /// What the ledger pays for its rounds and bears of them: `budget_per_round` in points, `tolerance_ppm` and
+    /// `fairness_gap_ppm` in parts per million; what is not there is the usual.
+    #[serde(default, skip_serializing_if = "LedgerTerms::are_usual")]
+    #[schema(value_type = Object)]
+    pub ledger: LedgerTerms,
 }
 
 #[allow(
@@ -110,6 +116,7 @@ impl TryFrom<TaskRequest> for NewTask {
             admission,
             shares,
             votes,
+            ledger,
         } = request;
         match (builtin, learning) {
             (Some(builtin), None) => {
@@ -127,6 +134,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     admission,
                     shares,
                     votes,
+                    ledger,
                 })
             }
             (None, Some(spec)) => {
@@ -144,6 +152,7 @@ impl TryFrom<TaskRequest> for NewTask {
                     admission,
                     shares,
                     votes,
+                    ledger,
                 })
             }
             _ => Err(Failure::Input(
@@ -192,6 +201,7 @@ impl NewTask {
             privacy,
             max_weight: self.max_weight,
             admission: self.admission,
+            ledger: self.ledger,
             created_ms: clock::now(),
             learning,
         };

@@ -120,6 +120,7 @@ impl Scene {
             },
             max_weight: 1,
             admission: None,
+            ledger: defim_protocol::LedgerTerms::default(),
             created_ms: 0,
             learning: RawValue::from_string(serde_json::to_string(&spec).unwrap()).unwrap(),
         };

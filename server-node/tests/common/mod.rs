@@ -13,6 +13,8 @@ use std::{
 
 use serde_json::Value;
 
+pub mod proxy;
+
 pub const NODES: [&str; 8] = [
     "aggregation",
     "full-1",

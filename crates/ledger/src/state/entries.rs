@@ -276,6 +276,13 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// Whether nothing will be counted any more: it is finished, or void.
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Voided { .. })
+    }
+}
+
 /// Why a round is void.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

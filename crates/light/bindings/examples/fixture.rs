@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         privacy: None,
         max_weight: 1,
         admission: None,
+        ledger: defim_protocol::LedgerTerms::default(),
         created_ms: OPENED_MS,
         learning: RawValue::from_string(serde_json::to_string(&spec)?)?,
     };
@@ -85,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admitting = Manifest {
         name: "digits-enrolled".to_owned(),
         admission: Some(AdmissionRule::Invite),
+        ledger: defim_protocol::LedgerTerms::default(),
         ..manifest.clone()
     }
     .sign(&key)?;

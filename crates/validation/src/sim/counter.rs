@@ -1,6 +1,6 @@
 //! The smallest ledger on which the engine can show what it does: accounts count, validators change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -270,8 +270,8 @@ impl Machine for Counter {
         state.accounts.get(account).copied().unwrap_or(0)
     }
 
-    fn serves(&self, _: &CounterState, account: &Key) -> bool {
-        self.validators.contains(account)
+    fn serving(&self, _: &CounterState) -> BTreeSet<Key> {
+        self.validators.iter().copied().collect()
     }
 
     fn check(

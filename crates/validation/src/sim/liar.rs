@@ -22,6 +22,8 @@ pub(super) enum To {
     Some,
     /// The first validators get what they want to hear, and the third the opposite: nobody gets two.
     Apart,
+    /// All get what they want to hear, and the opposite once the view has its certificate.
+    Afterwards,
 }
 
 /// For every vote that it hears it votes for the same and for another proposal, and to leave the view.
@@ -63,18 +65,27 @@ pub(super) async fn run<R: Rng, M: Machine>(
                 Notarize::sign(&scheme, proposal).map(Vote::Notarize)
             }
         };
+        let late = Notarize::sign(&scheme, other.clone()).map(Vote::Notarize);
         let leave = Nullify::sign::<sha256::Digest>(&scheme, proposal.round).map(Vote::Nullify);
-        let votes: Vec<Signed> = [vote(proposal), vote(other), leave]
+        let votes: Vec<Signed> = [vote(proposal), vote(other), leave, late]
             .into_iter()
             .flatten()
             .collect();
         for (place, key) in keys.iter().enumerate() {
+            // All agree on a block before they say that it is final.
+            if matches!(to, To::Afterwards) {
+                let vote = votes.get(if finalize { 3 } else { 0 });
+                if let Some(vote) = vote {
+                    sender.send(epoch, Recipients::One(key.clone()), vote.encode(), true);
+                }
+                continue;
+            }
             let choice = match to {
                 To::Some => (random.next_u64() % 4) as usize,
                 To::Apart if place < 2 => 0,
-                To::Apart => 1 + usize::from(finalize),
+                To::Apart | To::Afterwards => 1 + usize::from(finalize),
             };
-            for (index, vote) in votes.iter().enumerate() {
+            for (index, vote) in votes.iter().take(3).enumerate() {
                 if choice == index || choice == 3 {
                     sender.send(epoch, Recipients::One(key.clone()), vote.encode(), true);
                 }

@@ -44,6 +44,8 @@ pub enum Scenario {
     Liar,
     /// One of four signs two votes wherever it may sign one, and sends them to different others.
     Apart,
+    /// One of four signs another block too, after the one that has its certificate.
+    Afterwards,
     /// One of four runs twice with one key, each half seen by others at other times.
     Twins,
     /// Validators are killed at random moments and start again from their files.
@@ -60,7 +62,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them in which nothing may go wrong.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Steady,
         Self::Idle,
         Self::Check,
@@ -70,6 +72,7 @@ impl Scenario {
         Self::Loss,
         Self::Liar,
         Self::Apart,
+        Self::Afterwards,
         Self::Twins,
         Self::Restart,
         Self::PowerCut,
@@ -89,6 +92,7 @@ impl Scenario {
             Self::Loss => "loss",
             Self::Liar => "liar",
             Self::Apart => "apart",
+            Self::Afterwards => "afterwards",
             Self::Twins => "twins",
             Self::Restart => "restart",
             Self::PowerCut => "power-cut",
@@ -288,12 +292,16 @@ async fn play(world: &mut World, scenario: Scenario, plan: &Plan) -> Result<Vec<
             }
             return Ok(vec![0, 1, 2]);
         }
-        Scenario::Apart => {
+        Scenario::Apart | Scenario::Afterwards => {
             world.link(GOOD).await;
             for node in 0..3 {
                 world.start(node).await?;
             }
-            world.start_liar(3, To::Apart).await?;
+            let to = match scenario {
+                Scenario::Apart => To::Apart,
+                _ => To::Afterwards,
+            };
+            world.start_liar(3, to).await?;
             // It is found out by a certificate in which its other vote comes around; not every one has it.
             world
                 .until(PATIENCE, |world| !world.seen_twice(2).is_empty())
