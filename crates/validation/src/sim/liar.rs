@@ -43,6 +43,7 @@ pub(super) async fn run<R: Rng, M: Machine>(
         return;
     };
     let mut sender = GlobalSender::new(sender);
+    let mut before = None;
     while let Ok((_, bytes)) = receiver.recv().await {
         let Ok((epoch, payload)) = mux::parse(bytes) else {
             continue;
@@ -67,25 +68,24 @@ pub(super) async fn run<R: Rng, M: Machine>(
         };
         let late = Notarize::sign(&scheme, other.clone()).map(Vote::Notarize);
         let leave = Nullify::sign::<sha256::Digest>(&scheme, proposal.round).map(Vote::Nullify);
-        let votes: Vec<Signed> = [vote(proposal), vote(other), leave, late]
+        let votes: Vec<Signed> = [vote(proposal), vote(other), leave]
             .into_iter()
             .flatten()
             .collect();
+        // The one before is final by now.
+        let late = match (to, finalize) {
+            (To::Afterwards, true) => late.and_then(|late| before.replace(late)),
+            _ => None,
+        };
         for (place, key) in keys.iter().enumerate() {
-            // All agree on a block before they say that it is final.
-            if matches!(to, To::Afterwards) {
-                let vote = votes.get(if finalize { 3 } else { 0 });
-                if let Some(vote) = vote {
-                    sender.send(epoch, Recipients::One(key.clone()), vote.encode(), true);
-                }
-                continue;
-            }
             let choice = match to {
                 To::Some => (random.next_u64() % 4) as usize,
                 To::Apart if place < 2 => 0,
-                To::Apart | To::Afterwards => 1 + usize::from(finalize),
+                To::Apart => 1 + usize::from(finalize),
+                To::Afterwards => 0,
             };
-            for (index, vote) in votes.iter().take(3).enumerate() {
+            let votes = votes.iter().enumerate();
+            for (index, vote) in votes.chain(late.iter().map(|late| (choice, late))) {
                 if choice == index || choice == 3 {
                     sender.send(epoch, Recipients::One(key.clone()), vote.encode(), true);
                 }
