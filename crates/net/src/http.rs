@@ -19,6 +19,8 @@ pub enum HttpError {
         url: String,
         /// Why there is no answer.
         why: String,
+        /// Whether there was a connection, over which something may have gone.
+        connected: bool,
     },
     /// A connection, and then nothing.
     #[error("{url} does not answer within {after_s} s")]
@@ -49,6 +51,19 @@ pub enum HttpError {
         /// What is wrong.
         why: String,
     },
+}
+
+impl HttpError {
+    /// Whether nothing that was to be sent can have arrived: there was no connection, or an answer that says no.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable {
+                connected: false,
+                ..
+            } | Self::Status { .. }
+        )
+    }
 }
 
 /// A full node's answer to an upload.
@@ -278,5 +293,6 @@ fn unreachable(url: &str, error: &reqwest::Error) -> HttpError {
     HttpError::Unreachable {
         url: url.to_owned(),
         why,
+        connected: !error.is_connect(),
     }
 }

@@ -183,6 +183,7 @@ where
         resolver.start();
 
         let mut active: Option<(Epoch, Handle<()>)> = None;
+        let mut kept_from = 0;
         loop {
             let early = tokio::select! { biased;
                 next = enter.recv() => {
@@ -198,7 +199,7 @@ where
                         .start(next, &mut vote_mux, &mut certificate_mux, &mut resolver_mux)
                         .await?;
                     active = Some((epoch, handle));
-                    self.forget(epoch).await;
+                    self.forget(epoch, &mut kept_from).await;
                     continue;
                 }
                 early = early_votes.recv() => early,
@@ -222,26 +223,24 @@ where
     }
 
     /// Deletes journals of epochs that are long over: what keeps a validator that starts again from voting twice is needed only
-    /// where it may vote again. Some stay, for a crash that takes along what was applied last.
-    async fn forget(&self, epoch: Epoch) {
+    /// where it may vote again. Some stay, for a crash that takes along what was applied last. Those before `from` are gone; it goes up.
+    async fn forget(&self, epoch: Epoch, from: &mut u64) {
         let length = self
             .epocher
             .last(Epoch::zero())
             .map_or(1, |last| last.get().saturating_add(1));
         let kept = (UNDER_WAY.get() as u64).div_ceil(length).saturating_add(2);
-        let mut next = epoch.get().checked_sub(kept);
-        while let Some(old) = next {
+        let end = epoch.get().saturating_sub(kept);
+        for old in *from..end {
             match self.context.remove(&self.journal(old), None).await {
-                Ok(()) => {}
-                // Those before went before.
-                Err(RuntimeError::PartitionMissing(_)) => break,
+                // An epoch in which this node had no part.
+                Ok(()) | Err(RuntimeError::PartitionMissing(_)) => {}
                 Err(error) => {
                     warn!(epoch = old, %error, "an old epoch's journal cannot be deleted");
-                    break;
                 }
             }
-            next = old.checked_sub(1);
         }
+        *from = end;
     }
 
     fn journal(&self, epoch: u64) -> String {

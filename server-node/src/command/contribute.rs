@@ -18,7 +18,7 @@ use defim_net::{
 use defim_protocol::{
     Digest, NodeId, NodeKey, Reason, ReportId, RoundNumber, report::media_type, wire::protocol,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     leader::{Leader, draw},
@@ -43,6 +43,15 @@ use crate::{
 const POLL: Duration = Duration::from_millis(300);
 /// Even with `--timeout 0` what is there may be answered.
 const LEAST: Duration = Duration::from_secs(1);
+
+/// How often in a row a report may be stored and not checked until the person is asked.
+const MOST_UNCHECKED: u32 = 3;
+
+/// What a leader says became of a report.
+#[derive(Deserialize)]
+struct ReportStateView {
+    reason: Option<String>,
+}
 
 /// One contribution, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -69,30 +78,25 @@ struct Contribution {
     receipt: Option<Receipted>,
 }
 
-/// How sending ended, short of a failure.
+/// How taking part in a round ended, short of a failure.
 enum Sent<T> {
     /// The leader has the report.
     Stored(T),
-    /// The round does not count the report. Nothing is lost: the rows are good for the next.
-    Missed(Missed),
-}
-
-/// Why a round does not count a report.
-struct Missed {
-    round: RoundNumber,
-    why: String,
-    /// Whether it counts another one of the key.
-    has_one: bool,
+    /// The round does not count the report, for this reason: nothing was sent, or the ledger shows it. The rows are good for the
+    /// next round.
+    Missed(String),
+    /// The rows may have gone into a total, or those of the key have: the round is one of those that were asked for.
+    Spent(Failure),
 }
 
 /// What a leader said of a report.
 enum Answer {
     Stored(Path, Option<String>),
-    /// It comes too late, for this reason.
-    Late(String),
     /// It has another one under the same id.
     Replayed,
-    /// So it said when the report came again; the answer to what went over this path before was lost. It may be stored.
+    /// It comes too late, for this reason, over this path. Its word is no proof that it is not counted.
+    Late(Reason, Path),
+    /// So it said when the report came again; the answer to what went before over this path was lost.
     Lost(Path),
 }
 
@@ -108,7 +112,7 @@ impl Sender {
         let peer_to_peer = self.endpoint.is_some() && !self.leader.addresses.is_empty();
         let mut delivery = Delivery::new(&self.leader.name, peer_to_peer);
         delivery.handle(clock::now(), Input::Tick);
-        let (mut waited_for, mut lost) = (String::new(), None);
+        let (mut waited_for, mut lost, mut tried) = (String::new(), None, Path::Https);
         loop {
             let Some(output) = delivery.poll() else {
                 let due = delivery
@@ -121,6 +125,7 @@ impl Sender {
             };
             match output {
                 Output::Try { path, .. } => {
+                    tried = path;
                     let input = match path {
                         Path::Webrtc => self.over_peer(report, &mut lost).await,
                         Path::Https => self.over_https(report, &mut lost).await,
@@ -145,19 +150,17 @@ impl Sender {
                 Output::Delivered { path, because } => {
                     return Ok(Answer::Stored(path, because));
                 }
-                Output::Refused { code, .. }
-                    if Reason::from_slug(&code).is_some_and(Reason::missed) =>
-                {
-                    return Ok(match lost {
-                        None => Answer::Late(code),
-                        Some(path) => Answer::Lost(path),
-                    });
-                }
                 Output::Refused { code, .. } if code == Reason::Replayed.slug() => {
                     return Ok(Answer::Replayed);
                 }
                 Output::Refused { code, message } => {
-                    return Err(Failure::Input(format!("{message} ({code})")));
+                    return match Reason::from_slug(&code).filter(|reason| reason.missed()) {
+                        None => Err(Failure::Input(format!("{message} ({code})"))),
+                        Some(reason) => Ok(match lost {
+                            None => Answer::Late(reason, tried),
+                            Some(path) => Answer::Lost(path),
+                        }),
+                    };
                 }
             }
         }
@@ -222,7 +225,8 @@ impl Sender {
         let http = self.client.http();
         let put = http.put_report(&base, &task, media, report.bytes.clone());
         let answer = put.await;
-        if answer.is_err() {
+        // Who did not listen got nothing.
+        if answer.as_ref().is_err_and(|error| !error.is_refusal()) {
             *lost = Some(path);
         }
         match answer {
@@ -292,6 +296,10 @@ async fn next_round(
     let mut told = false;
     loop {
         let view = client.task(task).await?;
+        let out_of_time = clock::start() >= give_up;
+        if out_of_time && last.is_some_and(|last| !last.stored) {
+            return Err(Failure::Unreachable(standstill(&view, last, timeout)));
+        }
         if view.rounds_done >= view.rounds {
             return Err(Failure::Input(format!(
                 "all {} rounds of task {} are done",
@@ -304,7 +312,7 @@ async fn next_round(
         }) {
             return Ok(view);
         }
-        if clock::start() >= give_up {
+        if out_of_time {
             return Err(Failure::Unreachable(standstill(&view, last, timeout)));
         }
         if view.paused && !told {
@@ -397,6 +405,8 @@ struct Contributor {
     endpoint: Option<Endpoint>,
     /// Whether the person knows that the key has no effect.
     told: bool,
+    /// How many reports in a row were stored and not checked.
+    unchecked: u32,
 }
 
 impl Contributor {
@@ -424,6 +434,7 @@ impl Contributor {
             ledger,
             endpoint: None,
             told: false,
+            unchecked: 0,
         })
     }
 
@@ -438,13 +449,6 @@ impl Contributor {
             return Err(Failure::Input("no round is open".into()));
         };
         let round = open.round;
-        let missed = |why: String| {
-            Ok(Sent::Missed(Missed {
-                round,
-                why,
-                has_one: false,
-            }))
-        };
         match (task.admission(), &self.key) {
             (Some(_), None) => {
                 return Err(Failure::Usage(format!(
@@ -478,7 +482,9 @@ impl Contributor {
         }
         let open = match task.open_round(open.signed.clone(), clock::now()) {
             Err(LightError::TooLate { .. }) => {
-                return missed("its deadline has passed; nothing was sent".into());
+                return Ok(Sent::Missed(
+                    "its deadline has passed, and nothing was sent".into(),
+                ));
             }
             open => open?.without_ledger(),
         };
@@ -521,76 +527,128 @@ impl Contributor {
         })??;
         let send_ms = ms(started);
         let key = key.map(|key| &**key);
-        let mut receipt = None;
+        let leader = &sender.leader;
+        let stored = matches!(answer, Answer::Stored(..));
         let (path, because) = match answer {
             Answer::Stored(path, because) => (path, because),
-            Answer::Late(why) => return missed(why),
             Answer::Replayed => {
-                return match key {
-                    Some(_) => Ok(Sent::Missed(Missed {
-                        round,
-                        why: "the key has contributed to it already, which counts once".into(),
-                        has_one: true,
-                    })),
-                    None => Err(Failure::Input(Reason::Replayed.text().into())),
+                let text = match key {
+                    Some(_) => format!(
+                        "this key has contributed to round {round} already, which counts once; wait for the next round"
+                    ),
+                    None => Reason::Replayed.text().into(),
                 };
+                return Ok(Sent::Spent(Failure::Input(text)));
+            }
+            Answer::Late(reason, path) if self.ledger.is_some() => (
+                path,
+                Some(format!("full node {} said: {}", leader.name, reason.text())),
+            ),
+            Answer::Late(reason, _) => {
+                let text = format!("{} ({})", reason.text(), reason.slug());
+                return Ok(Sent::Spent(Failure::Input(text)));
             }
             Answer::Lost(path) => {
-                let because = format!("an answer of full node {} was lost", sender.leader.name);
-                let Some(ledger) = &self.ledger else {
-                    return Err(Failure::Unreachable(format!(
+                let because = format!("an answer of full node {} was lost", leader.name);
+                if self.ledger.is_none() {
+                    return Ok(Sent::Spent(Failure::Unreachable(format!(
                         "{because}, and round {round} is over; whether it counts the contribution is not known"
-                    )));
-                };
-                match receipt::standing(&self.client, ledger, &at, key, until()).await? {
-                    Standing::Counted(receipted) => receipt = Some(receipted),
-                    Standing::Not(why) => return missed(why),
+                    ))));
                 }
                 (path, Some(because))
             }
         };
-        let mut counted = None;
-        if self.args.wait {
-            let record = ended(&self.client, &self.args.task, round, give_up).await?;
-            let void = record.reason.as_ref();
-            let void = void.map(|reason| format!("it ended without a result: {reason}"));
-            match (&self.ledger, &receipt) {
-                // That a round is void is the ledger's to say: else the mesh could ask for the same rows again and again.
-                (Some(ledger), None) => {
-                    match receipt::standing(&self.client, ledger, &at, key, until()).await? {
-                        Standing::Counted(receipted) => receipt = Some(receipted),
-                        Standing::Not(why) => return missed(void.unwrap_or(why)),
-                    }
-                }
-                (Some(_), Some(_)) => {}
-                (None, _) => {
-                    if let Some(why) = void {
-                        return missed(why);
-                    }
-                }
-            }
-            counted = Some(record);
-        }
-        Ok(Sent::Stored(Contribution {
+        let mut done = Contribution {
             task: view.name.clone(),
             round,
             report: prepared.report.id,
-            node: sender.leader.name.clone(),
+            node: leader.name.clone(),
             key: key.map(NodeKey::id),
             path: match path {
                 Path::Webrtc => "peer-to-peer",
                 Path::Https => "https",
             },
-            because: because.filter(|_| self.args.via != Via::Https),
+            because: because.clone().filter(|_| self.args.via != Via::Https),
             bytes: prepared.report.bytes.len(),
             rows: prepared.rows,
             train_ms: prepared.train_ms,
             split_ms: prepared.split_ms,
             send_ms,
             clipped: prepared.clipped,
-            counted,
-            receipt,
-        }))
+            counted: None,
+            receipt: None,
+        };
+        if stored && !self.args.wait {
+            return Ok(Sent::Stored(done));
+        }
+        let mut void = None;
+        if self.args.wait {
+            let record = ended(&self.client, &self.args.task, round, give_up).await?;
+            void.clone_from(&record.reason);
+            done.counted = Some(record);
+        }
+        let void = |more: &str| {
+            let why = void.as_deref().unwrap_or("the ledger has voided it");
+            Failure::Other(format!("round {round} ended without a result: {why}{more}"))
+        };
+        // A full node's word that it has no report, and the mesh's that there is no receipt, would be ways to be given the same
+        // rows again and again.
+        let Some(ledger) = &self.ledger else {
+            return Ok(
+                match done
+                    .counted
+                    .as_ref()
+                    .is_some_and(|record| record.reason.is_some())
+                {
+                    true => Sent::Spent(void("")),
+                    false => Sent::Stored(done),
+                },
+            );
+        };
+        Ok(
+            match receipt::standing(&self.client, ledger, &at, key, until()).await? {
+                Standing::Counted(receipted) => {
+                    done.receipt = Some(receipted);
+                    Sent::Stored(done)
+                }
+                Standing::Void { opened: false } => Sent::Missed(void("").to_string()),
+                Standing::Void { opened: true } => Sent::Spent(void(
+                    "; its total may have been opened with this contribution in it",
+                )),
+                Standing::Not if stored => self.unchecked(leader, &at).await?,
+                Standing::Not => Sent::Missed(because.unwrap_or_default()),
+            },
+        )
+    }
+
+    /// The leader had the report, and the finished round does not count it.
+    async fn unchecked(
+        &mut self,
+        leader: &Leader,
+        at: &receipt::At,
+    ) -> Outcome<Sent<Contribution>> {
+        let base = self.client.resolve(&leader.http);
+        let base = base.trim_end_matches('/');
+        let url = format!("{base}/tasks/{}/reports/{}", at.task, at.report);
+        let state: Option<ReportStateView> = self.client.http().get_json(&url).await.ok();
+        let reason = state.and_then(|state| Reason::from_slug(state.reason.as_deref()?));
+        if let Some(reason) = reason.filter(|reason| !reason.missed()) {
+            return Err(Failure::Input(format!(
+                "{} ({})",
+                reason.text(),
+                reason.slug()
+            )));
+        }
+        let why = "it was stored, but not checked by all of its full nodes in time";
+        self.unchecked += 1;
+        // Each round draws other full nodes: those that drop reports are not to draw for ever.
+        Ok(match self.unchecked < MOST_UNCHECKED {
+            true => Sent::Missed(why.into()),
+            false => Sent::Spent(Failure::Other(format!(
+                "round {} does not count the contribution: {why}; that is the {}th time, contribute again if you like",
+                at.round, self.unchecked
+            ))),
+        })
     }
 }
 
@@ -602,43 +660,35 @@ impl Contributor {
 pub async fn run(args: Contribute, json: bool) -> Outcome {
     let mut light = Contributor::new(args).await?;
     let (rounds, timeout) = (light.args.rounds, light.args.timeout);
-    let mut last = None;
-    for _ in 0..rounds {
-        let give_up = clock::start() + Duration::from_secs_f64(timeout);
-        let done = loop {
-            let until = (give_up, timeout);
-            let view = next_round(&light.client, &light.args.task, last, until).await?;
-            match light.take_part(&view, give_up).await? {
-                Sent::Stored(done) => break done,
-                Sent::Missed(Missed {
-                    round,
-                    why,
-                    has_one,
-                }) => {
-                    if has_one && rounds == 1 {
-                        return Err(Failure::Input(format!(
-                            "this key has contributed to round {round} already, which counts once; wait for the next round"
-                        )));
-                    }
-                    eprintln!(
-                        "round {round} does not count the report ({why}); waiting for the next"
-                    );
-                    last = Some(Tried {
-                        round,
-                        stored: has_one,
-                    });
+    let limit = Duration::from_secs_f64(timeout);
+    let (mut last, mut left, mut counted) = (None, rounds, 0);
+    let mut give_up = clock::start() + limit;
+    while left > 0 {
+        let until = (give_up, timeout);
+        let view = next_round(&light.client, &light.args.task, last, until).await?;
+        let round = view.round.as_ref().map_or(0, |round| round.round);
+        let sent = light.take_part(&view, give_up).await?;
+        let stored = !matches!(sent, Sent::Missed(_));
+        last = Some(Tried { round, stored });
+        match sent {
+            Sent::Stored(done) => {
+                counted += 1;
+                light.unchecked = 0;
+                if json {
+                    out::json(&done);
+                } else {
+                    print(&done);
                 }
             }
-        };
-        if json {
-            out::json(&done);
-        } else {
-            print(&done);
+            Sent::Missed(why) => {
+                eprintln!("round {round} does not count the report ({why}); waiting for the next");
+                continue;
+            }
+            Sent::Spent(failure) if left == 1 && counted == 0 => return Err(failure),
+            Sent::Spent(failure) => eprintln!("{failure}"),
         }
-        last = Some(Tried {
-            round: done.round,
-            stored: true,
-        });
+        left -= 1;
+        give_up = clock::start() + limit;
     }
     Ok(())
 }

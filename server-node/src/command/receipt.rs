@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use defim_ledger::{
     Account, Canonical as _, CommitteeIndex, Digest, Light, LightSlot, NodeId, NodeKey, Round,
-    RoundSlot, Stage, TaskId, TaskSlot, light::Receipt, light_report_id, merkle,
+    RoundSlot, Stage, TaskId, TaskSlot,
+    light::{Receipt, ReceiptError},
+    light_report_id, merkle,
 };
 use defim_light::{JoinedTask, enrolment::Sender};
 use defim_protocol::{AdmissionRule, ReportId, RoundNumber};
@@ -149,9 +151,13 @@ async fn fetch(
     if (receipt.task, receipt.round) != (task, round) {
         return Err(refused("it is of another round".into()));
     }
-    let counted = receipt
-        .verify(&header, &report)
-        .map_err(|e| refused(e.to_string()))?;
+    let counted = receipt.verify(&header, &report).map_err(|e| match e {
+        // Proven, by a validator that is a block behind.
+        ReceiptError::NoRound | ReceiptError::NotFinished => Failure::Unreachable(format!(
+            "the receipt is of a state in which round {round} is not finished; try again in a moment"
+        )),
+        e => refused(e.to_string()),
+    })?;
     Ok(Some(Counted {
         height: counted.height,
         signers: header.signers().len(),
@@ -215,8 +221,13 @@ pub struct At {
 pub enum Standing {
     /// It is counted.
     Counted(Receipted),
-    /// It is not, for sure: why.
-    Not(String),
+    /// It is not, for sure.
+    Not,
+    /// The round is void.
+    Void {
+        /// Whether the report may be in a total that was opened before: its committee's batch was closed.
+        opened: bool,
+    },
 }
 
 /// What became of a report, by what the ledger shows: its receipt, with which its reward is claimed if it is counted under a
@@ -235,35 +246,40 @@ pub async fn standing(
     until: Instant,
 ) -> Outcome<Standing> {
     let (task, round) = (at.task, at.round);
-    // The round is finished on the ledger a few blocks after it is here.
-    let entry = loop {
+    // The round is finished on the ledger a few blocks after it is here, and at some validators sooner than at others.
+    let found = loop {
         let entry = ledger.round(task, round).await?;
-        if let Some(entry) = entry.filter(|entry| entry.stage.is_over()) {
-            break entry;
-        }
-        if clock::start() >= until {
-            return Err(Failure::Unreachable(format!(
+        let late = match entry.filter(|entry| entry.stage.is_over()) {
+            Some(entry) if matches!(entry.stage, Stage::Voided { .. }) => {
+                let opened = entry.batches.contains_key(&at.committee);
+                return Ok(Standing::Void { opened });
+            }
+            Some(entry) => match fetch(client, ledger, task, round, at.report).await {
+                Ok(Some(counted)) => break counted,
+                Ok(None) => {
+                    absent(client, at, &entry).await?;
+                    return Ok(Standing::Not);
+                }
+                Err(failure @ Failure::Unreachable(_)) => failure,
+                Err(failure) => return Err(failure),
+            },
+            None => Failure::Unreachable(format!(
                 "round {round} is not over on the ledger yet; whether it counts the contribution shows then"
-            )));
+            )),
+        };
+        if clock::start() >= until {
+            return Err(late);
         }
         tokio::time::sleep(POLL).await;
     };
-    if matches!(entry.stage, Stage::Voided { .. }) {
-        return Ok(Standing::Not("the ledger has voided it".into()));
-    }
-    let Some(counted) = fetch(client, ledger, task, round, at.report).await? else {
-        absent(client, at, &entry).await?;
-        let why = "it was stored, but not checked by its full nodes in time";
-        return Ok(Standing::Not(why.into()));
-    };
     let receipted = Receipted {
-        height: counted.height,
-        signers: counted.signers,
-        reward: counted.reward,
+        height: found.height,
+        signers: found.signers,
+        reward: found.reward,
         claimed: key.is_some(),
     };
     if let Some(key) = key {
-        claim(ledger, key, task, &[counted]).await?;
+        claim(ledger, key, task, &[found]).await?;
     }
     Ok(Standing::Counted(receipted))
 }

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -23,7 +23,11 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tower_http::add_extension::AddExtension;
 
 use crate::{
@@ -37,6 +41,8 @@ const CONNECTIONS: usize = 2048;
 /// Longest time for a request's head, and between two requests of a connection.
 const HEAD: Duration = Duration::from_secs(20);
 const HEAD_BYTES: usize = 64 * 1024;
+/// After so long without taking anything of its answer, a connection counts as idle.
+const STUCK: Duration = Duration::from_secs(30);
 /// How long what is being answered may take once the node is to stop. Event streams never end.
 const STOPPING: Duration = Duration::from_secs(2);
 
@@ -120,6 +126,10 @@ async fn serve_at_most(
         let service = TowerToHyperService::new(service);
         let (builder, watcher, taken) = (builder.clone(), open.watcher(), taken.clone());
         tokio::spawn(async move {
+            let stream = Watched {
+                stream,
+                place: place.clone(),
+            };
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 ended = watcher.watch(connection.into_owned()) => {
@@ -159,10 +169,86 @@ fn locked<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Place {
     /// Requests that are being answered.
     answering: AtomicUsize,
-    /// When it was opened, or something was answered last.
+    /// Whether something waits to be sent, because the other side does not take it.
+    writing: AtomicBool,
+    /// When it was opened, or something was answered or sent last.
     since: Mutex<Instant>,
     /// Told when another one takes the place.
     gone: Notify,
+}
+
+impl Place {
+    /// Whether nothing is being answered, or the other side has taken nothing of an answer for long.
+    fn is_idle(&self) -> bool {
+        match self.writing.load(Ordering::SeqCst) {
+            true => locked(&self.since).elapsed() > STUCK,
+            false => self.answering.load(Ordering::SeqCst) == 0,
+        }
+    }
+
+    /// What sending has come to.
+    fn wrote(&self, polled: &Poll<std::io::Result<usize>>) {
+        self.writing.store(polled.is_pending(), Ordering::SeqCst);
+        if polled.is_ready() {
+            *locked(&self.since) = clock::start();
+        }
+    }
+}
+
+/// A connection's bytes, with an eye on whether they are taken.
+struct Watched {
+    stream: TcpStream,
+    place: Arc<Place>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.place.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.place.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// The places that are taken.
@@ -175,12 +261,13 @@ impl Taken {
         let mut places = locked(&self.0);
         if places.len() >= most {
             let idle = places.iter().enumerate();
-            let idle = idle.filter(|(_, place)| place.answering.load(Ordering::SeqCst) == 0);
+            let idle = idle.filter(|(_, place)| place.is_idle());
             let (longest, _) = idle.min_by_key(|(_, place)| *locked(&place.since))?;
             places.swap_remove(longest).gone.notify_one();
         }
         let place = Arc::new(Place {
             answering: AtomicUsize::new(0),
+            writing: AtomicBool::new(false),
             since: Mutex::new(clock::start()),
             gone: Notify::new(),
         });
@@ -240,10 +327,7 @@ impl HttpBody for Answer {
 mod tests {
     use axum::routing::get;
     use futures::stream;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -263,7 +347,10 @@ mod tests {
             });
             Body::from_stream(words)
         };
+        // Far more than the system takes at once for somebody who does not read.
+        const LARGE: usize = 64 << 20;
         let router = Router::new()
+            .route("/large", get(|| async { vec![7_u8; LARGE] }))
             .route("/slow", get(slow))
             .route("/quick", get(|| async { "here" }));
         let (listener, at) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -271,6 +358,8 @@ mod tests {
         let mut long = ask(at, "/slow").await;
         let mut first = [0; 12];
         long.read_exact(&mut first).await.unwrap();
+        let mut large = ask(at, "/large").await;
+        large.read_exact(&mut first).await.unwrap();
         let mut silent = Vec::new();
         for _ in 0..20 {
             silent.push(TcpStream::connect(at).await.unwrap());

@@ -216,13 +216,19 @@ impl Clerk {
         let (header, task) = self.client.at(place, &defim_ledger::TaskSlot(id)).await?;
         let height = header.header().height;
         let Some(task) = task else {
+            let created = self.create(id, run).await;
+            // What only a person can mend is told where people look.
+            let waits = match &created {
+                Err(Failure::Input(why)) => why.clone(),
+                _ => "the task is put on the ledger".into(),
+            };
             run.set_standing(Standing {
                 round: 0,
                 unsettled: false,
                 height,
-                waits: Some("the task is put on the ledger".into()),
+                waits: Some(waits),
             });
-            return self.create(id, run).await;
+            return created;
         };
         let here = self.node.rounds_here(id).await?;
         let round = match task.round {
