@@ -107,6 +107,7 @@ impl HttpClient {
             .map_err(|e| HttpError::Unreachable {
                 url: "the network".into(),
                 why: e.to_string(),
+                connected: false,
             })
     }
 
