@@ -22,14 +22,14 @@ fn failure(error: HttpError) -> Failure {
     let text = error.to_string();
     match error {
         // What TLS says to an answer without it, and HTTP to one with it.
-        HttpError::Unreachable { url, why }
+        HttpError::Unreachable { url, why, .. }
             if url.starts_with("https:") && why.contains("InvalidContentType") =>
         {
             Failure::Unreachable(format!(
                 "{url} is no https; write http:// in --mesh if the mesh has no certificate"
             ))
         }
-        HttpError::Unreachable { url, why }
+        HttpError::Unreachable { url, why, .. }
             if url.starts_with("http:") && why.contains("invalid HTTP version") =>
         {
             Failure::Unreachable(format!("{url} is no plain http; write https:// in --mesh"))
