@@ -12,8 +12,11 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::sleep,
     time::Duration,
 };
@@ -177,45 +180,94 @@ fn what_cannot_be_made_is_refused_before_anything_is_written() {
     fails(&deadline, &init, 3, &["ends before anybody has trained"]);
 }
 
-/// What one person's contribution through a proxy ends with, and how many contributions each round of the mesh counts.
-fn through(up: &Up, at: &str, others: usize) -> (Output, Vec<u64>) {
+/// One contribution of all rows over HTTPS.
+fn contribution(up: &Up, mesh: &str) -> Command {
     let rows = up.file("rows.csv");
     std::fs::write(&rows, defim_learn::builtin_csv("diabetes").unwrap()).unwrap();
-    let fixed = [
-        "contribute",
-        "--task",
-        "diabetes",
-        "--via",
-        "https",
-        "--timeout",
-        "60",
-    ];
-    let fixed = [&fixed[..], &["--data", rows.to_str().unwrap(), "--mesh"]].concat();
-    let done = std::thread::scope(|scope| {
-        let person = scope.spawn(|| defim().args(&fixed).args([at, "--wait", "--json"]).output());
-        for _ in 0..others {
-            let other = defim().args(&fixed).arg(&up.url).output().unwrap();
-            assert!(other.status.success(), "{}", text(&other.stderr));
-        }
-        person.join().unwrap().unwrap()
-    });
+    let mut command = defim();
+    command.args(["contribute", "--task", "diabetes", "--via", "https"]);
+    command
+        .args(["--timeout", "60", "--mesh", mesh, "--data"])
+        .arg(rows);
+    command
+}
+
+/// Contributions that are stored, one after the other.
+fn others(up: &Up, count: usize) {
+    for _ in 0..count {
+        let other = contribution(up, &up.url).output().unwrap();
+        assert!(other.status.success(), "{}", text(&other.stderr));
+    }
+}
+
+/// How many contributions each round counts.
+fn counted(up: &Up) -> Vec<u64> {
     let history = up.json(&["task", "show", "diabetes"])["history"].clone();
     let reports = history.as_array().unwrap().iter();
-    (
-        done,
-        reports.map(|r| r["reports"].as_u64().unwrap()).collect(),
-    )
+    reports
+        .map(|round| round["reports"].as_u64().unwrap())
+        .collect()
+}
+
+/// Whether so many rounds of the mesh at this address are done.
+fn done(mesh: &str, rounds: u64) -> bool {
+    let shown = defim_with(&["task", "show", "diabetes", "--json", "--mesh", mesh]);
+    let task: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    task["roundsDone"].as_u64() >= Some(rounds)
+}
+
+/// What one person's contribution through a proxy ends with, and how many contributions each round of the mesh counts.
+fn through(up: &Up, at: &str, count: usize) -> (Output, Vec<u64>) {
+    let ended = std::thread::scope(|scope| {
+        let person = scope.spawn(|| contribution(up, at).args(["--wait", "--json"]).output());
+        others(up, count);
+        person.join().unwrap().unwrap()
+    });
+    (ended, counted(up))
+}
+
+#[test]
+fn who_comes_too_late_for_a_round_takes_part_in_the_next() {
+    let up = Up::start(&["--min-batch", "2", "--settle", "0"]);
+    // The person has begun with the first round, and gets its model when the others have ended it.
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (asked, mesh) = (begun.clone(), up.url.clone());
+    let at = proxy(&up.url, move |line| {
+        if line.contains("/models/") && asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            while !done(&mesh, 1) {
+                sleep(Duration::from_millis(100));
+            }
+        }
+        Does::Pass
+    });
+    let person = contribution(&up, &at)
+        .args(["--wait", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while begun.load(Ordering::SeqCst) == 0 {
+        sleep(Duration::from_millis(20));
+    }
+    others(&up, 2);
+    while !done(&up.url, 1) {
+        sleep(Duration::from_millis(100));
+    }
+    others(&up, 1);
+    let ended = person.wait_with_output().unwrap();
+    let told = text(&ended.stderr);
+    assert!(ended.status.success(), "{told}");
+    has(&told, &["round 1 does not count the report"]);
+    let counts: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(counts["round"], 2);
+    assert!(!counts["receipt"].is_null(), "{counts}");
+    assert_eq!(counted(&up), [2, 2]);
 }
 
 #[test]
 fn whose_answer_was_lost_is_not_counted_twice() {
     let up = Up::start(&["--min-batch", "2", "--settle", "0"]);
-    let (puts, over) = (AtomicUsize::new(0), up.url.clone());
-    let finished = move || {
-        let done = defim_with(&["task", "show", "diabetes", "--json", "--mesh", &over]);
-        let task: Value = serde_json::from_slice(&done.stdout).unwrap();
-        task["roundsDone"].as_u64() > Some(0)
-    };
+    let (puts, mesh) = (AtomicUsize::new(0), up.url.clone());
     // The report arrives, its answer is lost, and it cannot come again before the round is over.
     let at = proxy(&up.url, move |line| {
         if !line.starts_with("PUT") {
@@ -223,15 +275,15 @@ fn whose_answer_was_lost_is_not_counted_twice() {
         }
         match puts.fetch_add(1, Ordering::SeqCst) {
             0 => Does::Lose,
-            _ if finished() => Does::Pass,
+            _ if done(&mesh, 1) => Does::Pass,
             _ => Does::Cut,
         }
     });
-    let (done, rounds) = through(&up, &at, 1);
-    assert!(done.status.success(), "{}", text(&done.stderr));
-    let counted: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(counted["round"], 1);
-    assert!(!counted["receipt"].is_null(), "{counted}");
+    let (ended, rounds) = through(&up, &at, 1);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let counts: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(counts["round"], 1);
+    assert!(!counts["receipt"].is_null(), "{counts}");
     assert_eq!(rounds, [2]);
 }
 
@@ -242,7 +294,7 @@ fn a_mesh_that_denies_receipts_gets_nobodys_rows_again() {
         true => Does::Deny,
         false => Does::Pass,
     });
-    let (done, rounds) = through(&up, &at, 1);
+    let (ended, rounds) = through(&up, &at, 1);
     has(
         &refused(5, done),
         &["counts the contribution", "no receipt"],
@@ -255,8 +307,8 @@ fn a_mesh_that_denies_receipts_gets_nobodys_rows_again() {
             false => Does::Pass,
         }
     });
-    let (done, rounds) = through(&up, &at, 1);
-    has(&refused(4, done), &["is not known"]);
+    let (ended, rounds) = through(&up, &at, 1);
+    has(&refused(4, ended), &["is not known"]);
     assert_eq!(rounds, [2, 2]);
 }
 
@@ -369,7 +421,7 @@ fn a_mesh_that_says_nothing_is_given_up_in_time() {
     let mesh = format!("http://{}", silent.local_addr().unwrap());
     let args = ["contribute", "--task", "digits", "--data", "/dev/null"];
     let done = defim_with(&[&args[..], &["--timeout", "2", "--mesh", &mesh]].concat());
-    has(&refused(4, done), &["does not answer within 2 s"]);
+    has(&refused(4, ended), &["does not answer within 2 s"]);
 
     // One that answers with a page is no mesh.
     let page = TcpListener::bind("127.0.0.1:0").unwrap();

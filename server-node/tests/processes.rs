@@ -69,32 +69,6 @@ fn two_rounds_over_the_network_make_a_better_model() {
 }
 
 #[test]
-fn who_comes_too_late_for_a_round_takes_part_in_the_next() {
-    // The silo and one person make a round.
-    let mesh = Mesh::start_changed(&["--min-batch", "2", "--max-batch", "2"], |mesh| {
-        give_silo(mesh, "full-1");
-    });
-    let sample = std::fs::read_to_string(mesh.sample()).unwrap();
-    let (header, rows) = sample.split_once('\n').unwrap();
-    let many = mesh.dir.path().join("many.csv");
-    std::fs::write(&many, [header, &vec![rows; 30].join("\n")].join("\n")).unwrap();
-    std::thread::scope(|scope| {
-        let slow = scope.spawn(|| {
-            let args = ["contribute", "--task", "digits", "--wait", "--data"];
-            mesh.call(&[&args[..], &[many.to_str().unwrap()]].concat())
-        });
-        let quick = mesh.contribute(&["--rounds", "2", "--wait"]);
-        assert!(quick.status.success(), "{}", text(&quick.stderr));
-        let slow = slow.join().unwrap();
-        let told = text(&slow.stderr);
-        assert!(slow.status.success(), "{told}");
-        assert!(told.contains("does not count the report"), "{told}");
-        let counted: Value = serde_json::from_slice(&slow.stdout).unwrap();
-        assert!(counted["round"].as_u64() > Some(1) && !counted["receipt"].is_null());
-    });
-}
-
-#[test]
 fn a_round_that_is_short_at_its_deadline_says_so_and_the_next_one_opens() {
     let mesh = Mesh::start(&["--min-batch", "3", "--deadline", "6"]);
     mesh.wait("a contribution is verified", |mesh| {
