@@ -296,7 +296,7 @@ fn a_mesh_that_denies_receipts_gets_nobodys_rows_again() {
     });
     let (ended, rounds) = through(&up, &at, 1);
     has(
-        &refused(5, done),
+        &refused(5, ended),
         &["counts the contribution", "no receipt"],
     );
     assert_eq!(rounds, [2]);
@@ -421,7 +421,7 @@ fn a_mesh_that_says_nothing_is_given_up_in_time() {
     let mesh = format!("http://{}", silent.local_addr().unwrap());
     let args = ["contribute", "--task", "digits", "--data", "/dev/null"];
     let done = defim_with(&[&args[..], &["--timeout", "2", "--mesh", &mesh]].concat());
-    has(&refused(4, ended), &["does not answer within 2 s"]);
+    has(&refused(4, done), &["does not answer within 2 s"]);
 
     // One that answers with a page is no mesh.
     let page = TcpListener::bind("127.0.0.1:0").unwrap();
