@@ -7,8 +7,8 @@ import { Mesh } from "../lib/mesh.mjs";
 test("a refresh in the middle of an upload resumes it", { timeout: 300_000 }, async (t) => {
   const mesh = await Mesh.start();
   t.after(() => mesh.stop());
-  // Long enough for its middle to be met; some of it waits in the browser and is lost with the page.
-  await mesh.createLargeTask("wide", 1024);
+  // Megabytes: its middle is met, and what waits in the browser, to be lost with the page, is not all that was sent by then.
+  await mesh.createLargeTask("wide", 4096);
   const chromium = await browser();
   t.after(() => chromium.close());
   const context = await chromium.newContext();
