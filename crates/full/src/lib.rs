@@ -77,4 +77,4 @@ pub use once::{LastEncrypted, OnceError};
 pub use prepare::{BegunShare, LeaderPending, OpenedShare, VerifiedShare};
 pub use release::{AggregateBuilder, ReleasableAggregate, ReleaseError};
 pub use secrets::Secrets;
-pub use upload::{AcceptedReport, accept_upload};
+pub use upload::{AcceptedReport, accept_upload, claimed_id};

@@ -1,10 +1,15 @@
 //! What a leader checks before it says that a report is stored.
 
+use std::io::Cursor;
+
 use crate::{OpenedShare, Secrets};
 use defim_protocol::{
     CommitteeIndex, Digest, Enrolled, Millis, Reason, ReportId, VerifiedManifest, VerifiedRound,
-    limits, report::SealedShares, seal::Seat,
+    limits,
+    report::{Metadata, SealedShares},
+    seal::Seat,
 };
+use prio::codec::Decode as _;
 
 /// A report whose form, time, round and leader share are in order; its proof is still to be checked.
 #[derive(Debug, Clone)]
@@ -19,6 +24,12 @@ pub struct AcceptedReport {
     pub time_s: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
+}
+
+/// The id that a report says it has; nothing of it is checked.
+pub fn claimed_id(bytes: &[u8]) -> Option<ReportId> {
+    let metadata = Metadata::decode(&mut Cursor::new(bytes)).ok()?;
+    Some(metadata.id)
 }
 
 /// Check an uploaded report against the open round. `known` are the light nodes that are enrolled for the task; without a

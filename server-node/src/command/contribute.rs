@@ -645,7 +645,7 @@ impl Contributor {
         Ok(match self.unchecked < MOST_UNCHECKED {
             true => Sent::Missed(why.into()),
             false => Sent::Spent(Failure::Other(format!(
-                "round {} does not count the contribution: {why}; that is the {}th time, contribute again if you like",
+                "round {} does not count the contribution: {why}, {} times in a row; contribute again if you like",
                 at.round, self.unchecked
             ))),
         })

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use defim_full::accept_upload;
+use defim_full::{accept_upload, claimed_id};
 use defim_net::upload::{Begin, BeginAnswer, UploadHandler, Verdict};
-use defim_protocol::{Digest, Reason, ReportId, TaskId, VerifiedManifest, report::SealedShares};
+use defim_protocol::{Digest, Reason, ReportId, TaskId};
 use defim_store::{NewReport, PartialKey, PutReport};
 
 use super::full::{FullNode, Served};
@@ -83,27 +83,17 @@ impl FullNode {
         let round = served.round().ok_or(Reason::Unavailable)?;
         let now = clock::now();
         let known = self.enrolled(&task);
-        let digest = Digest::of(&bytes);
-        let accepted = tokio::task::block_in_place(|| {
+        // The same report again, after its answer was lost, is answered as the first time, even after its round.
+        if let Some(id) = claimed_id(&bytes)
+            && let Some(stored) = self.inner.store.report_digest(task.0, id.0).await?
+            && stored == Digest::of(&bytes).0
+        {
+            return Ok(Received::Again);
+        }
+        let report = tokio::task::block_in_place(|| {
             let secrets = &self.inner.secrets;
-            let id = report_id(&served.manifest, &bytes);
-            (
-                id,
-                accept_upload(&served.manifest, &round, secrets, &known, now, bytes),
-            )
-        });
-        let report = match accepted {
-            (_, Ok(report)) => report,
-            // The same report again, after its answer was lost and its round has ended, is answered as the first time.
-            (Some(id), Err(reason)) => {
-                let stored = self.inner.store.report_digest(task.0, id.0).await?;
-                return match stored == Some(digest.0) {
-                    true => Ok(Received::Again),
-                    false => Err(reason.into()),
-                };
-            }
-            (None, Err(reason)) => return Err(reason.into()),
-        };
+            accept_upload(&served.manifest, &round, secrets, &known, now, bytes)
+        })?;
         let led = served
             .led
             .get(&report.committee)
@@ -114,12 +104,12 @@ impl FullNode {
             // The round was just opened, or this node just started: the sender keeps its report.
             .ok_or_else(|| ReceiveError::Broken("the round is not led yet".into()))?;
         if let Err(reason) = status.accepts {
-            // The same report again, after its answer was lost, is answered as the first time.
-            return match self.inner.store.report_digest(task.0, report.id.0).await? {
-                Some(digest) if digest == report.digest.0 => Ok(Received::Again),
-                Some(_) => Err(Reason::Replayed.into()),
-                None => Err(reason.into()),
-            };
+            return Err(
+                match self.inner.store.report_digest(task.0, report.id.0).await? {
+                    Some(_) => Reason::Replayed.into(),
+                    None => reason.into(),
+                },
+            );
         }
         let put = self
             .inner
@@ -224,12 +214,6 @@ pub enum ReportState {
     Verified,
     /// Refused.
     Rejected(Reason),
-}
-
-/// The id that a report says it has.
-fn report_id(task: &VerifiedManifest, bytes: &[u8]) -> Option<ReportId> {
-    let report = SealedShares::get_decoded(task.vdaf.shares, bytes).ok()?;
-    Some(report.metadata.id)
 }
 
 fn upload_of(begin: &Begin) -> PartialKey {
