@@ -39,7 +39,7 @@
 //!
 //! ```
 //! use defim_full::leader::{Input, Leader, Output};
-//! # use defim_protocol::{Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest, VerifiedRound, Digest, seal::SealingKey, vdaf::{Scheme, VdafSpec}};
+//! # use defim_protocol::{LedgerTerms, Manifest, Member, NodeKey, RoundOpened, Schedule, VerifiedManifest, VerifiedRound, Digest, seal::SealingKey, vdaf::{Scheme, VdafSpec}};
 //! # let key = NodeKey::from_seed([9; 32]);
 //! # let member = |n: u8| Member { node: NodeKey::from_seed([n; 32]).id(), name: format!("full-{n}"), hpke: SealingKey::from_seed(n, [n; 32]).config() };
 //! # let manifest = Manifest { name: "digits".into(), title: String::new(), summary: String::new(), aggregation: key.id(), members: vec![member(1), member(2)],

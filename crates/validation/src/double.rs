@@ -46,7 +46,7 @@ impl DoubleVotes {
         vote.is_of(node, &self.namespace)
     }
 
-    /// Keeps two votes if they show something. The engine has not checked all signatures yet; whether the first one's is good.
+    /// Keeps two votes if they show something. The engine has not checked all signatures yet: false if the first one's is bad.
     fn note(&self, node: NodeId, [first, second]: Votes) -> bool {
         let signed = |vote: &ConsensusVote| self.is_of(vote, &node);
         if self.seen.lock().contains_key(&node) || !first.excludes(&second) {
